@@ -1,0 +1,47 @@
+# Everything sets itself up first: a machine needs Python 3.11 or newer, git and make.
+PYTHON ?= python3
+BIN := .venv/bin
+export DO_NOT_TRACK := true
+export MLFLOW_DISABLE_TELEMETRY := true
+export DVC_NO_ANALYTICS := 1
+
+.PHONY: setup retrain test check format lock
+.DEFAULT_GOAL := setup
+
+setup: .venv/ready
+
+# uv itself comes out of the lock, with its hashes, by the pip that every venv has.
+.venv/ready: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v <= (3, 13) else "Python 3.11, 3.12 or 3.13 is needed, this is %d.%d: make PYTHON=python3.11 ..." % v)'
+	@echo "Setting up .venv (about 5 GB, once) ..."
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@awk '/^[^ #]/ {keep = /^uv==/} keep' requirements.lock > .venv/uv.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r .venv/uv.txt
+	@VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/uv pip sync --quiet --require-hashes requirements.lock
+	@VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/uv pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+# make retrain SOURCE=folder-or-archive VARIANTS="cnn lstm" SET="train.epochs=5" DATASET=name
+retrain: setup
+	@$(BIN)/weathervane retrain $(if $(SOURCE),--source "$(SOURCE)") $(if $(DATASET),--dataset "$(DATASET)") \
+		$(if $(VARIANTS),--variants $(VARIANTS)) $(if $(SET),--set $(SET))
+
+test: setup
+	@$(BIN)/python -m pytest
+
+# Format, lint, types, import contracts, unit tests: the inner loop.
+check: setup
+	@$(BIN)/ruff format --check --quiet .
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-logo > /dev/null || $(BIN)/lint-imports
+	@$(BIN)/python -m pytest -m "not slow"
+
+format: setup
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+lock: setup
+	@$(BIN)/uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes \
+		--no-emit-index-url --no-emit-find-links --upgrade --quiet \
+		--custom-compile-command "make lock" --output-file requirements.lock

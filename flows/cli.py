@@ -1,0 +1,95 @@
+"""The command line, `weathervane`. Help, wrong input and nothing to do are answered before anything heavy loads."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    help="Retrain image classifiers, compare them, and keep a champion.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+@app.command()
+def retrain(
+    source: Annotated[
+        str | None,
+        typer.Option(help="A folder, a zip or tar archive, or 'synthetic': becomes the project's source."),
+    ] = None,
+    dataset: Annotated[
+        str | None,
+        typer.Option(help="Name of the dataset and of its registered model; 'weather' with a new source."),
+    ] = None,
+    variants: Annotated[
+        list[str] | None, typer.Option(help="Names from params/models, several at once; all by default.")
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="train.epochs=5 for all, cnn.train.epochs=5 for one variant."),
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
+    seed: Annotated[int, typer.Option(min=0, help="Of initialisation, order and augmentation.")] = 0,
+    plan: Annotated[
+        bool,
+        typer.Option("--plan", help="Say what would be trained, why, and about how long; train nothing."),
+    ] = False,
+) -> None:
+    """From the sources to a decision about the champion; does nothing where nothing changed."""
+    from flows.command import Request, run_retrain
+
+    request = Request(source, dataset, variants, set_ or [], device, seed)
+    raise typer.Exit(run_retrain(request, plan_only=plan))
+
+
+@app.command()
+def variants() -> None:
+    """List the variants with the comments that head their files."""
+    from weathervane import project, variant
+    from weathervane.progress import say
+
+    root = project.root()
+    for name in variant.names(root):
+        variant.load(root, name)
+        say(f"{name}\n  " + variant.header(root, name).replace("\n", "\n  "))
+
+
+@app.command()
+def ui(
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 5000,
+    open_: Annotated[bool, typer.Option("--open/--no-open", help="Open the page in a browser.")] = True,
+) -> None:
+    """Show the runs in MLflow's pages, on loopback, until Ctrl-C."""
+    from flows.ui import serve
+
+    raise typer.Exit(serve(port, open_))
+
+
+def main() -> None:
+    """Entry point: exit status 0 done, unchanged or not promoted; 1 a variant failed; 2 bad input."""
+    from weathervane.errors import InputError
+
+    try:
+        app(args=_spread(sys.argv[1:]), prog_name="weathervane")
+    except InputError as error:
+        print(f"weathervane: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("weathervane: interrupted", file=sys.stderr)
+        sys.exit(130)
+
+
+def _spread(arguments: list[str]) -> list[str]:
+    """`--variants cnn lstm` as `--variants cnn --variants lstm`, and `--set` likewise."""
+    out: list[str] = []
+    option = ""
+    for argument in arguments:
+        if argument.startswith("-"):
+            option = argument if argument in ("--variants", "--set") else ""
+            out += [] if option else [argument]
+        else:
+            out += [option, argument] if option else [argument]
+    return out

@@ -1,0 +1,149 @@
+"""The command `weathervane retrain`: what is asked for, what is answered at once, and how the flow is run."""
+
+import os
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from flows.edit_ingest import difference, edited
+from flows.environment import apply
+from flows.server import LocalServer
+from tasks.data import INGEST, PREPARE, current, ingest_and_record, prepare_and_record
+from tasks.gate import REGISTER, Register
+from tasks.plan import Plan, make_plan, read_variants
+from tasks.tracking_read import check_server, uri
+from weathervane import project
+from weathervane.errors import TrainingError
+from weathervane.files import replacing
+from weathervane.ingest import Ingest
+from weathervane.params import load
+from weathervane.prepare import Prepare
+from weathervane.progress import console, say
+
+
+@dataclass(frozen=True)
+class Request:
+    """`weathervane retrain` and its options."""
+
+    source: str | None = None
+    dataset: str | None = None
+    variants: list[str] | None = None
+    changes: list[str] | None = None
+    device: str = "auto"
+    seed: int = 0
+
+
+def run_retrain(request: Request, plan_only: bool = False) -> int:
+    """Answer the request; the exit status.
+
+    Raises:
+        InputError: bad input; params/ingest.yaml and data/raw are as they were.
+    """
+    root = project.root()
+    apply()
+    path = root / INGEST
+    before = path.read_text(encoding="utf-8")
+    after = edited(path, root, request.source, request.dataset)
+    variants = read_variants(root, request.variants, request.changes or [])
+    load(Prepare, root / PREPARE)
+    load(Register, root / REGISTER)
+    if before == after and current(root):
+        plan = make_plan(root, load(Ingest, path).dataset, variants, request.seed)
+        if plan_only or plan.nothing_to_do:
+            say(describe(plan))
+            return 0
+    elif plan_only:
+        say(f"the data would change first, so all of {', '.join(variants)} would be trained on what ingest finds")
+        return 0
+    else:
+        check_server(uri(root))
+    with ExitStack() as stack:
+        server = _server(root, stack)
+        if before != after:
+            say(difference(before, after, str(INGEST)))
+        _bring_in_data(root, path, before, after)
+        if server:
+            server.wait()
+        return _run_flow(request)
+
+
+def describe(plan: Plan) -> str:
+    """What a retraining would do, a line a variant."""
+    lines = []
+    for candidate in plan.candidates:
+        if candidate.run:
+            lines.append(f"{candidate.name}: unchanged since run {candidate.run.run_id}")
+        else:
+            about = f", about {candidate.seconds:.0f} s" if candidate.seconds else ", no earlier run to time it by"
+            lines.append(f"{candidate.name}: would be trained ({candidate.why}{about})")
+    head = f"{plan.dataset}, data {plan.data_md5}, seed {plan.seed}"
+    return "\n".join([f"nothing to do ({head})" if plan.nothing_to_do else head, *lines])
+
+
+def _bring_in_data(root: Path, path: Path, before: str, after: str) -> None:
+    """Ingest and prepare now, while the server boots; the flow's own steps then find nothing to do."""
+    try:
+        with replacing(path) as file:
+            file.write(after)
+        ingest_and_record(root)
+    except BaseException:
+        with replacing(path) as file:
+            file.write(before)
+        raise
+    prepare_and_record(root)
+
+
+def _server(root: Path, stack: ExitStack) -> LocalServer | None:
+    """A Prefect server of our own, unless one is configured."""
+    if os.environ.get("PREFECT_API_URL"):
+        return None
+    server = stack.enter_context(LocalServer.start(root / project.LOGS / "prefect-server.log"))
+    os.environ["PREFECT_API_URL"] = server.url
+    return server
+
+
+def _run_flow(request: Request) -> int:
+    from flows.retrain import VariantsFailed, retrain
+
+    status = 0
+    try:
+        summary = retrain(request.variants, request.changes, request.device, request.seed)
+    except VariantsFailed as error:
+        summary, status = error.summary, 1
+    except TrainingError as error:
+        say(f"failed: {error}")
+        return 1
+    show(summary)
+    return status
+
+
+def show(summary: dict[str, Any]) -> None:
+    """The closing table and what to do next."""
+    from rich.table import Table
+
+    table = Table("variant", "test accuracy (95 %)", "macro-F1", "seconds", "decision", box=None, pad_edge=False)
+    for row in summary["rows"]:
+        if "test_accuracy" in row:
+            accuracy = f"{row['test_accuracy']:.3f} ({row['low']:.3f}–{row['high']:.3f})"
+            seconds = "reused" if row["reused"] else f"{row['seconds']:.0f}"
+            decision = ": ".join(filter(None, (row["decision"], row["why"])))
+            table.add_row(row["variant"], accuracy, f"{row['macro_f1']:.3f}", seconds, decision)
+        else:
+            table.add_row(row["variant"], "failed", "", "", row["why"])
+    if summary["rows"]:
+        console().print(table)
+    synthetic = (
+        " (rendered pictures: figures say nothing about photographs)" if "synthetic" in summary["dataset"] else ""
+    )
+    say(f"{summary['dataset']}{synthetic}: {summary['decision']}, {summary['why']}")
+    say("next:")
+    for command, what in NEXT:
+        say(f"  {command:<{max(len(c) for c, _ in NEXT)}}  {what}")
+
+
+NEXT = (
+    ("weathervane ui", "compare the runs in MLflow's pages"),
+    ("weathervane retrain --source FOLDER", "the same on your own photographs"),
+    ("weathervane retrain --variants cnn --set train.epochs=60", "one variant, other parameters"),
+)

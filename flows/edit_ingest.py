@@ -1,0 +1,55 @@
+"""`--source` and `--dataset`: the edit of params/ingest.yaml that they stand for."""
+
+import difflib
+import io
+import os
+from pathlib import Path
+
+from weathervane import params
+from weathervane.ingest import Ingest
+from weathervane.sources import Local, named
+
+SYNTHETIC = "weather-synthetic"
+
+
+def edited(path: Path, root: Path, source: str | None, dataset: str | None) -> str:
+    """The file's text with the source and the dataset's name put in, comments kept, and checked.
+
+    Raises:
+        InputError: the source is not there, or the result is no valid params file.
+    """
+    from ruamel.yaml import YAML
+
+    yaml = YAML()
+    yaml.width = 110
+    text = path.read_text(encoding="utf-8")
+    content = yaml.load(text)
+    if source is not None:
+        wanted = named(_from_root(source, root))
+        if isinstance(wanted, Local):
+            wanted.place(root)
+        if content["sources"] != [wanted.model_dump()]:
+            content["sources"] = [wanted.model_dump()]
+            content["dataset"] = dataset or ("weather" if isinstance(wanted, Local) else SYNTHETIC)
+    if dataset is not None:
+        content["dataset"] = dataset
+    params.check(Ingest, params.plain(content), "--dataset" if dataset else path)
+    if content == yaml.load(text):
+        return text
+    out = io.StringIO()
+    yaml.dump(content, out)
+    return out.getvalue()
+
+
+def difference(before: str, after: str, name: str) -> str:
+    """A unified diff without context, for the person to see."""
+    lines = difflib.unified_diff(before.splitlines(), after.splitlines(), name, name, n=0, lineterm="")
+    return "\n".join(lines)
+
+
+def _from_root(source: str, root: Path) -> str:
+    """A path that the person gave from where they stand, as the params file spells it: from the root."""
+    place = Path(source).expanduser()
+    if source == "synthetic" or place.is_absolute() or not place.exists():
+        return source
+    return os.path.relpath(place.resolve(), root)

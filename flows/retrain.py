@@ -1,0 +1,139 @@
+"""The flow `retrain`: from the sources to a decision about the champion."""
+
+from pathlib import Path
+from typing import Any
+
+from prefect import flow
+
+from tasks.augment import augment
+from tasks.evaluate import evaluate
+from tasks.ingest import ingest
+from tasks.plan import Candidate, Plan, Result, make_plan, read_variants
+from tasks.prepare import prepare
+from tasks.register import Decision, register
+from tasks.runs import close_retraining, close_variant, open_retraining, open_variant
+from tasks.train import train
+from weathervane import project
+from weathervane.errors import TrainingError
+from weathervane.ingest import Ingest
+from weathervane.params import load
+from weathervane.progress import say
+
+
+@flow(name="retrain")
+def retrain(
+    variants: list[str] | None = None,
+    changes: list[str] | None = None,
+    device: str = "auto",
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Take in new images, train what changed, compare, and promote by the gate.
+
+    Args:
+        variants: names of files in params/models; none means all of them.
+        changes: parameters to set, as in `train.epochs=5` (all variants) or `cnn.train.epochs=5` (one).
+        device: auto, cpu, cuda, cuda:1, mps.
+        seed: of initialisation, order and augmentation.
+
+    Returns:
+        rows: one a variant; decision and why; parent: the MLflow run of this retraining.
+    """
+    root = project.root()
+    chosen = read_variants(root, variants, changes or [])
+    ingest(root)
+    prepare(root)
+    dataset = load(Ingest, root / "params/ingest.yaml").dataset
+    plan = make_plan(root, dataset, chosen, seed)
+    if plan.nothing_to_do:
+        return unchanged(plan)
+    parent = open_retraining(root, plan)
+    results, failures = [], {}
+    try:
+        for candidate in plan.candidates:
+            outcome = reused(candidate) or one_variant(root, plan, candidate, parent, device)
+            if isinstance(outcome, Result):
+                results.append(outcome)
+            else:
+                failures[candidate.name] = outcome
+        decision = register(root, plan, results) if results else Decision(False, "no variant could be trained", "")
+        rows = [row(result, decision) for result in results]
+        rows += [{"variant": name, "why": error} for name, error in failures.items()]
+        tags = {
+            "decision": "promoted" if decision.promoted else "not promoted",
+            "decision_why": decision.why,
+            "best_variant": decision.variant,
+            **({"model_version": decision.version} if decision.version else {}),
+        }
+        close_retraining(root, parent, rows, tags, "FAILED" if failures else "FINISHED")
+    except BaseException:
+        close_retraining(root, parent, [], {}, "FAILED")
+        raise
+    summary = {
+        "rows": rows,
+        "decision": tags["decision"],
+        "why": decision.why,
+        "parent": parent,
+        "dataset": dataset,
+    }
+    if failures:
+        raise VariantsFailed(summary)
+    return summary
+
+
+class VariantsFailed(RuntimeError):
+    """Some variants could not be trained; the others were logged. `summary` is what `retrain` else returns."""
+
+    def __init__(self, summary: dict[str, Any]) -> None:
+        failed = [f"{row['variant']}: {row['why']}" for row in summary["rows"] if "test_accuracy" not in row]
+        super().__init__("; ".join(failed))
+        self.summary = summary
+
+
+def one_variant(root: Path, plan: Plan, candidate: Candidate, parent: str, device: str) -> Result | str:
+    """Train and evaluate one variant; its result, or why there is none. The others go on either way."""
+    run = open_variant(root, plan, candidate, parent)
+    try:
+        augment(root, candidate, run, plan.seed)
+        folder = train(root, plan, candidate, run, device)
+        return evaluate(root, candidate, run, folder)
+    except TrainingError as error:
+        close_variant(root, run, "FAILED", str(error))
+        say(f"failed: {error}")
+        return str(error)
+    except BaseException as error:
+        close_variant(root, run, "FAILED" if isinstance(error, Exception) else "KILLED", str(error))
+        raise
+
+
+def reused(candidate: Candidate) -> Result | None:
+    """The result of a variant that nothing has changed for."""
+    if candidate.run is None:
+        return None
+    say(f"{candidate.name}: unchanged since run {candidate.run.run_id}")
+    return Result(candidate.name, candidate.run.run_id, candidate.run.metrics, reused=True)
+
+
+def row(result: Result, decision: Decision) -> dict[str, Any]:
+    """A line of the closing table."""
+    best = result.name == decision.variant
+    return {
+        "variant": result.name,
+        "test_accuracy": result.metrics["test/accuracy"],
+        "low": result.metrics["test/accuracy_low"],
+        "high": result.metrics["test/accuracy_high"],
+        "macro_f1": result.metrics["test/macro_f1"],
+        "val_accuracy": result.metrics["val/accuracy"],
+        "seconds": result.metrics["train/whole_seconds"],
+        "decision": ("champion" if decision.promoted else "challenger" if decision.version else "") if best else "",
+        "why": decision.why if best else "",
+        "reused": result.reused,
+        "run_id": result.run_id,
+    }
+
+
+def unchanged(plan: Plan) -> dict[str, Any]:
+    """Nothing to do: said, and returned as a first-class outcome."""
+    runs = {candidate.name: candidate.run.run_id for candidate in plan.candidates if candidate.run}
+    why = "; ".join(f"{name} unchanged since run {run}" for name, run in runs.items())
+    say(f"nothing to do: {why}")
+    return {"rows": [], "decision": "unchanged", "why": why, "parent": None, "dataset": plan.dataset}

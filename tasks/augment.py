@@ -1,0 +1,36 @@
+"""The step `augment`: a before/after contact sheet of the variant's policy, logged to its run."""
+
+import tempfile
+from pathlib import Path
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from tasks import tracking
+from tasks.plan import Candidate
+from weathervane import project
+
+IMAGES, DRAWS = 6, 6
+
+
+@task(name="augment", task_run_name="augment {candidate.name}", cache_policy=NO_CACHE, retries=1)
+def augment(root: Path, candidate: Candidate, run: str, seed: int) -> None:
+    """Draw the sheet that shows what this variant's training will see."""
+    import torch
+
+    from weathervane.augment import augment as change
+    from weathervane.device import resident, unit
+    from weathervane.pictures import contact_sheet
+    from weathervane.store import Store
+
+    store = Store(root / project.PREPARED)
+    rows = store.part("train")
+    pixels = store.pixels(rows[:: max(1, len(rows) // IMAGES)][:IMAGES])
+    images = resident(pixels, candidate.variant.size, torch.device("cpu"))
+    generator = torch.Generator().manual_seed(seed)
+    draws = [change(unit(images), candidate.variant.augment, generator) for _ in range(DRAWS)]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "augmentation.png"
+        after = [(draw * 255).round().byte().permute(0, 2, 3, 1).numpy() for draw in draws]
+        contact_sheet(images.permute(0, 2, 3, 1).numpy(), after, f"{candidate.name}: augmentation", path)
+        tracking.client(root).log_artifact(run, str(path))

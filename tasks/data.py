@@ -1,0 +1,116 @@
+"""The two data steps without Prefect: the library's function, and DVC's record of what it left.
+
+The command line runs them while its Prefect server is still starting; in the flow they then find nothing to
+do. Neither imports DVC when nothing changed.
+"""
+
+import os
+import shutil
+from pathlib import Path
+
+from filelock import FileLock
+
+from tasks.dvc_lock import md5, prepared_md5, raw_md5, stale_because, tracked_dataset
+from weathervane import project
+from weathervane.errors import InputError
+from weathervane.ingest import Ingest, ingest, unchanged
+from weathervane.ledger import Ledger
+from weathervane.params import load
+from weathervane.prepare import Prepare, prepare
+from weathervane.progress import say
+
+INGEST, PREPARE = Path("params/ingest.yaml"), Path("params/prepare.yaml")
+
+
+def current(root: Path) -> bool:
+    """True if the sources bring nothing new and data/prepared is that of data/raw."""
+    params = load(Ingest, root / INGEST)
+    if not unchanged(params, root):
+        return False
+    return stale_because(root, "prepare") is None and md5(root / project.RAW) == raw_md5(root)
+
+
+def ingest_and_record(root: Path) -> str:
+    """Ingest, then `dvc add data/raw`; the md5 of data/raw.
+
+    Raises:
+        InputError: see `weathervane.ingest.ingest`; data/raw is as it was before.
+    """
+    params = load(Ingest, root / INGEST)
+    with _alone(root, "data"):
+        if unchanged(params, root) and md5(root / project.RAW) == raw_md5(root):
+            say("ingest: nothing new")
+            return str(raw_md5(root))
+        from tasks.dvc_repo import add
+
+        aside = _set_aside(root, params.dataset)
+        if not aside:
+            _bring_back(root, params)
+        try:
+            say(f"ingest: {ingest(params, root)}")
+        except BaseException:
+            _restore(root, aside)
+            raise
+        if aside:
+            shutil.rmtree(aside)
+        return add(root, str(project.RAW), {"dataset": params.dataset})
+
+
+def prepare_and_record(root: Path) -> str:
+    """Run the stage `prepare` if it is stale; the md5 of data/prepared."""
+    params = load(Prepare, root / PREPARE)
+    with _alone(root, "data"):
+        if stale_because(root, "prepare"):
+            from tasks.dvc_repo import bring_up_to_date
+
+            why = bring_up_to_date(root, "prepare", lambda: prepare(params, root))
+            say(f"prepare: done ({why})")
+        else:
+            say("prepare: nothing to do")
+        return prepared_md5(root)
+
+
+def _alone(root: Path, name: str) -> FileLock:
+    """Two retrainings at once take turns at the data."""
+    (root / project.LOCKS).mkdir(parents=True, exist_ok=True)
+    return FileLock(root / project.LOCKS / f"{name}.lock")
+
+
+def _set_aside(root: Path, dataset: str) -> Path | None:
+    """Move another dataset's data/raw out of the way, once DVC's cache holds every byte of it."""
+    raw = root / project.RAW
+    held = Ledger.read(raw).dataset
+    if held in ("", dataset):
+        return None
+    from tasks.dvc_repo import add
+
+    kept = add(root, str(project.RAW), {"dataset": held})
+    say(f"ingest: the dataset '{held}' stays in DVC's cache as {kept}")
+    aside = root / project.WORK / f"aside-{os.getpid()}"
+    shutil.rmtree(aside, ignore_errors=True)
+    raw.replace(aside)
+    return aside
+
+
+def _restore(root: Path, aside: Path | None) -> None:
+    if aside:
+        shutil.rmtree(root / project.RAW, ignore_errors=True)
+        aside.replace(root / project.RAW)
+
+
+def _bring_back(root: Path, params: Ingest) -> None:
+    """A fresh clone has data/raw.dvc but no data/raw: its ledger decides who is in test, so it must come back.
+
+    Rendered skies are the exception: they are made again, to the same bytes.
+    """
+    raw = root / project.RAW
+    if raw.exists() or tracked_dataset(root) != params.dataset:
+        return
+    from tasks.dvc_repo import fetch
+
+    if fetch(root, str(project.RAW)) or all(source.kind == "synthetic" for source in params.sources):
+        return
+    raise InputError(
+        f"data/raw.dvc tracks {raw_md5(root)}, which neither DVC's cache nor a remote holds: run 'dvc pull "
+        "data/raw.dvc', or remove data/raw.dvc to start the dataset anew (its splits start anew, too)"
+    )

@@ -1,0 +1,74 @@
+"""What DVC has on record, read without importing DVC (whose import alone would take longer than the answer).
+
+The hashes are DVC's own: md5 of a file's bytes; for a folder, md5 of the JSON list of its files, sorted.
+"""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from weathervane import params
+from weathervane.errors import InputError
+from weathervane.parallel import in_order
+
+
+def raw_md5(root: Path) -> str | None:
+    """md5 of data/raw as `data/raw.dvc` records it; None where nothing is tracked yet."""
+    tracked = root / "data/raw.dvc"
+    return str(params.read(tracked)["outs"][0]["md5"]) if tracked.is_file() else None
+
+
+def tracked_dataset(root: Path) -> str | None:
+    """Name of the dataset that data/raw.dvc tracks; None where nothing is tracked yet."""
+    tracked = root / "data/raw.dvc"
+    return params.read(tracked).get("meta", {}).get("dataset") if tracked.is_file() else None
+
+
+def prepared_md5(root: Path) -> str:
+    """md5 of data/prepared as dvc.lock records it.
+
+    Raises:
+        InputError: the stage has never run.
+    """
+    for out in _locked(root, "prepare").get("outs", ()):
+        return str(out["md5"])
+    raise InputError("dvc.lock: the stage 'prepare' has not run: run 'dvc repro prepare' or 'weathervane retrain'")
+
+
+def stale_because(root: Path, stage: str) -> str | None:
+    """Why a stage's outputs are not those of its dependencies, in words; None if they are."""
+    declared, locked = params.read(root / "dvc.yaml")["stages"][stage], _locked(root, stage)
+    if not locked:
+        return f"{stage} has never run"
+    for dependency in locked.get("deps", ()):
+        if md5(root / dependency["path"]) != dependency["md5"]:
+            return f"{dependency['path']} changed"
+    if {dep["path"] for dep in locked.get("deps", ())} != set(declared["deps"]):
+        return f"the dependencies of {stage} changed"
+    for path, recorded in locked.get("params", {}).items():
+        if params.read(root / path) != recorded:
+            return f"{path} changed"
+    for out in locked["outs"]:
+        if md5(root / out["path"]) != out["md5"]:
+            return f"{out['path']} is missing or changed"
+    return None
+
+
+def md5(path: Path) -> str | None:
+    """DVC's md5 of a file or a folder; None if it is not there."""
+    if path.is_file():
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "md5").hexdigest()
+    if not path.is_dir():
+        return None
+    files = sorted(file.relative_to(path).as_posix() for file in path.rglob("*") if file.is_file())
+    digests = in_order(lambda name: md5(path / name), files)
+    listing = [{"md5": digest, "relpath": name} for digest, name in zip(digests, files, strict=True)]
+    listing.sort(key=lambda entry: Path(str(entry["relpath"])).parts)
+    return hashlib.md5(json.dumps(listing, sort_keys=True).encode(), usedforsecurity=False).hexdigest() + ".dir"
+
+
+def _locked(root: Path, stage: str) -> dict[str, Any]:
+    lock = root / "dvc.lock"
+    return dict(params.read(lock)["stages"].get(stage, {})) if lock.is_file() else {}

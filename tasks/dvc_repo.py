@@ -1,0 +1,116 @@
+"""DVC's part of a data step: is it stale, can the cache or the remote help, record what came out.
+
+DVC's repository lock is never held while a step works, so that `dvc status` and other stages stay usable.
+"""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from tasks.dvc_lock import md5, raw_md5, stale_because
+from weathervane.errors import InputError
+from weathervane.progress import say
+
+if TYPE_CHECKING:
+    from dvc.repo import Repo
+
+Result = TypeVar("Result")
+PATIENCE = 120.0  # seconds to wait for another process that holds DVC's lock
+
+
+def add(root: Path, target: str, about: dict[str, str]) -> str:
+    """Track `target` as it stands now, with `about` in its .dvc file; its md5."""
+    with _open(root) as repo:
+        (stage,) = _patiently(lambda: repo.add([target]))
+        if stage.meta != about:
+            stage.meta = about
+            stage.dump()
+        return str(stage.outs[0].hash_info.value)
+
+
+def fetch(root: Path, target: str) -> bool:
+    """Bring a missing tracked folder back from the cache or the remote; False if neither has it."""
+    from dvc.exceptions import DvcException
+
+    with _open(root) as repo:
+        try:
+            if repo.config["core"].get("remote"):
+                _patiently(lambda: repo.fetch([target]))
+            _patiently(lambda: repo.checkout([target]))
+        except DvcException:
+            return False
+    return (root / target).is_dir() and md5(root / target) == raw_md5(root)
+
+
+def bring_up_to_date(root: Path, stage: str, work: Callable[[], object]) -> str | None:
+    """Make a stage's outputs current, as `dvc repro` would, with `work` as its function.
+
+    Returns why it had to be done; None if nothing was to do.
+
+    Raises:
+        InputError: a dependency changed while the step worked; nothing is recorded.
+    """
+    reason = stale_because(root, stage)
+    if reason is None:
+        return None
+    with _open(root) as repo:
+        (node,) = repo.stage.collect(stage)
+        if _restored(repo, node):
+            return f"{reason}; found in DVC's cache"
+        before = {dep.def_path: md5(root / dep.def_path) for dep in node.deps}
+        _patiently(lambda: _clear(repo, node))
+        work()
+        changed = [path for path, digest in before.items() if md5(root / path) != digest]
+        if changed:
+            raise InputError(f"{', '.join(changed)} changed while {stage} ran: run it again when nobody writes there")
+        _patiently(lambda: repo.commit(stage, force=True))
+    return reason
+
+
+def _clear(repo: "Repo", node: Any) -> None:
+    with repo.lock:
+        node.remove_outs(ignore_remove=False, force=True)
+
+
+def _restored(repo: "Repo", node: Any) -> bool:
+    from dvc.exceptions import DvcException
+    from dvc.stage.cache import RunCacheNotFoundError
+
+    def restore() -> None:
+        with repo.lock:
+            repo.stage_cache.restore(node, pull=bool(repo.config["core"].get("remote")))
+            node.dump(update_pipeline=False)
+
+    try:
+        _patiently(restore)
+    except (RunCacheNotFoundError, DvcException):
+        return False
+    return True
+
+
+def _open(root: Path) -> "Repo":
+    from dvc.exceptions import NotDvcRepoError
+    from dvc.repo import Repo
+
+    try:
+        repo = Repo(str(root))
+        repo.scm_context.quiet = True  # no hints about git: who commits, and when, is the person's
+        return repo
+    except NotDvcRepoError:
+        raise InputError(f"{root}: no DVC repository: run 'dvc init' there") from None
+
+
+def _patiently(work: Callable[[], Result]) -> Result:
+    """Another process may hold DVC's lock for a moment."""
+    from dvc.lock import LockError
+
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        try:
+            return work()
+        except LockError:
+            if time.monotonic() > deadline:
+                raise
+            say("waiting for another process that works on this DVC repository")
+            time.sleep(2)

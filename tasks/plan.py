@@ -1,0 +1,142 @@
+"""What a retraining would do, and why: which variants are trained, which stand as they are.
+
+Answered without Prefect, torch or MLflow's client.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tasks.dvc_lock import prepared_md5, raw_md5
+from tasks.tracking_read import Run, runs, uri
+from weathervane import variant
+from weathervane.errors import InputError
+from weathervane.fingerprint import digest, ingredients
+from weathervane.params import flatten, value
+from weathervane.variant import Variant
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A selected variant: to be trained, or with the run that trained it already."""
+
+    name: str
+    variant: Variant
+    fingerprint: str
+    ingredients: dict[str, str]
+    why: str
+    run: Run | None = None  # finished, with equal fingerprint
+    settled: bool = False  # and the retraining that it belongs to came to a decision
+    seconds: float | None = None  # what training it took last time, scaled to the epochs asked for
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be done on one version of one dataset."""
+
+    dataset: str
+    data_md5: str  # of data/raw: the version that people and MLflow speak of
+    seed: int
+    candidates: list[Candidate]
+
+    @property
+    def nothing_to_do(self) -> bool:
+        """Every variant stands, and its retraining was decided."""
+        return all(candidate.settled for candidate in self.candidates)
+
+    @property
+    def to_train(self) -> list[Candidate]:
+        """The variants that have no finished run."""
+        return [candidate for candidate in self.candidates if candidate.run is None]
+
+
+@dataclass(frozen=True)
+class Result:
+    """A variant's standing in this retraining: its run and that run's metrics (`val/accuracy`, ...)."""
+
+    name: str
+    run_id: str
+    metrics: dict[str, float]
+    reused: bool  # trained by an earlier retraining, unchanged since
+
+
+def read_variants(root: Path, names: list[str] | None, changes: list[str]) -> dict[str, Variant]:
+    """The selected variants (None: all of them) with `--set` changes applied; name → parameters.
+
+    `train.epochs=5` holds for every selected variant, `cnn.train.epochs=5` for one.
+
+    Raises:
+        InputError: an unknown variant or key, a value out of range, the same variant twice.
+    """
+    selected = names or variant.names(root)
+    if len(set(selected)) < len(selected):
+        raise InputError(f"--variants {' '.join(selected)}: the same variant stands there twice")
+    for name in selected:
+        variant.load(root, name)
+    by_variant: dict[str, dict[str, Any]] = {name: {} for name in selected}
+    for change in changes:
+        key, equals, text = change.partition("=")
+        if not equals or not key:
+            raise InputError(f"--set {change}: the form is key=value, as in train.epochs=5 or cnn.train.epochs=5")
+        head, _, rest = key.partition(".")
+        if head in variant.names(root) and head not in by_variant:
+            raise InputError(f"--set {change}: the variant '{head}' is not among those selected")
+        for name in [head] if head in by_variant else selected:
+            by_variant[name][rest if head in by_variant else key] = value(text)
+    return {name: variant.load(root, name, changed) for name, changed in by_variant.items()}
+
+
+def make_plan(root: Path, dataset: str, variants: dict[str, Variant], seed: int) -> Plan:
+    """Ask MLflow which of the variants have a finished run on this data, with these parameters and this code."""
+    prepared = prepared_md5(root)
+    needed = {name: ingredients(chosen, prepared, seed) for name, chosen in variants.items()}
+    address = uri(root)
+    earlier = runs(address, dataset, "variant", variants)
+    finished = [run for run in earlier if run.status == "FINISHED"]
+    parents = {run.run_id: run for run in runs(address, dataset, "kind", ["retraining"])} if finished else {}
+    candidates = []
+    for name, chosen in variants.items():
+        mark = digest(needed[name])
+        same = [run for run in finished if run.tags.get("fingerprint") == mark]
+        of_name = [run for run in finished if run.tags["variant"] == name]
+        parent = parents.get(same[0].tags.get("mlflow.parentRunId", "")) if same else None
+        candidates.append(
+            Candidate(
+                name,
+                chosen,
+                mark,
+                needed[name],
+                why="unchanged" if same else _what_changed(of_name[0] if of_name else None, needed[name]),
+                run=same[0] if same else None,
+                settled=parent is not None and parent.status == "FINISHED" and "decision" in parent.tags,
+                seconds=_seconds(of_name[0], chosen) if of_name else None,
+            )
+        )
+    return Plan(dataset, raw_md5(root) or "", seed, candidates)
+
+
+def _what_changed(before: Run | None, now: dict[str, str]) -> str:
+    if before is None:
+        return "never trained on this dataset"
+    told = []
+    for name, content in now.items():
+        old = before.tags.get(f"ingredient.{name}")
+        if old == content:
+            continue
+        if name == "params" and old:
+            told += _differences(flatten(json.loads(old)), flatten(json.loads(content)))
+        else:
+            told.append(f"{name} changed" if name in ("data", "code") else f"{name} {old} → {content}")
+    return "; ".join(told) or "its last run did not count"
+
+
+def _differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    keys = [key for key in {**old, **new} if old.get(key) != new.get(key)]
+    return [f"{key} {old.get(key, '–')} → {new.get(key, '–')}" for key in keys]
+
+
+def _seconds(before: Run, chosen: Variant) -> float | None:
+    epochs = json.loads(before.tags.get("ingredient.params", "{}")).get("train", {}).get("epochs")
+    seconds = before.metrics.get("train/seconds")
+    return seconds * chosen.train.epochs / epochs if seconds and epochs else None

@@ -1,0 +1,94 @@
+"""Opening and closing the MLflow runs of a retraining: one parent, a child for each variant that is trained."""
+
+import json
+import platform
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+from prefect import runtime, task
+from prefect.cache_policies import NO_CACHE
+
+from tasks import tracking
+from tasks.plan import Candidate, Plan
+from weathervane import project
+
+
+@task(name="open retraining", cache_policy=NO_CACHE, retries=2, retry_delay_seconds=5)
+def open_retraining(root: Path, plan: Plan) -> str:
+    """The parent run; its id."""
+    tags = {
+        "kind": "retraining",
+        "dataset": plan.dataset,
+        "data_md5": plan.data_md5,
+        "seed": str(plan.seed),
+        "variants": " ".join(candidate.name for candidate in plan.candidates),
+        "why": "; ".join(f"{c.name}: {c.why}" for c in plan.candidates)[:5000],
+        "prefect_flow_run_id": str(runtime.flow_run.id or ""),
+        "prefect_flow_run": str(runtime.flow_run.name or ""),
+        "machine": platform.node(),
+        **commit(root),
+    }
+    name = time.strftime("retrain %Y-%m-%d %H:%M:%S")
+    return tracking.start_run(root, tracking.experiment(root, plan.dataset), name, tags)
+
+
+@task(name="open variant", cache_policy=NO_CACHE, retries=2, retry_delay_seconds=5)
+def open_variant(root: Path, plan: Plan, candidate: Candidate, parent: str) -> str:
+    """A child run with the variant's parameters, data and fingerprint; its id."""
+    from mlflow.data.code_dataset_source import CodeDatasetSource
+    from mlflow.data.meta_dataset import MetaDataset
+    from mlflow.entities import DatasetInput, InputTag
+
+    tags = {
+        "kind": "variant",
+        "variant": candidate.name,
+        "family": candidate.variant.family,
+        "dataset": plan.dataset,
+        "data_md5": plan.data_md5,
+        "seed": str(plan.seed),
+        "fingerprint": candidate.fingerprint,
+        **{f"ingredient.{name}": content for name, content in candidate.ingredients.items()},
+        **commit(root),
+    }
+    experiment = tracking.experiment(root, plan.dataset)
+    run = tracking.start_run(root, experiment, candidate.name, tags, parent)
+    tracking.log(root, run, params=candidate.variant.model_dump(mode="json") | {"seed": plan.seed})
+    source = CodeDatasetSource({"dvc": str(project.RAW), "md5": plan.data_md5})
+    data = MetaDataset(source, name=plan.dataset, digest=plan.data_md5[:36])
+    inputs = [DatasetInput(data._to_mlflow_entity(), [InputTag("mlflow.data.context", "training")])]
+    tracking.client(root).log_inputs(run, inputs)
+    return run
+
+
+@task(name="close variant", cache_policy=NO_CACHE, retries=2, retry_delay_seconds=5)
+def close_variant(root: Path, run: str, status: str, why: str) -> None:
+    """End the run of a variant that came to nothing, with the reason."""
+    tracking.log(root, run, tags={"failure": why[:5000]})
+    tracking.end_run(root, run, status)
+
+
+@task(name="close retraining", cache_policy=NO_CACHE, retries=2, retry_delay_seconds=5)
+def close_retraining(root: Path, parent: str, rows: list[dict[str, Any]], tags: dict[str, str], status: str) -> None:
+    """The table of all variants as an artifact, the decision as tags, the run closed."""
+    client = tracking.client(root)
+    if rows:
+        client.log_table(parent, {key: [row.get(key) for row in rows] for key in rows[0]}, "variants.json")
+    tracking.log(root, parent, tags=tags)
+    tracking.end_run(root, parent, status)
+
+
+def commit(root: Path) -> dict[str, str]:
+    """Tags git_commit and git_dirty; dirty leaves out what a retraining itself writes (the data's own files)."""
+    data_files = {"data/raw.dvc", "dvc.lock", "params/ingest.yaml"}
+    try:
+        head = _git(root, "rev-parse", "HEAD").strip()
+        changed = {line[3:] for line in _git(root, "status", "--porcelain", "-uno").splitlines()}
+    except (OSError, subprocess.CalledProcessError):
+        return {"git_commit": "none"}
+    return {"git_commit": head, "git_dirty": json.dumps(bool(changed - data_files))}
+
+
+def _git(root: Path, *arguments: str) -> str:
+    return subprocess.run(["git", *arguments], cwd=root, check=True, capture_output=True, text=True).stdout

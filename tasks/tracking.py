@@ -1,0 +1,92 @@
+"""MLflow, written to: the store of this project, its experiments and runs. Needs MLflow's client (slow to import)."""
+
+import os
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock
+
+from tasks.tracking_read import masked, uri
+from weathervane import project
+from weathervane.errors import InputError
+from weathervane.params import flatten
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+
+@cache
+def client(root: Path) -> "MlflowClient":
+    """A client of the project's tracking store, which is made first where it is not there yet."""
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    import mlflow
+
+    address = uri(root)
+    if address.startswith("sqlite:///"):
+        make_database(root, Path(address.removeprefix("sqlite:///")))
+    mlflow.set_tracking_uri(address)
+    return mlflow.MlflowClient()
+
+
+def make_database(root: Path, path: Path) -> None:
+    """Make MLflow's database aside and rename it: two first starts at once, or a kill, would wedge it else."""
+    locks = root / project.LOCKS
+    locks.mkdir(parents=True, exist_ok=True)
+    with FileLock(locks / "mlflow.lock"):
+        if path.exists():
+            return
+        from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+        aside = root / project.WORK / f"mlflow-{os.getpid()}.db"
+        aside.unlink(missing_ok=True)
+        store = SqlAlchemyStore(f"sqlite:///{aside}", str(path.parent / "mlruns"))
+        store.engine.dispose()
+        aside.replace(path)
+
+
+def experiment(root: Path, dataset: str) -> str:
+    """Id of the dataset's experiment.
+
+    Raises:
+        InputError: a remote server that would have every machine write artifacts to a folder of its own.
+    """
+    found = client(root).get_experiment_by_name(dataset)
+    if found is not None and found.lifecycle_stage == "deleted":
+        client(root).restore_experiment(found.experiment_id)
+    made = found.experiment_id if found else client(root).create_experiment(dataset)
+    location = client(root).get_experiment(made).artifact_location
+    if uri(root).startswith("http") and location.startswith(("/", "file:", ".")):
+        raise InputError(
+            f"MLFLOW_TRACKING_URI {masked(uri(root))}: its artifact root is the local folder {location}, which other "
+            "machines do not share: start the server with --serve-artifacts and --artifacts-destination"
+        )
+    return str(made)
+
+
+def start_run(root: Path, experiment_id: str, name: str, tags: dict[str, str], parent: str | None = None) -> str:
+    """Open a run; its id."""
+    if parent:
+        tags = {**tags, "mlflow.parentRunId": parent}
+    return str(client(root).create_run(experiment_id, tags=tags, run_name=name).info.run_id)
+
+
+def log(root: Path, run_id: str, *, params: dict[str, Any] | None = None, metrics: dict[str, float] | None = None,
+        tags: dict[str, str] | None = None, step: int = 0) -> None:  # fmt: skip
+    """Parameters (nested ones flattened with dots), metrics and tags in one call."""
+    import time
+
+    from mlflow.entities import Metric, Param, RunTag
+
+    now = int(time.time() * 1000)
+    client(root).log_batch(
+        run_id,
+        metrics=[Metric(key, float(value), now, step) for key, value in (metrics or {}).items()],
+        params=[Param(key, str(value)) for key, value in flatten(params or {}).items()],
+        tags=[RunTag(key, value) for key, value in (tags or {}).items()],
+    )
+
+
+def end_run(root: Path, run_id: str, status: str = "FINISHED") -> None:
+    """Close a run as FINISHED, FAILED or KILLED."""
+    client(root).set_terminated(run_id, status)

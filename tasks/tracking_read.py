@@ -1,0 +1,164 @@
+"""Reading MLflow without importing it: over REST from a server, by one read-only query from a local mlflow.db.
+
+MLflow's client takes seconds to import; these answers take milliseconds. A test holds the SQL to the schema
+that the installed MLflow makes.
+"""
+
+import base64
+import json
+import os
+import re
+import sqlite3
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.error import HTTPError, URLError
+from urllib.parse import quote, urlsplit
+from urllib.request import Request, urlopen
+
+from weathervane.errors import InputError
+
+TIMEOUT = 8.0  # seconds: a server that is down is told within ten
+
+
+@dataclass(frozen=True)
+class Run:
+    """An MLflow run: status as MLflow spells it, times in ms since 1970, latest metric values."""
+
+    run_id: str
+    name: str
+    status: str
+    started: int
+    tags: dict[str, str] = field(default_factory=dict)
+    metrics: dict[str, float] = field(default_factory=dict)
+
+
+def uri(root: Path) -> str:
+    """MLFLOW_TRACKING_URI, or the database that a bare `mlflow ui` at the project's root reads."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{root / 'mlflow.db'}"
+
+
+def masked(address: str) -> str:
+    """The address without its password."""
+    return re.sub(r"(://[^/@:]*):[^/@]*@", r"\1:***@", address)
+
+
+def runs(address: str, experiment: str, tag: str, values: Iterable[str]) -> list[Run]:
+    """Runs of an experiment whose `tag` has one of the values, newest first; [] where there are none yet.
+
+    Raises:
+        InputError: a server that does not answer or refuses, an address of an unknown kind.
+    """
+    wanted = list(values)
+    if address.startswith("sqlite:///"):
+        return _from_sqlite(Path(address.removeprefix("sqlite:///")), experiment, tag, wanted)
+    if address.startswith(("http://", "https://")):
+        return _from_server(address, experiment, tag, wanted)
+    return _by_client(address, experiment, tag, wanted)
+
+
+def check_server(address: str) -> None:
+    """Ask a configured server for anything at all, so that one that is down is told before the work begins."""
+    if address.startswith(("http://", "https://")):
+        _call(address, "experiments/get-by-name?experiment_name=Default")
+
+
+def _from_sqlite(path: Path, experiment: str, tag: str, values: list[str]) -> list[Run]:
+    if not path.is_file() or not values:
+        return []
+    with sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, timeout=TIMEOUT) as database:
+        try:
+            rows = database.execute(
+                "SELECT r.run_uuid, r.name, r.status, r.start_time FROM runs r"
+                " JOIN experiments e ON e.experiment_id = r.experiment_id"
+                " JOIN tags t ON t.run_uuid = r.run_uuid AND t.key = ?"
+                f" WHERE e.name = ? AND r.lifecycle_stage = 'active' AND t.value IN ({', '.join('?' * len(values))})"
+                " ORDER BY r.start_time DESC",
+                [tag, experiment, *values],
+            ).fetchall()
+            return [
+                Run(
+                    run_id,
+                    name,
+                    status,
+                    started,
+                    dict(database.execute("SELECT key, value FROM tags WHERE run_uuid = ?", [run_id])),
+                    dict(database.execute("SELECT key, value FROM latest_metrics WHERE run_uuid = ?", [run_id])),
+                )
+                for run_id, name, status, started in rows
+            ]
+        except sqlite3.Error as error:
+            raise InputError(f"{path}: not readable as MLflow's database ({error})") from None
+
+
+def _from_server(address: str, experiment: str, tag: str, values: list[str]) -> list[Run]:
+    found = _call(address, f"experiments/get-by-name?experiment_name={quote(experiment, safe='')}")
+    if found is None:
+        return []
+    listed = ", ".join(f"'{value}'" for value in values)
+    answer = _call(
+        address,
+        "runs/search",
+        {
+            "experiment_ids": [found["experiment"]["experiment_id"]],
+            "filter": f"tags.`{tag}` IN ({listed})" if len(values) != 1 else f"tags.`{tag}` = {listed}",
+            "max_results": 1000,
+            "order_by": ["attributes.start_time DESC"],
+        },
+    )
+    return [
+        Run(
+            run["info"]["run_id"],
+            run["info"].get("run_name", ""),
+            run["info"]["status"],
+            int(run["info"]["start_time"]),
+            {tag["key"]: tag["value"] for tag in run["data"].get("tags", ())},
+            {metric["key"]: metric["value"] for metric in run["data"].get("metrics", ())},
+        )
+        for run in (answer or {}).get("runs", ())
+    ]
+
+
+def _call(address: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any] | None:
+    """One REST call; None where the server says that the thing does not exist."""
+    parts = urlsplit(address)
+    host = parts.netloc.rpartition("@")[2]
+    request = Request(f"{parts.scheme}://{host}{parts.path.rstrip('/')}/api/2.0/mlflow/{path}")
+    user = os.environ.get("MLFLOW_TRACKING_USERNAME") or parts.username
+    password = os.environ.get("MLFLOW_TRACKING_PASSWORD") or parts.password
+    if token := os.environ.get("MLFLOW_TRACKING_TOKEN"):
+        request.add_header("Authorization", f"Bearer {token}")
+    elif user and password:
+        request.add_header("Authorization", "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode())
+    if body is not None:
+        request.add_header("Content-Type", "application/json")
+        request.data = json.dumps(body).encode()
+    try:
+        with urlopen(request, timeout=TIMEOUT) as answer:
+            return dict(json.load(answer))
+    except HTTPError as error:
+        if error.code == 404:
+            return None
+        raise InputError(f"MLFLOW_TRACKING_URI {masked(address)}: the server answers {error.code}") from None
+    except (URLError, TimeoutError, OSError, ValueError) as error:
+        reason = getattr(error, "reason", error)
+        raise InputError(
+            f"MLFLOW_TRACKING_URI {masked(address)}: no MLflow server answers there ({reason}): start it, or unset "
+            "the variable to work with a local mlflow.db"
+        ) from None
+
+
+def _by_client(address: str, experiment: str, tag: str, values: list[str]) -> list[Run]:
+    """Other stores (PostgreSQL and the like) by MLflow's own client."""
+    from mlflow import MlflowClient
+
+    client = MlflowClient(address)
+    found = client.get_experiment_by_name(experiment)
+    if found is None:
+        return []
+    listed = ", ".join(f"'{value}'" for value in values)
+    return [
+        Run(r.info.run_id, r.info.run_name, r.info.status, r.info.start_time, r.data.tags, r.data.metrics)
+        for r in client.search_runs([found.experiment_id], f"tags.`{tag}` IN ({listed})", order_by=["start_time DESC"])
+    ]

@@ -1,0 +1,172 @@
+import json
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from flows.server import LocalServer, ServerError
+
+WAITS = """
+import sys, time
+from pathlib import Path
+from flows.server import LocalServer
+
+server = LocalServer.start(Path(sys.argv[1]))
+server.wait()
+print(server.url, flush=True)
+time.sleep(600)
+"""
+
+RUNS = """
+import os, sys
+from pathlib import Path
+from flows.server import LocalServer
+
+with LocalServer.start(Path(sys.argv[1])) as server:
+    os.environ["PREFECT_API_URL"] = server.url
+    from prefect import flow, task
+
+    @task
+    def double(i):
+        return 2 * i
+
+    @flow
+    def doubles():
+        return sum(double.map(range(20)).result())
+
+    server.wait()
+    print(doubles())
+"""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A Prefect home that does not exist yet, instead of the user's."""
+    folder = tmp_path_factory.mktemp("server")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PREFECT_HOME", str(folder / "home"))
+        patch.delenv("PREFECT_API_URL", raising=False)
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def parent(home: Path) -> Iterator[subprocess.Popen[str]]:
+    """Another process with a server of its own, on the same database."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", WAITS, str(home / "parent.log")], stdout=subprocess.PIPE, text=True
+    )
+    yield process
+    process.kill()
+    process.wait()
+
+
+@pytest.fixture(scope="module")
+def server(home: Path, parent: subprocess.Popen[str]) -> Iterator[LocalServer]:
+    with LocalServer.start(home / "server.log") as server:
+        server.wait()
+        yield server
+
+
+def ask(url: str, body: object = None, **headers: str) -> tuple[object, dict[str, str]]:
+    request = urllib.request.Request(url, None if body is None else json.dumps(body).encode(), headers)
+    request.add_header("Content-Type", "application/json")
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with opener.open(request, timeout=30) as response:
+        return json.load(response), dict(response.headers)
+
+
+def server_of(process: psutil.Process) -> psutil.Process:
+    """The newest server that `process` started."""
+    servers = [child for child in process.children() if "flows.server" in child.cmdline()]
+    return max(servers, key=psutil.Process.create_time)
+
+
+def ended(process: psutil.Process, within: float) -> bool:
+    deadline = time.monotonic() + within
+    while time.monotonic() < deadline:
+        # A process whose new parent has not collected its status is no longer running either.
+        if not process.is_running() or process.status() == psutil.STATUS_ZOMBIE:
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def test_two_first_starts_at_once_on_a_fresh_database_both_come_up(
+    server: LocalServer, parent: subprocess.Popen[str]
+) -> None:
+    """Two commands may be started at the same moment on a machine that has never seen Prefect."""
+    other = parent.stdout.readline().strip()
+    assert other != server.url
+    assert ask(f"{other}/health")[0] is ask(f"{server.url}/health")[0] is True
+
+
+def test_every_state_is_recorded_when_the_server_stops_right_after_a_flow(server: LocalServer, home: Path) -> None:
+    """A flow runs Completed against the server; other servers show it later, with all tasks and logs."""
+    script = home / "runs.py"
+    script.write_text(RUNS)
+    done = subprocess.run([sys.executable, script, home / "runs.log"], capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout) == (0, "380\n"), done.stderr
+    assert "Error" not in done.stderr
+    assert (home / "runs.log").read_text() == ""
+
+    (run,), _ = ask(f"{server.url}/flow_runs/filter", {"flows": {"name": {"any_": ["doubles"]}}})
+    assert run["state_type"] == "COMPLETED"
+    tasks, _ = ask(f"{server.url}/task_runs/filter", {"flow_runs": {"id": {"any_": [run["id"]]}}})
+    assert [task["state_type"] for task in tasks] == ["COMPLETED"] * 20
+    logs, _ = ask(f"{server.url}/logs/filter", {"logs": {"flow_run_id": {"any_": [run["id"]]}}})
+    assert sum("Completed" in log["message"] for log in logs) == 21
+
+
+def test_it_listens_on_loopback_only(server: LocalServer) -> None:
+    """No other machine can reach the server, which asks nobody who they are."""
+    sockets = server_of(psutil.Process()).net_connections("inet")
+    listening = [s.laddr for s in sockets if s.status == psutil.CONN_LISTEN]
+    assert [f"http://{address.ip}:{address.port}/api" for address in listening] == [server.url]
+
+
+def test_web_pages_cannot_read_it(server: LocalServer) -> None:
+    """A browser hands no answer of the server to a page from elsewhere."""
+    _, headers = ask(f"{server.url}/health", Origin="https://example.org")
+    assert "access-control-allow-origin" not in headers
+
+
+def test_it_ends_when_its_parent_is_killed(server: LocalServer, parent: subprocess.Popen[str]) -> None:
+    """A command that is killed with SIGKILL leaves no server behind."""
+    orphan = server_of(psutil.Process(parent.pid))
+    assert not ended(orphan, within=1)
+    parent.kill()
+    parent.wait()
+    assert ended(orphan, within=10)
+
+
+def test_stop_while_it_boots_leaves_no_process(home: Path) -> None:
+    """A command that is interrupted early does not wait for a server that it no longer needs."""
+    server = LocalServer.start(home / "early.log")
+    process = server_of(psutil.Process())
+    began = time.monotonic()
+    server.stop()
+    server.stop()
+    assert time.monotonic() - began < 5
+    assert not process.is_running()
+
+
+def test_a_server_that_is_late_or_dead_is_told_with_its_log(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What keeps the server from coming up is in the file that the error names."""
+    monkeypatch.setenv("PREFECT_API_DATABASE_CONNECTION_URL", f"sqlite+aiosqlite:///{home}/no/such/folder/prefect.db")
+    with LocalServer.start(home / "dead.log") as server:
+        with pytest.raises(ServerError, match=r"not ready within 0\.1 s.*dead\.log"):
+            server.wait(0.1)
+        with pytest.raises(ServerError, match=r"ended with status 3 before it was ready.*dead\.log"):
+            server.wait()
+    assert "unable to open database file" in (home / "dead.log").read_text()
+
+
+def test_importing_it_is_cheap() -> None:
+    """The server is started before anything heavy is imported."""
+    code = "import sys, flows.server; print(*{'prefect', 'pydantic', 'asyncio', 'http.client'} & {*sys.modules})"
+    assert subprocess.check_output([sys.executable, "-c", code], text=True) == "\n"

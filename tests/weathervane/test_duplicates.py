@@ -1,0 +1,220 @@
+"""Near-duplicates: copies are found, look-alikes are left apart, and adding images later changes nothing."""
+
+import io
+import itertools
+import os
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from weathervane.duplicates import groups, pairs, signature
+from weathervane.images import open_image, upright_rgb
+
+PHOTOGRAPHS = Path(
+    os.environ.get("WEATHERVANE_PHOTOGRAPHS")
+    or Path(__file__).resolve().parents[2].parent / "shared" / "data" / "dataset2.zip"
+)
+
+
+def _textured(rng: np.random.Generator) -> Image.Image:
+    """A random picture with structure at all scales, as photographs have, 100 to 240 px a side."""
+    size = tuple(rng.integers(100, 240, size=2).tolist())
+    picture = np.zeros((size[1], size[0], 3))
+    for cells in (3, 6, 12, 48):
+        noise = Image.fromarray(rng.integers(0, 256, (cells, cells, 3), dtype=np.uint8))
+        picture += np.asarray(noise.resize(size, Image.Resampling.BICUBIC)) / cells**0.5
+    return Image.fromarray((picture * 255 / picture.max()).astype(np.uint8))
+
+
+def _copied(image: Image.Image, rng: np.random.Generator) -> Image.Image:
+    """Resized by 0.3 to 2 and recompressed as JPEG of quality 30 to 95."""
+    scale = np.exp(rng.uniform(np.log(0.3), np.log(2)))
+    buffer = io.BytesIO()
+    small = image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.BICUBIC)
+    small.save(buffer, "JPEG", quality=int(rng.integers(30, 96)))
+    return Image.open(buffer).convert("RGB")
+
+
+def _stacked(images) -> tuple[np.ndarray, np.ndarray]:
+    dhash, grey = zip(*map(signature, images), strict=True)
+    return np.array(dhash), np.stack(grey)
+
+
+def _found(originals, copies) -> float:
+    """Share of the copies that are paired with their original."""
+    n = len(originals)
+    found = pairs(*_stacked([*originals, *copies]), new_from=n)
+    return float((found[:, 0] + n == found[:, 1]).sum() / n)
+
+
+def _random(rng: np.random.Generator, n: int, copies: int) -> tuple[np.ndarray, np.ndarray]:
+    """Signatures of noise; `copies` rows repeat another row, up to 12 hash bits and a pixel changed."""
+    dhash = rng.integers(0, 2**64, n, dtype=np.uint64)
+    grey = rng.integers(0, 256, (n, 32, 32), dtype=np.uint8)
+    for source, target in rng.integers(0, max(n, 1), (copies, 2)):
+        flipped = rng.choice(64, rng.integers(13), replace=False).tolist()
+        dhash[target] = dhash[source] ^ np.uint64(sum(1 << bit for bit in flipped))
+        grey[target] = grey[source]
+        grey[target, 0, 0] ^= 255
+    return dhash, grey
+
+
+def _plainly(dhash: np.ndarray, grey: np.ndarray) -> np.ndarray:
+    """The definition of `pairs` for images that are not flat, in two lines of numpy."""
+    near = np.bitwise_count(dhash[:, None] ^ dhash) <= 8
+    j, i = np.nonzero(np.tril(near & (np.corrcoef(grey.reshape(len(grey), -1)) > 0.97), -1))
+    return np.stack([i, j], axis=1)
+
+
+def test_copies_are_found_and_unrelated_pictures_are_not():
+    """At least 95 % of recompressed and resized copies are paired with their original and nothing else."""
+    rng = np.random.default_rng(0)
+    originals = [_textured(rng) for _ in range(120)]
+    copies = [_copied(image, rng) for image in originals]
+    found = pairs(*_stacked([*originals, *copies]))
+    right = found[:, 0] + 120 == found[:, 1]
+    assert right.sum() >= 0.95 * 120
+    assert right.all()
+
+
+def test_equal_hashes_alone_do_not_join():
+    """Different skies that share one difference hash stay apart."""
+    rng = np.random.default_rng(1)
+    to_the_right = np.linspace(0, 60, 200)
+    skies = [
+        Image.fromarray((np.repeat(rng.uniform(0, 190, 10), 20)[:, None] + to_the_right).astype(np.uint8))
+        for _ in range(50)
+    ]
+    dhash, grey = _stacked(skies)
+    assert len(set(dhash.tolist())) == 1
+    assert len(pairs(dhash, grey)) == 0
+    assert len(pairs(dhash, grey, min_correlation=-1)) == 50 * 49 // 2
+
+
+def test_hash_bits_are_the_steps_to_the_right():
+    """A hash bit is set where a row gets brighter, row by row from the top, the first one highest."""
+    ramp = np.broadcast_to(np.linspace(0, 255, 180), (80, 180)).astype(np.uint8)
+    picture = np.concatenate([ramp, ramp[:, ::-1]])
+    assert int(signature(Image.fromarray(picture)).dhash) == 0xFFFFFFFF_00000000
+
+
+def test_pairs_follow_the_definition():
+    """Blocks, threads and the early bound change nothing: the pairs are those of the definition."""
+    rng = np.random.default_rng(2)
+    dhash, grey = _random(rng, 700, 300)
+    shade = rng.normal(0, 1, (700, 8, 8)) * rng.uniform(0, 25, (700, 1, 1))  # correlations around 0.97
+    grey = np.clip(grey + np.kron(shade, np.ones((1, 4, 4))), 0, 255).astype(np.uint8)
+    expected = _plainly(dhash, grey)
+    assert 50 < len(expected) < 0.8 * len(pairs(dhash, grey, min_correlation=-1))
+    np.testing.assert_array_equal(pairs(dhash, grey), expected)
+
+
+def test_many_images():
+    """A copy is found however far from its original it stands; pairs are ordered by the later image."""
+    rng = np.random.default_rng(3)
+    dhash, grey = _random(rng, 20_000, 0)
+    originals = rng.choice(10_000, 500, replace=False)
+    copies = rng.choice(np.arange(10_000, 20_000), 500, replace=False)
+    dhash[copies], grey[copies] = dhash[originals], grey[originals]
+    order = np.argsort(copies)
+    np.testing.assert_array_equal(pairs(dhash, grey), np.stack([originals, copies], axis=1)[order])
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 2**32), st.integers(0, 300), st.lists(st.integers(0, 300), max_size=4))
+def test_adding_images_later_gives_the_same_pairs(seed, n, stops):
+    """However an archive grows, its pairs and groups are those of the whole archive taken at once."""
+    dhash, grey = _random(np.random.default_rng(seed), n, n // 3)
+    stops = sorted({0, n, *(stop for stop in stops if stop < n)})
+    parts = [pairs(dhash[:stop], grey[:stop], new_from=start) for start, stop in itertools.pairwise(stops)]
+    grown = np.concatenate([np.empty((0, 2), np.int64), *parts])
+    at_once = pairs(dhash, grey)
+    np.testing.assert_array_equal(grown, at_once)
+    np.testing.assert_array_equal(groups(n, grown[::-1]), groups(n, at_once))
+
+
+def test_constant_images():
+    """Images of constant grey are duplicates of each other where their grey agrees, and of nothing else."""
+    rng = np.random.default_rng(4)
+    dithered = rng.integers(90, 92, (200, 300), dtype=np.uint8)  # its means lie where rounding tips over
+    images = [Image.new("RGB", (100 + 10 * k, 80), (grey,) * 3) for k, grey in enumerate((0, 0, 90, 91, 255))]
+    images += [Image.fromarray(dithered), _textured(rng), _copied(images[2], rng)]
+    found = pairs(*_stacked(images))
+    assert groups(len(images), found).tolist() == [0, 0, 2, 2, 4, 2, 6, 2]
+
+
+def test_groups_are_labelled_by_their_smallest_member():
+    """A group's label is its smallest index, whatever the order and direction of the pairs."""
+    chain = np.random.default_rng(5).permutation(2000)
+    links = np.stack([chain[:-1], chain[1:]], axis=1)
+    assert not groups(2000, links).any()
+    assert groups(6, np.array([[5, 3], [3, 4], [1, 2]])).tolist() == [0, 1, 1, 3, 3, 3]
+    assert groups(3, np.empty((0, 2), np.int64)).tolist() == [0, 1, 2]
+    with pytest.raises(ValueError, match="images are 0 to 2"):
+        groups(3, np.array([[0, 3]]))
+
+
+def test_wrong_arrays_are_refused():
+    """Shapes, dtypes and bounds other than documented are named, not guessed around."""
+    dhash, grey = _random(np.random.default_rng(6), 4, 0)
+    for arguments, complaint in [
+        ((dhash.astype(np.int64), grey), "dhash"),
+        ((dhash, grey[:3]), "grey"),
+        ((dhash, grey.astype(np.float32)), "grey"),
+        ((dhash, grey, 5), "new_from"),
+    ]:
+        with pytest.raises(ValueError, match=complaint):
+            pairs(*arguments)
+
+
+@pytest.fixture(scope="module")
+def photographs() -> list[Image.Image]:
+    if not PHOTOGRAPHS.is_file():
+        pytest.skip(f"no photographs at {PHOTOGRAPHS}: set WEATHERVANE_PHOTOGRAPHS to the publisher's dataset2.zip")
+    found = []
+    with zipfile.ZipFile(PHOTOGRAPHS) as archive:
+        for name in sorted(archive.namelist()):
+            if name.endswith("/"):
+                continue
+            image = open_image(archive.read(name))
+            image.draft(None, (256, 256))
+            found.append(upright_rgb(image))
+    return found
+
+
+def test_photographs_make_small_groups(photographs):
+    """Of the 905 photographs about a tenth are copies; no group is larger than 4, so nothing chains."""
+    found = groups(len(photographs), pairs(*_stacked(photographs)))
+    assert 0.88 <= len(set(found.tolist())) / len(photographs) <= 0.91
+    assert np.bincount(found).max() == 4
+
+
+def test_copies_of_photographs_are_found(photographs):
+    """At least 95 % of recompressed and resized photographs are paired with their original."""
+    rng = np.random.default_rng(7)
+    originals = photographs[::5]
+    assert _found(originals, [_copied(image, rng) for image in originals]) >= 0.95
+
+
+def test_an_independent_hash_finds_no_further_duplicates(photographs):
+    """What a 512-bit hash of another kind takes for copies stands in one group.
+
+    The 17x16 row hash alone (256 bits, at most 12) also pairs any two pictures of a sun in the middle, over
+    classes; so rows and columns are hashed, with the same share of bits.
+    """
+    bits = []
+    for image in photographs:
+        luma = image.convert("L")
+        rows = np.asarray(luma.resize((17, 16), Image.Resampling.LANCZOS))
+        columns = np.asarray(luma.resize((16, 17), Image.Resampling.LANCZOS))
+        bits.append(np.concatenate([rows[:, 1:] > rows[:, :-1], (columns[1:] > columns[:-1])], axis=None))
+    signs = np.array(bits) * np.float32(2) - 1
+    i, j = np.nonzero(np.triu((512 - signs @ signs.T) / 2 <= 24, 1))
+    assert len(i) >= 0.1 * len(photographs)
+    found = groups(len(photographs), pairs(*_stacked(photographs)))
+    np.testing.assert_array_equal(found[i], found[j])

@@ -1,0 +1,1 @@
+"""Weather photographs in, classifiers out: plain PyTorch and images, without any of the three engines."""

@@ -1,0 +1,110 @@
+"""Random changes of a training batch, on the device that trains; nothing augmented is ever stored.
+
+Legend: N = images, S = size, K = classes. Images are float32 [N, 3, S, S] in 0-1 throughout. What differs
+from image to image is drawn from a torch generator on the images' device, what holds for a whole batch from
+a numpy generator on the host, so that no draw waits for the device.
+"""
+
+import math
+
+import numpy as np
+import torch
+from torch import Generator, Tensor
+from torch.nn import functional as F
+
+from weathervane.variant import Augment
+
+GREY = (0.299, 0.587, 0.114)  # ITU-R BT.601 luma
+
+
+def augment(images: Tensor, policy: Augment, generator: Generator) -> Tensor:
+    """Everything that happens to one image by itself: geometry, colour, erasing."""
+    images = affine(images, policy, generator)
+    images = colour(images, policy, generator)
+    return erase(images, policy.erase, generator) if policy.erase else images
+
+
+def affine(images: Tensor, policy: Augment, generator: Generator) -> Tensor:
+    """Crop, scale, aspect, rotation and flip as one bilinear resample; edges are mirrored.
+
+    The crop is that of Szegedy et al. 2014 (arXiv 1409.4842): an area share, an aspect ratio, a place.
+    """
+    n = len(images)
+    area, ratio, angle, across, down, mirror = _uniform(images, 6, n, generator)
+    area = policy.crop[0] + area * (policy.crop[1] - policy.crop[0])
+    stretch = torch.exp((2 * ratio - 1) * math.log(policy.ratio) / 2)
+    width = (area.sqrt() * stretch).clamp(max=1)
+    height = (area.sqrt() / stretch).clamp(max=1)
+    angle = (2 * angle - 1) * math.radians(policy.rotate)
+    sign = torch.where(mirror < 0.5, -1.0, 1.0) if policy.flip else torch.ones_like(mirror)
+    cos, sin = angle.cos(), angle.sin()
+    theta = torch.stack(
+        [
+            torch.stack([sign * width * cos, -height * sin, (2 * across - 1) * (1 - width)], 1),
+            torch.stack([sign * width * sin, height * cos, (2 * down - 1) * (1 - height)], 1),
+        ],
+        1,
+    )
+    grid = F.affine_grid(theta, list(images.shape), align_corners=False)
+    return F.grid_sample(images, grid, "bilinear", "reflection", align_corners=False)
+
+
+def colour(images: Tensor, policy: Augment, generator: Generator) -> Tensor:
+    """Brightness, then contrast about the image's mean grey, then saturation about each pixel's grey."""
+    bright, hard, vivid = _uniform(images, 3, len(images), generator)[:, :, None, None, None]
+    images = images * (1 + (2 * bright - 1) * policy.brightness)
+    luma = images.new_tensor(GREY)[None, :, None, None]
+    mean = (images * luma).sum(1, keepdim=True).mean((2, 3), keepdim=True)
+    images = mean + (images - mean) * (1 + (2 * hard - 1) * policy.contrast)
+    grey = (images * luma).sum(1, keepdim=True)
+    return (grey + (images - grey) * (1 + (2 * vivid - 1) * policy.saturation)).clamp(0, 1)
+
+
+def erase(images: Tensor, share: float, generator: Generator) -> Tensor:
+    """A `share` of the images lose a rectangle of 2-25 % of the area to grey (Zhong et al. 2017, arXiv 1708.04896)."""
+    n, _, size, _ = images.shape
+    chosen, area, ratio, across, down = _uniform(images, 5, n, generator)
+    side = (0.02 + 0.23 * area).sqrt() * size
+    stretch = torch.exp((2 * ratio - 1) * math.log(2) / 2)
+    inside = _rectangle(size, side * stretch, side / stretch, across * size, down * size)
+    return torch.where(inside & (chosen < share)[:, None, None, None], 0.5, images)
+
+
+def mix(images: Tensor, targets: Tensor, policy: Augment, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+    """Mixup (Zhang et al. 2017, arXiv 1710.09412) or CutMix (Yun et al. 2019, arXiv 1905.04899) of a batch.
+
+    Args:
+        images: float32 [N, 3, S, S].
+        targets: float32 [N, K], rows that sum to 1.
+
+    Returns:
+        Both, blended with the batch turned round by one place.
+    """
+    cut = policy.cutmix > 0 and (policy.mixup == 0 or rng.random() < 0.5)
+    alpha = policy.cutmix if cut else policy.mixup
+    if alpha == 0:
+        return images, targets
+    keep = float(rng.beta(alpha, alpha))
+    others, size = images.roll(1, 0), images.shape[-1]
+    if cut:
+        side = size * math.sqrt(1 - keep)
+        top, left = (max(0, round(float(rng.uniform(0, size)) - side / 2)) for _ in range(2))
+        bottom, right = min(size, round(top + side)), min(size, round(left + side))
+        images = images.clone()
+        images[:, :, top:bottom, left:right] = others[:, :, top:bottom, left:right]
+        keep = 1 - (bottom - top) * (right - left) / size**2
+    else:
+        images = keep * images + (1 - keep) * others
+    return images, keep * targets + (1 - keep) * targets.roll(1, 0)
+
+
+def _rectangle(size: int, width: Tensor, height: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    """bool [N, 1, S, S]: pixels within width x height of the centre (x, y)."""
+    place = torch.arange(size, device=x.device) + 0.5
+    across = (place[None] - x[:, None]).abs() < width[:, None] / 2
+    down = (place[None] - y[:, None]).abs() < height[:, None] / 2
+    return (down[:, :, None] & across[:, None, :])[:, None]
+
+
+def _uniform(images: Tensor, rows: int, n: int, generator: Generator) -> Tensor:
+    return torch.rand(rows, n, device=images.device, generator=generator)

@@ -1,0 +1,56 @@
+"""The device that trains or scores, and how pixels get there.
+
+Legend: N = images, S = size.
+"""
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from weathervane.errors import InputError
+
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, as every torchvision backbone expects
+
+
+def choose(name: str) -> torch.device:
+    """The device called `name`; `auto` takes CUDA, then Apple's MPS, then the CPU.
+
+    Raises:
+        InputError: it is not there.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"--device {name}: not available here ({reason}): use --device cpu or auto") from None
+    return device
+
+
+def resident(pixels: np.ndarray, size: int, device: torch.device) -> Tensor:
+    """uint8 [N, S, S, 3] to uint8 [N, 3, size, size], channels last, on the device.
+
+    Shrinking is antialiased and happens there.
+    """
+    images = torch.from_numpy(pixels).to(device).permute(0, 3, 1, 2)
+    if images.shape[-1] == size:
+        return images
+    parts = [
+        F.interpolate(part.float(), (size, size), mode="bilinear", antialias=True).round().to(torch.uint8)
+        for part in images.split(1024)
+    ]
+    return torch.cat(parts).contiguous(memory_format=torch.channels_last)
+
+
+def unit(images: Tensor) -> Tensor:
+    """uint8 0-255 to float32 0-1."""
+    return images.float() / 255
+
+
+def normalise(images: Tensor) -> Tensor:
+    """float32 0-1 [N, 3, S, S] to zero mean and unit variance a channel, by ImageNet's statistics."""
+    mean, std = (images.new_tensor(values)[None, :, None, None] for values in (MEAN, STD))
+    return (images - mean) / std

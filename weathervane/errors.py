@@ -1,0 +1,12 @@
+"""What a person can put right."""
+
+
+class InputError(ValueError):
+    """Bad input: the message names the file or the parameter, what is wrong with it, and the way out.
+
+    The command line prints it as one line and ends with status 2; nothing has been written.
+    """
+
+
+class TrainingError(RuntimeError):
+    """A variant could not be trained: the message says at which epoch and why."""

@@ -1,0 +1,80 @@
+"""What a training depends on, as one hash: if it is equal, training again would give the same model.
+
+Nothing heavy is imported for it: sources are found by reading import statements, versions in the packages'
+metadata.
+"""
+
+import ast
+import hashlib
+import json
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from weathervane.models import FAMILIES
+from weathervane.variant import Variant
+
+PACKAGE = Path(__file__).parent
+FAMILY_LIST = PACKAGE / "models" / "__init__.py"
+NUMERIC = ("torch", "torchvision", "numpy", "pillow")
+
+
+def digest(needed: dict[str, str]) -> str:
+    """The fingerprint of `ingredients`: hex sha256, 32 digits."""
+    return hashlib.sha256(json.dumps(needed, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def ingredients(variant: Variant, data_md5: str, seed: int) -> dict[str, str]:
+    """What a training depends on, by name, so that a change can be told in words.
+
+    Prepared data, parsed parameters, seed, sources and library versions; not the variant's name, comments in
+    its YAML, the list of families, the device, or whatever only watches.
+    """
+    files = [path for path in sources("weathervane.train", FAMILIES[variant.family]) if path != FAMILY_LIST]
+    content = b"\0".join(path.read_bytes() for path in files)
+    found = {
+        "data": data_md5,
+        "params": json.dumps(variant.model_dump(mode="json"), sort_keys=True),
+        "seed": str(seed),
+        "code": hashlib.sha256(content).hexdigest()[:16],
+    }
+    return found | {name: _version(name) for name in NUMERIC}
+
+
+def sources(*modules: str) -> list[Path]:
+    """The files of these weathervane modules and of all weathervane modules that they import, sorted."""
+    seen: dict[str, Path] = {}
+    waiting = list(modules)
+    while waiting:
+        name = waiting.pop()
+        path = _file(name)
+        if name in seen or path is None:
+            continue
+        seen[name] = path
+        waiting += _imports(path)
+    return sorted(seen.values())
+
+
+def _imports(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def _file(name: str) -> Path | None:
+    if name.split(".")[0] != PACKAGE.name:
+        return None
+    path = PACKAGE.joinpath(*name.split(".")[1:])
+    if path.is_dir():
+        return path / "__init__.py"
+    return path.with_suffix(".py") if path.with_suffix(".py").is_file() else None
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "absent"

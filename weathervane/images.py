@@ -1,0 +1,139 @@
+"""From bytes to pixels: the one way in which every photograph is read, in training, scoring and serving.
+
+Legend: H, W = height, width; pixels are uint8 0-255, RGB.
+"""
+
+import io
+import warnings
+from typing import Literal
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+# Only these readers are ever tried: Pillow's others include one that starts Ghostscript.
+# An MPO (several JPEGs in one file) is opened by the reader for JPEG.
+FORMATS = {"JPEG": ".jpg", "PNG": ".png", "GIF": ".gif", "WEBP": ".webp", "BMP": ".bmp", "TIFF": ".tif"}
+ENDINGS = FORMATS | {"MPO": ".jpg"}
+MIN_SIDE = 16
+MAX_PIXELS = 80_000_000
+MAX_BYTES = 200_000_000
+
+Reason = Literal[
+    "empty",
+    "not an image",
+    "truncated",
+    "too small",
+    "too many pixels",
+    "too many bytes",
+    "unreadable mode",
+    "unreadable file",
+    "label conflict",
+    "name not understood",
+    "outside the source",
+    "checksum mismatch",
+]
+
+
+class BadImage(ValueError):
+    """Bytes that cannot be used as a photograph; `reason` is one of a closed list."""
+
+    def __init__(self, reason: Reason, detail: str) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason: Reason = reason
+        self.detail = detail
+
+
+def open_image(data: bytes) -> Image.Image:
+    """A lazily opened image of an allowed format and size; no pixel is decoded yet.
+
+    Raises:
+        BadImage: empty, not an image, too small (a side under 16 px), too many pixels (over 80 million).
+    """
+    if not data:
+        raise BadImage("empty", "0 bytes")
+    if len(data) > MAX_BYTES:
+        raise BadImage("too many bytes", f"{len(data):,} bytes, at most {MAX_BYTES:,}")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow's own bomb warning: the limit below is ours, and lower
+            image = Image.open(io.BytesIO(data), formats=list(FORMATS))
+    except UnidentifiedImageError:
+        raise BadImage("not an image", f"none of {', '.join(FORMATS)} in the first bytes") from None
+    except Image.DecompressionBombError as error:
+        raise BadImage("too many pixels", str(error)) from None
+    except Exception as error:  # a reader of a damaged header may raise anything at all
+        raise BadImage("truncated", f"header: {error}") from None
+    width, height = image.size
+    if min(width, height) < MIN_SIDE:
+        raise BadImage("too small", f"{width}x{height}, at least {MIN_SIDE} px a side")
+    if width * height > MAX_PIXELS:
+        raise BadImage("too many pixels", f"{width}x{height}, at most {MAX_PIXELS:,} pixels")
+    return image
+
+
+def notes(image: Image.Image) -> list[str]:
+    """What will be changed on the way to upright RGB, in words; cheap, before any pixel is decoded."""
+    found = []
+    if getattr(image, "n_frames", 1) > 1:
+        found.append(f"first of {image.n_frames} frames")  # type: ignore[attr-defined]
+    if image.mode != "RGB":
+        found.append(f"converted from {image.mode}")
+    if image.getexif().get(0x0112, 1) not in (0, 1):
+        found.append("turned upright")
+    return found
+
+
+def upright_rgb(image: Image.Image) -> Image.Image:
+    """First frame, EXIF orientation applied, 8-bit RGB.
+
+    16-bit grey is scaled by 1/257 (Pillow's own conversion clips it to white), transparency is laid over
+    white, CMYK and palettes are converted as Pillow does.
+
+    Raises:
+        BadImage: truncated or damaged pixel data, or a mode without a conversion.
+    """
+    try:
+        image.load()
+        image = ImageOps.exif_transpose(image)
+        if image.mode == "RGB":
+            return image
+        if image.mode.startswith(("I", "F")):
+            return _from_deep_grey(image)
+        if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
+            over = image.convert("RGBA")
+            return Image.alpha_composite(Image.new("RGBA", over.size, "white"), over).convert("RGB")
+        return image.convert("RGB")
+    except BadImage:
+        raise
+    except (OSError, SyntaxError, EOFError, IndexError) as error:
+        raise BadImage("truncated", str(error)) from None
+    except Exception as error:  # a decoder of damaged bytes may raise anything at all
+        raise BadImage("unreadable mode", f"{image.mode}: {error}") from None
+
+
+def _from_deep_grey(image: Image.Image) -> Image.Image:
+    deep = np.asarray(image).astype(np.float64)
+    if deep.max(initial=0) > 65535 or deep.min(initial=0) < 0 or not np.isfinite(deep).all():
+        raise BadImage("unreadable mode", f"{image.mode} with values outside 0-65535")
+    scale = 257.0 if image.mode.startswith("I") else (1 / 255 if deep.max(initial=0) <= 1 else 1.0)
+    return Image.fromarray((deep / scale + 0.5).clip(0, 255).astype(np.uint8), "L").convert("RGB")
+
+
+def decode(data: bytes, size: int) -> np.ndarray:
+    """Photograph bytes to pixels, uint8 [size, size, 3].
+
+    The shorter side becomes `size`, then the centre square is kept: what lies at the far ends of a wide
+    picture is not seen. JPEGs are decoded at the smallest of their scales (1, 1/2, 1/4, 1/8) that still has
+    twice the wanted resolution, then resized with an antialiased bicubic filter.
+
+    Raises:
+        BadImage: with a reason of the closed list.
+    """
+    image = open_image(data)
+    image.draft(None, (2 * size, 2 * size))
+    return fit_square(upright_rgb(image), size)
+
+
+def fit_square(image: Image.Image, size: int) -> np.ndarray:
+    """Centre square of an upright RGB image, uint8 [size, size, 3]."""
+    return np.asarray(ImageOps.fit(image, (size, size), Image.Resampling.BICUBIC))

@@ -1,0 +1,37 @@
+"""Which class a file belongs to, from its place or its name, and which files are no images at all."""
+
+import re
+import unicodedata
+from collections.abc import Sequence
+from pathlib import PurePosixPath
+
+JUNK = {".ds_store", "thumbs.db", "desktop.ini", "__macosx", "@eadir"}
+CLASS = re.compile(r"[^\W_][\w &+-]{0,62}")
+NUMBERED = re.compile(r"([^\W\d_](?:[^\W\d]| )*?)[ _-]*\(?\d+\)?\.\w{1,5}")
+
+
+def ignored(name: str) -> bool:
+    """True for what systems leave behind: .DS_Store, Thumbs.db, __MACOSX/, anything dotted."""
+    return any(part.lower() in JUNK or part.startswith(".") for part in PurePosixPath(name).parts)
+
+
+def class_name(text: str) -> str | None:
+    """A class as it is stored: NFC, lower case, letters, digits and `_ &+-`; None if it cannot be one."""
+    name = unicodedata.normalize("NFC", text).strip().lower()
+    return name if CLASS.fullmatch(name) else None
+
+
+def labels(names: Sequence[str]) -> dict[str, str | None]:
+    """The class of each file; None where the name is not understood.
+
+    Files in two or more folders: the class is the name of the folder that holds the file (so
+    `train/rain/x.jpg` is rain), and a loose file has none. Files in one folder: the class is what each name
+    begins with (`rain12.jpg`, `rain_12.jpg`), or, where not every name has that form, the folder's name.
+    """
+    folders = {PurePosixPath(name).parent for name in names}
+    if len(folders) > 1:
+        return {n: class_name(PurePosixPath(n).parent.name) if "/" in n else None for n in names}
+    numbered = {name: NUMBERED.fullmatch(PurePosixPath(name).name) for name in names}
+    if all(numbered.values()) or not names or "/" not in names[0]:
+        return {name: class_name(match[1]) if match else None for name, match in numbered.items()}
+    return {name: class_name(PurePosixPath(name).parent.name) for name in names}

@@ -1,0 +1,106 @@
+"""`data/raw/ledger.csv`: one row an image, append-only, so that a split once given stays."""
+
+import csv
+import json
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+from weathervane.errors import InputError
+from weathervane.files import replacing
+
+
+@dataclass(frozen=True)
+class Row:
+    """An accepted image. `path` is relative to data/raw and made of the class and the sha256."""
+
+    sha256: str
+    label: str
+    source: str
+    name: str  # what the source called it
+    first_seen: int  # number of the ingest that brought it, from 1: the same sources give the same ledger
+    group: str  # near-duplicates share it: the sha256 (12 digits) of the member first seen
+    split: str  # train, test, or excluded (ties groups of different splits)
+    fold: int  # 0..k-1 inside train; -1 elsewhere
+    width: int
+    height: int
+    note: str
+    path: str
+
+
+@dataclass(frozen=True)
+class Quarantined:
+    """A file that cannot be used, and why; its bytes are kept under .weathervane/quarantine."""
+
+    sha256: str
+    source: str
+    name: str
+    first_seen: int
+    reason: str
+    detail: str
+
+
+COLUMNS = ["class" if field.name == "label" else field.name for field in fields(Row)]
+
+
+class Ledger:
+    """The ledger of a folder such as data/raw, with its quarantine list and the dataset's name."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.dataset: str = ""
+        self.ingests = 0
+        self.rows: list[Row] = []
+        self.quarantined: list[Quarantined] = []
+
+    @classmethod
+    def read(cls, folder: Path) -> "Ledger":
+        """The ledger that stands in `folder`; an empty one where there is none yet."""
+        ledger = cls(folder)
+        about = folder / "dataset.json"
+        if not about.is_file():
+            return ledger
+        try:
+            content = json.loads(about.read_text(encoding="utf-8"))
+            ledger.dataset, ledger.ingests = content["name"], content["ingests"]
+            ledger.rows = [_row(line) for line in _lines(folder / "ledger.csv")]
+            ledger.quarantined = [
+                Quarantined(**{**line, "first_seen": int(line["first_seen"])})  # type: ignore[arg-type]
+                for line in _lines(folder / "quarantine.csv")
+            ]
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(
+                f"{folder}: the ledger is damaged ({error}): bring it back with 'dvc checkout {folder}.dvc --force'"
+            ) from None
+        return ledger
+
+    def write(self) -> None:
+        """Each file replaced whole; the ledger last, because it is what makes images count."""
+        _write(self.folder / "quarantine.csv", list(Quarantined.__annotations__), map(asdict, self.quarantined))
+        with replacing(self.folder / "dataset.json") as file:
+            json.dump({"name": self.dataset, "ingests": self.ingests}, file)
+            file.write("\n")
+        lines = ({("class" if k == "label" else k): v for k, v in asdict(row).items()} for row in self.rows)
+        _write(self.folder / "ledger.csv", COLUMNS, lines)
+
+    def counts(self) -> Counter[str]:
+        """Images a class."""
+        return Counter(row.label for row in self.rows)
+
+
+def _lines(path: Path) -> list[dict[str, str]]:
+    with open(path, encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def _row(line: dict[str, str]) -> Row:
+    numbers = {key: int(line[key]) for key in ("first_seen", "fold", "width", "height")}
+    return Row(**{**{("label" if k == "class" else k): v for k, v in line.items()}, **numbers})  # type: ignore[arg-type]
+
+
+def _write(path: Path, columns: list[str], lines: Iterable[dict[str, object]]) -> None:
+    with replacing(path) as file:
+        writer = csv.DictWriter(file, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(lines)

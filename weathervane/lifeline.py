@@ -1,0 +1,30 @@
+"""A child process that does not outlive its parent, even one that was killed with SIGKILL."""
+
+import os
+import signal
+import threading
+import time
+
+VARIABLE = "WEATHERVANE_PARENT"
+POLL, GRACE = 0.5, 8.0  # seconds
+
+
+def environment() -> dict[str, str]:
+    """The variables of a child that is to end when this process does."""
+    return {**os.environ, VARIABLE: str(os.getpid())}
+
+
+def hold() -> None:
+    """In the child: end this process once its parent is gone. Does nothing in one that was started by hand."""
+    if parent := os.environ.pop(VARIABLE, None):
+        threading.Thread(target=_end_after, args=[int(parent)], daemon=True).start()
+
+
+def _end_after(parent: int) -> None:
+    """By SIGTERM, and some seconds later for certain."""
+    # Not a pipe, which a child that the parent forked without exec would hold open.
+    while os.getppid() == parent:
+        time.sleep(POLL)
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(GRACE)
+    os._exit(1)

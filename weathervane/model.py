@@ -1,0 +1,133 @@
+"""A trained model on disk and in use: safetensors + JSON, nothing pickled, no code in it.
+
+A model folder holds `model.safetensors` (weights), `model.json` (all that is needed to build and feed the
+network) and `probe.safetensors` (8 images and their logits: whoever loads it can see that it still computes
+the same). Legend: N = images, S = size, K = classes.
+"""
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from weathervane import images
+from weathervane.device import normalise, resident, unit
+from weathervane.errors import InputError
+from weathervane.files import replacing
+from weathervane.models import FAMILIES, family
+from weathervane.params import check
+
+FORMAT = 1
+PROBE = 8
+
+
+@dataclass(frozen=True)
+class Spec:
+    """model.json. Photographs are decoded at `decode_size` and shrunk to `size`, as they were for training;
+    `classes` in the order of the logits; `about` says where the model comes from."""
+
+    variant: str
+    family: str
+    network: dict[str, Any]
+    size: int
+    decode_size: int
+    classes: list[str]
+    flip_test: bool
+    about: dict[str, str] = field(default_factory=dict)
+    format: int = FORMAT
+
+
+class Model:
+    """A network with all that it takes to go from photographs to class probabilities."""
+
+    def __init__(self, net: nn.Module, spec: Spec, device: torch.device) -> None:
+        self.net = net.to(device).eval()
+        self.spec, self.device = spec, device
+
+    @classmethod
+    def load(cls, folder: Path, device: torch.device | None = None) -> "Model":
+        """Build the network named in model.json and fill in its weights.
+
+        Raises:
+            InputError: a file is missing or damaged, or needs a family that the installed code lacks.
+        """
+        device = device or torch.device("cpu")
+        try:
+            spec = Spec(**json.loads((folder / "model.json").read_text(encoding="utf-8")))
+            if spec.format != FORMAT or spec.family not in FAMILIES:
+                known = f"format {FORMAT}, families {', '.join(FAMILIES)}"
+                raise InputError(f"{folder}: made by other code (format {spec.format}, {spec.family}; here: {known})")
+            net = build(spec)
+            net.load_state_dict(load_file(folder / "model.safetensors"))
+        except (OSError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
+            if isinstance(error, InputError):
+                raise
+            raise InputError(f"{folder}: not a usable model: {' '.join(str(error).split())[:300]}") from None
+        return cls(net, spec, device)
+
+    def save(self, folder: Path, probe: np.ndarray) -> None:
+        """Write the folder; `probe`: uint8 [<= 8, S, S, 3] of images to remember the logits of."""
+        folder.mkdir(parents=True, exist_ok=True)
+        weights = {name: value.cpu().contiguous() for name, value in self.net.state_dict().items()}
+        _save_tensors(weights, folder / "model.safetensors")
+        logits = self.logits(probe[:PROBE]).cpu().contiguous()
+        pixels = torch.from_numpy(np.ascontiguousarray(probe[:PROBE]))
+        _save_tensors({"pixels": pixels, "logits": logits}, folder / "probe.safetensors")
+        with replacing(folder / "model.json") as file:
+            json.dump(asdict(self.spec), file, indent=1)
+
+    def probe_error(self, folder: Path) -> float:
+        """Largest absolute difference between the logits remembered in `folder` and those computed now."""
+        probe = load_file(folder / "probe.safetensors")
+        return float((self.logits(probe["pixels"].numpy()).cpu() - probe["logits"]).abs().max())
+
+    def logits(self, pixels: np.ndarray, batch: int = 256) -> Tensor:
+        """uint8 [N, S', S', 3] of any size S' to float32 logits [N, K] on the model's device."""
+        blocks = (pixels[first : first + batch] for first in range(0, len(pixels), batch))
+        parts = [self.forward(resident(np.ascontiguousarray(p), self.spec.size, self.device)) for p in blocks]
+        return torch.cat(parts) if parts else torch.empty(0, len(self.spec.classes))
+
+    @torch.inference_mode()
+    def forward(self, batch: Tensor) -> Tensor:
+        """uint8 [N, 3, S, S] on the device to float32 logits [N, K]; mirrored and averaged if so trained."""
+        return logits(self.net, batch, self.spec.flip_test)
+
+    def probabilities(self, pixels: np.ndarray) -> np.ndarray:
+        """uint8 [N, S', S', 3] to float32 [N, K], rows that sum to 1."""
+        return self.logits(pixels).softmax(1).cpu().numpy()
+
+    def classify(self, photographs: list[bytes]) -> np.ndarray:
+        """Photograph bytes, one or more, to float32 [N, K].
+
+        Raises:
+            BadImage: one of them cannot be decoded.
+        """
+        return self.probabilities(np.stack([images.decode(data, self.spec.decode_size) for data in photographs]))
+
+
+def build(spec: Spec) -> nn.Module:
+    """A network with fresh weights, channels last."""
+    module = family(spec.family)
+    network = check(module.Network, spec.network, f"variant {spec.variant}: network")
+    net: nn.Module = module.build(network, spec.size, len(spec.classes))
+    return net.to(memory_format=torch.channels_last)
+
+
+def logits(net: nn.Module, batch: Tensor, flip: bool) -> Tensor:
+    """uint8 [N, 3, S, S] to float32 [N, K], averaged with the mirror image's if `flip`."""
+    images = normalise(unit(batch))
+    out = net(images)
+    return ((out + net(images.flip(-1))) / 2 if flip else out).float()
+
+
+def _save_tensors(tensors: dict[str, Tensor], path: Path) -> None:
+    aside = path.with_name(f".{path.name}.part")
+    save_file(tensors, aside)
+    aside.chmod(0o644)  # save_file makes 0600, which a server under another user could not read
+    aside.replace(path)

@@ -1,0 +1,25 @@
+"""The families of networks: FAMILIES is the only list of them.
+
+A family is a module with a pydantic schema `Network` (the `network:` section of a variant's YAML) and
+`build(network, size, classes) -> torch.nn.Module`, which takes float32 [N, 3, size, size], normalised,
+and gives logits [N, classes]. Schemas are read without importing torch, so `build` imports it itself. A
+schema may have `check_size(size)`, which raises ValueError where network and image size do not go together.
+"""
+
+from importlib import import_module
+from types import ModuleType
+
+FAMILIES = {
+    "cnn": "weathervane.models.cnn",
+    "dnn": "weathervane.models.dnn",
+    "lstm": "weathervane.models.lstm",
+}
+
+
+def family(name: str) -> ModuleType:
+    """The module of a family.
+
+    Raises:
+        KeyError: not in FAMILIES.
+    """
+    return import_module(FAMILIES[name])

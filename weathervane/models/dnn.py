@@ -1,0 +1,31 @@
+"""A deep network of fully connected layers: ReLU, normalisation, dropout."""
+
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from weathervane.params import Strict
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+class Network(Strict):
+    """`hidden`: units of each hidden layer, two or more of them; `input_size`: the image is averaged down to it."""
+
+    hidden: list[int] = Field(min_length=2)
+    dropout: float = Field(ge=0, lt=1)
+    input_size: int = Field(ge=4)
+
+
+def build(network: Network, size: int, classes: int) -> "nn.Module":
+    """Average to input_size², flatten, then Linear → BatchNorm → ReLU → Dropout a hidden layer."""
+    from torch import nn
+
+    units = [3 * network.input_size**2, *network.hidden]
+    layers: list[nn.Module] = [nn.AdaptiveAvgPool2d(network.input_size), nn.Flatten()]
+    for before, after in pairwise(units):
+        layers += [nn.Linear(before, after, bias=False), nn.BatchNorm1d(after), nn.ReLU()]
+        layers += [nn.Dropout(network.dropout)]
+    return nn.Sequential(*layers, nn.Linear(units[-1], classes))

@@ -1,0 +1,112 @@
+"""Reading params/: YAML 1.2, strict schemas, overrides from the command line, errors that name the key."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from weathervane.errors import InputError
+
+
+class Strict(BaseModel):
+    """A schema that refuses keys that it does not know, NaN and infinities."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+Schema = TypeVar("Schema", bound=BaseModel)
+
+
+def read(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML file; plain types only."""
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
+    try:
+        content = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except (YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: a mapping of keys to values is expected")
+    return content
+
+
+def check(schema: type[Schema], content: Mapping[str, Any], origin: str | Path) -> Schema:
+    """`content` as an instance of `schema`, or one line that names `origin` and every offending key."""
+    try:
+        return schema.model_validate(content)
+    except ValidationError as error:
+        raise InputError("; ".join(_in_words(problem, schema, origin) for problem in error.errors())) from None
+
+
+def load(schema: type[Schema], path: Path) -> Schema:
+    """Read and check a whole params file."""
+    return check(schema, read(path), path)
+
+
+def override(content: dict[str, Any], key: str, value: Any, origin: str | Path) -> dict[str, Any]:
+    """A copy of nested `content` with dotted `key` set to `value`; a key that is not there yet is refused."""
+    head, _, rest = key.partition(".")
+    if head not in content:
+        raise InputError(f"{origin} has no key '{head}'{_nearest(head, content)}")
+    below = content[head]
+    if rest:
+        if not isinstance(below, dict):
+            raise InputError(f"{origin}: '{head}' holds a single value, so '{key}' names nothing")
+        value = override(below, rest, value, f"{origin}: {head}")
+    return {**content, head: value}
+
+
+def value(text: str) -> Any:
+    """A value from the command line, read as YAML reads it: 5, 1e-3, true, [0.5, 1.0], sgd."""
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
+    try:
+        return YAML(typ="safe", pure=True).load(text)
+    except YAMLError:
+        raise InputError(f"--set: cannot read the value '{text}'") from None
+
+
+def flatten(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested keys joined with dots, as MLflow searches them; lists stay values."""
+    flat: dict[str, Any] = {}
+    for key, below in content.items():
+        name = f"{prefix}{key}"
+        flat.update(flatten(below, f"{name}.") if isinstance(below, Mapping) else {name: below})
+    return flat
+
+
+def plain(content: Any) -> Any:
+    """Round-trip YAML objects, which carry comments, as plain dicts and lists."""
+    if isinstance(content, Mapping):
+        return {str(key): plain(below) for key, below in content.items()}
+    return [plain(below) for below in content] if isinstance(content, list) else content
+
+
+def _in_words(problem: Any, schema: type[BaseModel], origin: str | Path) -> str:
+    key = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        known = _fields(schema, problem["loc"][:-1])
+        return f"{origin}: unknown key '{key}'{_nearest(str(problem['loc'][-1]), known)}"
+    if problem["type"] == "missing":
+        return f"{origin}: key '{key}' is missing"
+    message = problem["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    return f"{origin}: '{key}' is {problem['input']!r}: {message}" if key else f"{origin}: {message}"
+
+
+def _fields(schema: Any, path: tuple[Any, ...]) -> list[str]:
+    for part in path:
+        field = getattr(schema, "model_fields", {}).get(part)
+        schema = field.annotation if field else None
+    return list(getattr(schema, "model_fields", {}))
+
+
+def _nearest(word: str, known: Any) -> str:
+    from difflib import get_close_matches
+
+    near = get_close_matches(word, list(known), n=1)
+    return f" (did you mean '{near[0]}'?)" if near else ""

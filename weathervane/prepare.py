@@ -1,0 +1,83 @@
+"""data/raw → data/prepared: every image decoded once. A pure function, the DVC stage `prepare`.
+
+`python -m weathervane.prepare` is what `dvc repro prepare` runs.
+"""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+from pydantic import Field
+
+from weathervane import images, project
+from weathervane.errors import InputError
+from weathervane.files import replacing
+from weathervane.ledger import Ledger, Row
+from weathervane.parallel import in_order
+from weathervane.params import Strict, load
+from weathervane.progress import say, track
+from weathervane.store import MANIFEST, shard_name
+
+
+class Prepare(Strict):
+    """params/prepare.yaml."""
+
+    size: int = Field(ge=8, le=1024)
+    shard: int = Field(ge=1, le=1_000_000)
+
+
+def prepare(params: Prepare, root: Path) -> int:
+    """Write the manifest and the pixel store anew; returns the number of images, N.
+
+    The store is uint8 [N, size, size, 3] in shards of `shard` images, in the ledger's order. A killed
+    prepare leaves no manifest, and without one the store does not open.
+
+    Raises:
+        InputError: no ledger, or an image that is missing, changed or no longer decodes.
+    """
+    raw, out = root / project.RAW, root / project.PREPARED
+    rows = Ledger.read(raw).rows
+    if not rows:
+        raise InputError(f"{project.LEDGER}: nothing ingested yet: run 'weathervane retrain'")
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir(parents=True)
+
+    def pixels(row: Row) -> np.ndarray:
+        try:
+            return images.decode((raw / row.path).read_bytes(), params.size)
+        except (OSError, images.BadImage) as error:
+            raise InputError(
+                f"data/raw/{row.path}: {error}: bring it back with 'dvc checkout data/raw.dvc --force'"
+            ) from None
+
+    decoded = track(in_order(pixels, rows), "prepare", len(rows))
+    for first in range(0, len(rows), params.shard):
+        count = min(params.shard, len(rows) - first)
+        shape = (count, params.size, params.size, 3)
+        shard = np.lib.format.open_memmap(out / shard_name(first // params.shard), "w+", np.uint8, shape)
+        for place in range(count):
+            shard[place] = next(decoded)
+        shard.flush()
+    list(decoded)  # let the bar finish
+    _write_manifest(rows, out / MANIFEST)
+    return len(rows)
+
+
+def _write_manifest(rows: list[Row], path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    columns = ("sha256", "label", "split", "fold", "group", "source", "path", "width", "height")
+    table = pa.table({column: [getattr(row, column) for row in rows] for column in columns})
+    with replacing(path, "wb") as file:
+        pq.write_table(table, file)
+
+
+def main() -> None:
+    """Prepare by hand, with params/prepare.yaml of the project that the working folder is in."""
+    root = project.root()
+    say(f"{prepare(load(Prepare, root / 'params/prepare.yaml'), root):,} images prepared")
+
+
+if __name__ == "__main__":
+    main()

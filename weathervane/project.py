@@ -1,0 +1,24 @@
+"""Where things stand: every path of the project is spelled here, and only here."""
+
+from pathlib import Path
+
+from weathervane.errors import InputError
+
+
+def root(start: Path | None = None) -> Path:
+    """The nearest folder, from `start` (default: the working one) upwards, with `dvc.yaml` and `params/`."""
+    here = (start or Path.cwd()).resolve()
+    for folder in (here, *here.parents):
+        if (folder / "dvc.yaml").is_file() and (folder / "params").is_dir():
+            return folder
+    raise InputError(f"{here} is not inside a Weathervane project (no dvc.yaml beside params/): cd into the clone")
+
+
+RAW = Path("data/raw")
+LEDGER = RAW / "ledger.csv"
+PREPARED = Path("data/prepared")
+WORK = Path(".weathervane")
+QUARANTINE = WORK / "quarantine"
+TRAINING = WORK / "training"
+LOCKS = WORK / "locks"
+LOGS = WORK / "logs"

@@ -1,0 +1,150 @@
+"""Where photographs come from. A new kind of source is one schema here with its `state` and `files`."""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from weathervane import archives, images, layout, synthetic
+from weathervane.errors import InputError
+from weathervane.files import sha256
+from weathervane.params import Strict
+
+
+@dataclass(frozen=True)
+class Found:
+    """One file of a source: its bytes, or the reason why there are none."""
+
+    name: str
+    label: str | None = None
+    data: bytes = b""
+    reason: images.Reason | None = None
+    detail: str = ""
+    ignored: bool = False
+
+
+class Synthetic(Strict):
+    """Rendered skies: no network, no licence, and marked as synthetic wherever a result on them is shown."""
+
+    kind: Literal["synthetic"]
+    per_class: int = Field(ge=10, le=100_000)
+    seed: int = Field(ge=0)
+
+    @property
+    def title(self) -> str:
+        """What the ledger calls the source."""
+        return "synthetic"
+
+    def state(self, root: Path) -> str:
+        """Equal as long as the same images would come again."""
+        return f"{self.model_dump_json()} {sha256(Path(synthetic.__file__))}"
+
+    def count(self, root: Path) -> int:
+        """How many files `files` yields."""
+        return self.per_class * len(synthetic.CLASSES)
+
+    def files(self, root: Path) -> Iterator[Found]:
+        """Every image, in a fixed order."""
+        for name, data in synthetic.images(self.per_class, self.seed):
+            yield Found(name, name.split("/")[0], data)
+
+
+class Local(Strict):
+    """A folder of class folders, a flat one whose file names begin with the class, or an archive of either."""
+
+    kind: Literal["local"]
+    path: str = Field(min_length=1)
+
+    @property
+    def title(self) -> str:
+        """What the ledger calls the source: the folder's or archive's own name, no path of a machine."""
+        return Path(self.path).name or "folder"
+
+    def place(self, root: Path) -> Path:
+        """The folder or archive; a relative path counts from the project's root.
+
+        Raises:
+            InputError: it is not there, or is neither a folder nor an archive.
+        """
+        place = (root / Path(self.path).expanduser()).resolve()
+        if not place.exists():
+            raise InputError(f"source {self.path}: no such folder or archive ({place})")
+        if not place.is_dir() and not archives.is_archive(place):
+            raise InputError(f"source {self.path}: neither a folder nor a .zip or .tar archive")
+        return place
+
+    def state(self, root: Path) -> str:
+        """Names, sizes and modification times, as git looks at a work tree."""
+        place = self.place(root)
+        paths = [place] if place.is_file() else [place / name for name in sorted(_walk(place))]
+        seen = ((str(path), status.st_size, status.st_mtime_ns) for path in paths for status in [path.lstat()])
+        return hashlib.sha256(json.dumps(list(seen)).encode("utf-8", "surrogateescape")).hexdigest()
+
+    def count(self, root: Path) -> int:
+        """How many files `files` yields."""
+        return len(self._names(self.place(root)))
+
+    def files(self, root: Path) -> Iterator[Found]:
+        """Every file, ignored ones included; bytes are read one file at a time."""
+        place = self.place(root)
+        names = self._names(place)
+        kept = [name for name in names if not layout.ignored(name)]
+        yield from (Found(name, ignored=True) for name in names if layout.ignored(name))
+        classes = layout.labels(kept)
+        for name, label in classes.items():
+            if label is None:
+                yield Found(name, reason="name not understood", detail="no class folder, and no <class><number> name")
+        wanted = {name for name, label in classes.items() if label is not None}
+        if place.is_dir():
+            for name in kept:
+                if name in wanted:
+                    yield _read(place, name, classes[name])
+        else:
+            for name, data in archives.read(place, wanted, images.MAX_BYTES):
+                yield Found(name, classes[name], data)
+
+    def empty_folder(self, root: Path) -> str | None:
+        """Name of a folder without any file, in which somebody meant to put a class."""
+        place = self.place(root)
+        folders = sorted(path for path in place.iterdir() if path.is_dir()) if place.is_dir() else []
+        return next((path.name for path in folders if not layout.ignored(path.name) and not any(path.iterdir())), None)
+
+    def _names(self, place: Path) -> list[str]:
+        return sorted(_walk(place)) if place.is_dir() else archives.members(place)
+
+
+Source = Annotated[Synthetic | Local, Field(discriminator="kind")]
+
+
+def named(text: str) -> Source:
+    """The source that a person means by `--source TEXT`."""
+    if text == "synthetic":
+        return Synthetic(kind="synthetic", per_class=100, seed=0)
+    return Local(kind="local", path=text)
+
+
+def _walk(folder: Path) -> Iterator[str]:
+    """Relative names of everything that is not a folder; links to folders are named, never entered."""
+    for parent, folders, files in os.walk(folder):
+        base = Path(parent)
+        links = [name for name in folders if (base / name).is_symlink()]
+        for name in (*files, *links):
+            yield (base / name).relative_to(folder).as_posix()
+
+
+def _read(folder: Path, name: str, label: str | None) -> Found:
+    path = folder / name
+    if path.is_symlink() and not path.resolve().is_relative_to(folder.resolve()):
+        return Found(name, label, reason="outside the source", detail=f"a link to {path.readlink()}")
+    try:
+        if not path.is_file():
+            return Found(name, label, reason="unreadable file", detail="not a regular file")
+        with open(path, "rb") as file:
+            return Found(name, label, file.read(images.MAX_BYTES + 1))
+    except OSError as error:
+        return Found(name, label, reason="unreadable file", detail=error.strerror or str(error))
