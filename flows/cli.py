@@ -70,6 +70,7 @@ def ui(
 
 def main() -> None:
     """Entry point: exit status 0 done, unchanged or not promoted; 1 a variant failed; 2 bad input."""
+    from flows.server import ServerError
     from weathervane.errors import InputError
 
     try:
@@ -77,6 +78,9 @@ def main() -> None:
     except InputError as error:
         print(f"weathervane: {error}", file=sys.stderr)
         sys.exit(2)
+    except ServerError as error:
+        print(f"weathervane: {error}", file=sys.stderr)
+        sys.exit(1)
     except KeyboardInterrupt:
         print("weathervane: interrupted", file=sys.stderr)
         sys.exit(130)

@@ -8,7 +8,7 @@ from typing import Any
 
 from flows.edit_ingest import difference, edited
 from flows.environment import apply
-from flows.server import LocalServer
+from flows.server import LocalServer, configured
 from tasks.data import INGEST, PREPARE, current, ingest_and_record, prepare_and_record
 from tasks.gate import REGISTER, Register
 from tasks.plan import Plan, make_plan, read_variants
@@ -96,7 +96,7 @@ def _bring_in_data(root: Path, path: Path, before: str, after: str) -> None:
 
 def _server(root: Path, stack: ExitStack) -> LocalServer | None:
     """A Prefect server of our own, unless one is configured."""
-    if os.environ.get("PREFECT_API_URL"):
+    if configured():
         return None
     server = stack.enter_context(LocalServer.start(root / project.LOGS / "prefect-server.log"))
     os.environ["PREFECT_API_URL"] = server.url

@@ -22,3 +22,5 @@ def apply() -> None:
     """Before the first of them is imported."""
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
+    for name in ("NO_PROXY", "no_proxy"):  # a proxy would be asked for the loopback server, too
+        os.environ[name] = ",".join(filter(None, (os.environ.get(name), "127.0.0.1,localhost")))

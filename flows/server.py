@@ -2,7 +2,7 @@
 
 Prefect starts a server itself when PREFECT_API_URL is not set, but only once it has been imported, on a port
 that it hopes is free, and a killed parent orphans it. This one boots while its parent still imports, so this
-module imports the standard library only. It writes to the user's own Prefect database, where
+module imports next to nothing. It writes to the user's own Prefect database, where
 `prefect server start` shows the same runs.
 """
 
@@ -10,16 +10,17 @@ import contextlib
 import gc
 import logging
 import os
-import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
+import tomllib
 from collections.abc import AsyncIterator
 from pathlib import Path
 from types import FrameType
 from typing import Self
+
+from weathervane import lifeline
 
 ENVIRONMENT = {
     "DO_NOT_TRACK": "true",
@@ -62,8 +63,8 @@ class LocalServer:
         with socket.create_server(("127.0.0.1", 0)) as listener, log.open("ab") as output:
             fd, port = listener.fileno(), listener.getsockname()[1]
             process = subprocess.Popen(
-                [sys.executable, "-m", "flows.server", str(fd), str(os.getpid())],
-                env=os.environ | ENVIRONMENT,
+                [sys.executable, "-m", "flows.server", str(fd)],
+                env=lifeline.environment() | ENVIRONMENT,
                 pass_fds=[fd],
                 start_new_session=True,  # Ctrl-C is for the parent, which still has states to report
                 stdin=subprocess.DEVNULL,
@@ -112,6 +113,20 @@ class LocalServer:
 
     def __exit__(self, *_: object) -> None:
         self.stop()
+
+
+def configured() -> bool:
+    """True if the person has a Prefect server: in the environment, or in the active profile of Prefect's settings."""
+    if os.environ.get("PREFECT_API_URL"):
+        return True
+    home = Path(os.environ.get("PREFECT_HOME") or "~/.prefect").expanduser()
+    path = Path(os.environ.get("PREFECT_PROFILES_PATH") or home / "profiles.toml")
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, tomllib.TOMLDecodeError):
+        return False
+    active = os.environ.get("PREFECT_PROFILE") or content.get("active", "")
+    return bool(content.get("profiles", {}).get(active, {}).get("PREFECT_API_URL"))
 
 
 def _send_what_is_queued() -> None:
@@ -165,16 +180,6 @@ def serve(fd: int) -> None:
     Server(config).run(sockets=[socket.socket(fileno=fd)])
 
 
-def _end_after(parent: int) -> None:
-    """Stops this process once the process `parent` is gone: by SIGTERM, and 8 s later for certain."""
-    # Not a pipe, which a child that the parent forked without exec would hold open.
-    while os.getppid() == parent:
-        time.sleep(0.5)
-    os.kill(os.getpid(), signal.SIGTERM)
-    time.sleep(8)
-    os._exit(1)
-
-
 if __name__ == "__main__":
-    threading.Thread(target=_end_after, args=[int(sys.argv[2])], daemon=True).start()
+    lifeline.hold()
     serve(int(sys.argv[1]))

@@ -38,7 +38,17 @@ def serve(port: int, open_browser: bool) -> int:
     page = f"http://127.0.0.1:{port}/#/experiments/{found.experiment_id if found else 0}/runs"
     log = root / project.LOGS / "mlflow-ui.log"
     log.parent.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", address, "--workers", "1"]
+    command = [
+        sys.executable,
+        "-m",
+        "weathervane.lifeline",
+        "mlflow",
+        "server",
+        "--backend-store-uri",
+        address,
+        "--workers",
+        "1",
+    ]
     command += ["--host", "127.0.0.1", "--port", str(port)]
     environment = {**lifeline.environment(), "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     with open(log, "ab") as output:

@@ -6,6 +6,7 @@ everything that it will point at is on record.
 
 import json
 import tempfile
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -76,7 +77,8 @@ def _new_version(root: Path, plan: Plan, best: Result, promoted: bool, why: str)
         names = ["probability", *(f"p_{label}" for label in classes)]
         outputs = [ColSpec(DataType.string, "class"), *(ColSpec(DataType.double, name) for name in names)]
         package = Path(__file__).parents[1] / "weathervane"
-        with mlflow.start_run(run_id=best.run_id):
+        with mlflow.start_run(run_id=best.run_id), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "An input example was not provided")  # the signature says it all
             logged = mlflow.pyfunc.log_model(
                 name="champion-candidate",
                 python_model=str(Path(__file__).with_name("served.py")),

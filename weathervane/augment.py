@@ -12,6 +12,7 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
+from weathervane.device import per_channel
 from weathervane.variant import Augment
 
 GREY = (0.299, 0.587, 0.114)  # ITU-R BT.601 luma
@@ -29,8 +30,7 @@ def affine(images: Tensor, policy: Augment, generator: Generator) -> Tensor:
 
     The crop is that of Szegedy et al. 2014 (arXiv 1409.4842): an area share, an aspect ratio, a place.
     """
-    n = len(images)
-    area, ratio, angle, across, down, mirror = _uniform(images, 6, n, generator)
+    area, ratio, angle, across, down, mirror = _uniform(images, 6, generator)
     area = policy.crop[0] + area * (policy.crop[1] - policy.crop[0])
     stretch = torch.exp((2 * ratio - 1) * math.log(policy.ratio) / 2)
     width = (area.sqrt() * stretch).clamp(max=1)
@@ -51,9 +51,9 @@ def affine(images: Tensor, policy: Augment, generator: Generator) -> Tensor:
 
 def colour(images: Tensor, policy: Augment, generator: Generator) -> Tensor:
     """Brightness, then contrast about the image's mean grey, then saturation about each pixel's grey."""
-    bright, hard, vivid = _uniform(images, 3, len(images), generator)[:, :, None, None, None]
+    bright, hard, vivid = _uniform(images, 3, generator)[:, :, None, None, None]
     images = images * (1 + (2 * bright - 1) * policy.brightness)
-    luma = images.new_tensor(GREY)[None, :, None, None]
+    luma = per_channel(GREY, images.device)
     mean = (images * luma).sum(1, keepdim=True).mean((2, 3), keepdim=True)
     images = mean + (images - mean) * (1 + (2 * hard - 1) * policy.contrast)
     grey = (images * luma).sum(1, keepdim=True)
@@ -62,8 +62,8 @@ def colour(images: Tensor, policy: Augment, generator: Generator) -> Tensor:
 
 def erase(images: Tensor, share: float, generator: Generator) -> Tensor:
     """A `share` of the images lose a rectangle of 2-25 % of the area to grey (Zhong et al. 2017, arXiv 1708.04896)."""
-    n, _, size, _ = images.shape
-    chosen, area, ratio, across, down = _uniform(images, 5, n, generator)
+    size = images.shape[-1]
+    chosen, area, ratio, across, down = _uniform(images, 5, generator)
     side = (0.02 + 0.23 * area).sqrt() * size
     stretch = torch.exp((2 * ratio - 1) * math.log(2) / 2)
     inside = _rectangle(size, side * stretch, side / stretch, across * size, down * size)
@@ -87,9 +87,9 @@ def mix(images: Tensor, targets: Tensor, policy: Augment, rng: np.random.Generat
     keep = float(rng.beta(alpha, alpha))
     others, size = images.roll(1, 0), images.shape[-1]
     if cut:
-        side = size * math.sqrt(1 - keep)
-        top, left = (max(0, round(float(rng.uniform(0, size)) - side / 2)) for _ in range(2))
-        bottom, right = min(size, round(top + side)), min(size, round(left + side))
+        centre, half = rng.uniform(0, size, 2), size * math.sqrt(1 - keep) / 2
+        corners = np.rint([centre - half, centre + half]).clip(0, size).astype(int).tolist()
+        (top, left), (bottom, right) = corners
         images = images.clone()
         images[:, :, top:bottom, left:right] = others[:, :, top:bottom, left:right]
         keep = 1 - (bottom - top) * (right - left) / size**2
@@ -106,5 +106,6 @@ def _rectangle(size: int, width: Tensor, height: Tensor, x: Tensor, y: Tensor) -
     return (down[:, :, None] & across[:, None, :])[:, None]
 
 
-def _uniform(images: Tensor, rows: int, n: int, generator: Generator) -> Tensor:
-    return torch.rand(rows, n, device=images.device, generator=generator)
+def _uniform(images: Tensor, rows: int, generator: Generator) -> Tensor:
+    """float32 [rows, N] in 0-1."""
+    return torch.rand(rows, len(images), device=images.device, generator=generator)

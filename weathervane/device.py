@@ -23,7 +23,7 @@ def choose(name: str) -> torch.device:
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
         device = torch.device(name)
-        torch.zeros(1, device=device)
+        torch.zeros(1, device=device).cpu()
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(f"--device {name}: not available here ({reason}): use --device cpu or auto") from None
@@ -52,5 +52,9 @@ def unit(images: Tensor) -> Tensor:
 
 def normalise(images: Tensor) -> Tensor:
     """float32 0-1 [N, 3, S, S] to zero mean and unit variance a channel, by ImageNet's statistics."""
-    mean, std = (images.new_tensor(values)[None, :, None, None] for values in (MEAN, STD))
-    return (images - mean) / std
+    return (images - per_channel(MEAN, images.device)) / per_channel(STD, images.device)
+
+
+def per_channel(values: tuple[float, ...], device: torch.device) -> Tensor:
+    """float32 [C, 1, 1] on the device; a CUDA device is not waited for."""
+    return torch.tensor(values)[:, None, None].to(device, non_blocking=device.type == "cuda")

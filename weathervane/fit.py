@@ -64,7 +64,7 @@ def fit(
 
     Raises:
         InputError: the store is smaller than the variant's size, or a part is empty.
-        TrainingError: a loss that is not finite, with its epoch, step and images.
+        TrainingError: a loss that is not finite, with its epoch and step.
     """
     train, val = load(store, variant, fold, device)
     spec = Spec(
@@ -84,6 +84,8 @@ def fit(
             since = time.perf_counter()
             loss = run_epoch(state, train, variant, epoch)
             accuracy, val_loss = validate(state.judged, val, variant.flip_test)
+            if not math.isfinite(val_loss):
+                raise TrainingError(f"validation loss is {val_loss} after epoch {epoch}: lower train.lr")
             metrics = {"train_loss": loss, "val_loss": val_loss, "val_accuracy": accuracy}
             metrics |= {"lr": state.schedule.get_last_lr()[0], "seconds": time.perf_counter() - since}
             record(folder, epoch, metrics)
@@ -143,7 +145,7 @@ def load(store: Store, variant: Variant, fold: int, device: torch.device) -> tup
 def optimization(
     net: nn.Module, train: Train, steps: int
 ) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
-    """The optimiser and its one-cycle schedule (Smith & Topin 2017, arXiv 1708.07120); 1-D weights do not decay."""
+    """The optimiser and its one-cycle schedule; weights of one dimension do not decay."""
     flat = [p for p in net.parameters() if p.ndim < 2]
     deep = [p for p in net.parameters() if p.ndim >= 2]
     groups: list[dict[str, Any]] = [{"params": deep, "weight_decay": train.weight_decay}]
@@ -153,10 +155,18 @@ def optimization(
         optimizer = torch.optim.AdamW(groups, lr=train.lr)
     else:
         optimizer = torch.optim.SGD(groups, lr=train.lr, momentum=0.9, nesterov=True)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, train.lr, steps, pct_start=train.warmup, cycle_momentum=False
-    )
+    # Not torch's OneCycleLR, which divides by zero where the rise comes to one step.
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: one_cycle((step + 0.5) / steps, train.warmup))
     return optimizer, schedule
+
+
+def one_cycle(done: float, warmup: float) -> float:
+    """The share (0-1) of the peak learning rate when a share `done` of all steps is: half a cosine up, half one down.
+
+    Smith & Topin 2017 (arXiv 1708.07120).
+    """
+    phase = done / warmup - 1 if done < warmup else (done - warmup) / (1 - warmup)
+    return (1 + math.cos(math.pi * phase)) / 2
 
 
 def average(net: nn.Module, decay: float) -> AveragedModel | None:
@@ -168,8 +178,7 @@ def run_epoch(state: State, train: Part, variant: Variant, epoch: int) -> float:
     """One pass over the shuffled images; the mean loss. Only at its end does the host wait for the device."""
     state.net.train()
     losses, device = [], train.labels.device
-    for rows in batches(len(train.labels), variant.train.batch, state.rng):
-        chosen = torch.from_numpy(rows).to(device)
+    for chosen in batches(len(train.labels), variant.train.batch, state.rng, device):
         images = augment(unit(train.images[chosen]), variant.augment, state.generator)
         images, targets = mix(images, train.targets[chosen], variant.augment, state.rng)
         with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
@@ -189,9 +198,9 @@ def run_epoch(state: State, train: Part, variant: Variant, epoch: int) -> float:
     return sum(values) / len(values)
 
 
-def batches(n: int, size: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
+def batches(n: int, size: int, rng: np.random.Generator, device: torch.device) -> Iterator[Tensor]:
     """Shuffled row numbers, int64 [size] each; the rest that fills no batch waits for the next shuffle."""
-    order = rng.permutation(n)
+    order = torch.from_numpy(rng.permutation(n)).to(device)
     size = min(size, n)
     for first in range(0, n - size + 1, size):
         yield order[first : first + size]
@@ -202,8 +211,8 @@ def validate(net: nn.Module, part: Part, flip: bool) -> tuple[float, float]:
     """Accuracy (0-1) and mean cross-entropy (nats)."""
     net.eval()
     out = torch.cat([logits(net, block, flip) for block in part.images.split(256)])
-    accuracy = (out.argmax(1) == part.labels).double().mean()
-    return accuracy.item(), F.cross_entropy(out, part.labels).item()
+    right = (out.argmax(1) == part.labels).sum().item()
+    return right / len(out), F.cross_entropy(out, part.labels).item()
 
 
 def record(folder: Path, epoch: int, metrics: dict[str, float]) -> None:

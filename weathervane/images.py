@@ -17,6 +17,21 @@ ENDINGS = FORMATS | {"MPO": ".jpg"}
 MIN_SIDE = 16
 MAX_PIXELS = 80_000_000
 MAX_BYTES = 200_000_000
+ORIENTATION, TILE_WIDTH, TILE_LENGTH = 0x0112, 0x0142, 0x0143  # tags of TIFF, and of EXIF, which is one
+# EXIF orientation → what turns the picture upright. 1 is upright, and whatever else stands there is taken for it.
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+# Pillow's remarks on damaged files: what matters of them is a BadImage here. Once, because a filter that is
+# set and reset around each call is not safe in threads.
+warnings.filterwarnings("ignore", module=r"PIL\.")
 
 Reason = Literal[
     "empty",
@@ -47,16 +62,17 @@ def open_image(data: bytes) -> Image.Image:
     """A lazily opened image of an allowed format and size; no pixel is decoded yet.
 
     Raises:
-        BadImage: empty, not an image, too small (a side under 16 px), too many pixels (over 80 million).
+        BadImage: empty, not an image, truncated (the header does not parse), too small (a side under 16 px),
+            too many pixels (over 80 million, in the picture or in one tile of a TIFF), too many bytes.
     """
     if not data:
         raise BadImage("empty", "0 bytes")
     if len(data) > MAX_BYTES:
         raise BadImage("too many bytes", f"{len(data):,} bytes, at most {MAX_BYTES:,}")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow's own bomb warning: the limit below is ours, and lower
-            image = Image.open(io.BytesIO(data), formats=list(FORMATS))
+        image = Image.open(io.BytesIO(data), formats=list(FORMATS))
+        tags = getattr(image, "tag_v2", {})
+        tile = tags.get(TILE_WIDTH, 0) * tags.get(TILE_LENGTH, 0)
     except UnidentifiedImageError:
         raise BadImage("not an image", f"none of {', '.join(FORMATS)} in the first bytes") from None
     except Image.DecompressionBombError as error:
@@ -66,19 +82,27 @@ def open_image(data: bytes) -> Image.Image:
     width, height = image.size
     if min(width, height) < MIN_SIDE:
         raise BadImage("too small", f"{width}x{height}, at least {MIN_SIDE} px a side")
-    if width * height > MAX_PIXELS:
-        raise BadImage("too many pixels", f"{width}x{height}, at most {MAX_PIXELS:,} pixels")
+    if max(width * height, tile) > MAX_PIXELS:
+        raise BadImage("too many pixels", f"{width}x{height}, at most {MAX_PIXELS:,} pixels, in a tile too")
     return image
 
 
 def notes(image: Image.Image) -> list[str]:
-    """What will be changed on the way to upright RGB, in words; cheap, before any pixel is decoded."""
+    """What will be changed on the way to upright RGB, in words; cheap, before any pixel is decoded.
+
+    Raises:
+        BadImage: truncated: a later frame has a damaged header, and where the first one ends is not sure.
+    """
     found = []
-    if getattr(image, "n_frames", 1) > 1:
-        found.append(f"first of {image.n_frames} frames")  # type: ignore[attr-defined]
+    try:
+        frames = getattr(image, "n_frames", 1)
+    except Exception as error:  # a reader of a damaged header may raise anything at all
+        raise BadImage("truncated", f"header of a later frame: {error}") from None
+    if frames > 1:
+        found.append(f"first of {frames} frames")
     if image.mode != "RGB":
         found.append(f"converted from {image.mode}")
-    if image.getexif().get(0x0112, 1) not in (0, 1):
+    if _turn(image) is not None:
         found.append("turned upright")
     return found
 
@@ -86,23 +110,23 @@ def notes(image: Image.Image) -> list[str]:
 def upright_rgb(image: Image.Image) -> Image.Image:
     """First frame, EXIF orientation applied, 8-bit RGB.
 
-    16-bit grey is scaled by 1/257 (Pillow's own conversion clips it to white), transparency is laid over
-    white, CMYK and palettes are converted as Pillow does.
+    16-bit grey is scaled by 1/257 (Pillow's own conversion clips it to white), floating-point grey by its
+    range (0-1, 0-255 or 0-65535), transparency is laid over white, CMYK and palettes are converted as Pillow
+    does. Colour profiles are not applied.
 
     Raises:
         BadImage: truncated or damaged pixel data, or a mode without a conversion.
     """
     try:
         image.load()
-        image = ImageOps.exif_transpose(image)
-        if image.mode == "RGB":
-            return image
+        if (turn := _turn(image)) is not None:
+            image = image.transpose(turn)
         if image.mode.startswith(("I", "F")):
             return _from_deep_grey(image)
         if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
             over = image.convert("RGBA")
             return Image.alpha_composite(Image.new("RGBA", over.size, "white"), over).convert("RGB")
-        return image.convert("RGB")
+        return image if image.mode == "RGB" else image.convert("RGB")
     except BadImage:
         raise
     except (OSError, SyntaxError, EOFError, IndexError) as error:
@@ -111,11 +135,20 @@ def upright_rgb(image: Image.Image) -> Image.Image:
         raise BadImage("unreadable mode", f"{image.mode}: {error}") from None
 
 
+def _turn(image: Image.Image) -> Image.Transpose | None:
+    """By the EXIF orientation; None where there is none, or where the EXIF block is damaged, not the picture."""
+    try:
+        return TURNS.get(image.getexif().get(ORIENTATION, 1))
+    except Exception:  # a reader of damaged bytes may raise anything at all
+        return None
+
+
 def _from_deep_grey(image: Image.Image) -> Image.Image:
     deep = np.asarray(image).astype(np.float64)
-    if deep.max(initial=0) > 65535 or deep.min(initial=0) < 0 or not np.isfinite(deep).all():
+    brightest = deep.max(initial=0)
+    if not (deep.min(initial=0) >= 0 and brightest <= 65535):  # NaN is neither
         raise BadImage("unreadable mode", f"{image.mode} with values outside 0-65535")
-    scale = 257.0 if image.mode.startswith("I") else (1 / 255 if deep.max(initial=0) <= 1 else 1.0)
+    scale = 257.0 if image.mode.startswith("I") or brightest > 255 else 1 / 255 if brightest <= 1 else 1.0
     return Image.fromarray((deep / scale + 0.5).clip(0, 255).astype(np.uint8), "L").convert("RGB")
 
 

@@ -55,5 +55,7 @@ class Recurrent(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Only the outputs; the last state is not used."""
-        steps, _ = self.reader(x)
+        # Under autocast cuDNN's cells compute in float16, whatever it asks for, and nothing here scales gradients.
+        with torch.autocast(x.device.type, enabled=False):
+            steps, _ = self.reader(x.float())
         return steps.mean(1)

@@ -1,7 +1,12 @@
-"""A child process that does not outlive its parent, even one that was killed with SIGKILL."""
+"""A child process that does not outlive its parent, even one that was killed with SIGKILL.
+
+`python -m weathervane.lifeline MODULE ...` runs any module so.
+"""
 
 import os
+import runpy
 import signal
+import sys
 import threading
 import time
 
@@ -21,10 +26,17 @@ def hold() -> None:
 
 
 def _end_after(parent: int) -> None:
-    """By SIGTERM, and some seconds later for certain."""
+    """By SIGTERM, and some seconds later for certain; with its children, if it leads a group of its own."""
     # Not a pipe, which a child that the parent forked without exec would hold open.
     while os.getppid() == parent:
         time.sleep(POLL)
-    os.kill(os.getpid(), signal.SIGTERM)
+    end = os.killpg if os.getpgrp() == os.getpid() else os.kill
+    end(os.getpid(), signal.SIGTERM)
     time.sleep(GRACE)
-    os._exit(1)
+    end(os.getpid(), signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    hold()
+    sys.argv = sys.argv[1:]
+    runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)

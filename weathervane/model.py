@@ -6,6 +6,7 @@ the same). Legend: N = images, S = size, K = classes.
 """
 
 import json
+import math
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from weathervane import images
@@ -57,35 +58,45 @@ class Model:
         Raises:
             InputError: a file is missing or damaged, or needs a family that the installed code lacks.
         """
-        device = device or torch.device("cpu")
         try:
             spec = Spec(**json.loads((folder / "model.json").read_text(encoding="utf-8")))
             if spec.format != FORMAT or spec.family not in FAMILIES:
                 known = f"format {FORMAT}, families {', '.join(FAMILIES)}"
-                raise InputError(f"{folder}: made by other code (format {spec.format}, {spec.family}; here: {known})")
+                raise InputError(f"made by other code (format {spec.format}, family {spec.family}; here: {known})")
             net = build(spec)
             net.load_state_dict(load_file(folder / "model.safetensors"))
         except (OSError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
-            if isinstance(error, InputError):
-                raise
-            raise InputError(f"{folder}: not a usable model: {' '.join(str(error).split())[:300]}") from None
-        return cls(net, spec, device)
+            raise _unusable(folder, error) from None
+        return cls(net, spec, device or torch.device("cpu"))
 
     def save(self, folder: Path, probe: np.ndarray) -> None:
-        """Write the folder; `probe`: uint8 [<= 8, S, S, 3] of images to remember the logits of."""
-        folder.mkdir(parents=True, exist_ok=True)
-        weights = {name: value.cpu().contiguous() for name, value in self.net.state_dict().items()}
-        _save_tensors(weights, folder / "model.safetensors")
-        logits = self.logits(probe[:PROBE]).cpu().contiguous()
-        pixels = torch.from_numpy(np.ascontiguousarray(probe[:PROBE]))
-        _save_tensors({"pixels": pixels, "logits": logits}, folder / "probe.safetensors")
+        """Write the folder; `probe`: uint8 [<= 8, S, S, 3] of images to remember the logits of.
+
+        A folder that is only half written does not load.
+        """
+        (folder / "model.json").unlink(missing_ok=True)
+        pixels = np.ascontiguousarray(probe[:PROBE])
+        remembered = {"pixels": torch.from_numpy(pixels), "logits": self.logits(pixels)}
+        for name, tensors in (("model", self.net.state_dict()), ("probe", remembered)):
+            with replacing(folder / f"{name}.safetensors", "wb") as file:
+                file.write(save({key: value.cpu().contiguous() for key, value in tensors.items()}))
         with replacing(folder / "model.json") as file:
             json.dump(asdict(self.spec), file, indent=1)
 
     def probe_error(self, folder: Path) -> float:
-        """Largest absolute difference between the logits remembered in `folder` and those computed now."""
-        probe = load_file(folder / "probe.safetensors")
-        return float((self.logits(probe["pixels"].numpy()).cpu() - probe["logits"]).abs().max())
+        """Largest absolute difference between the logits remembered in `folder` and those computed now.
+
+        Infinite where either is not a number.
+
+        Raises:
+            InputError: the probe is missing or damaged.
+        """
+        try:
+            probe = load_file(folder / "probe.safetensors")
+            difference = self.logits(probe["pixels"].numpy()).cpu() - probe["logits"]
+        except (OSError, KeyError, RuntimeError, SafetensorError) as error:
+            raise _unusable(folder, error) from None
+        return float(difference.abs().nan_to_num(math.inf).max())
 
     def logits(self, pixels: np.ndarray, batch: int = 256) -> Tensor:
         """uint8 [N, S', S', 3] of any size S' to float32 logits [N, K] on the model's device."""
@@ -126,8 +137,5 @@ def logits(net: nn.Module, batch: Tensor, flip: bool) -> Tensor:
     return ((out + net(images.flip(-1))) / 2 if flip else out).float()
 
 
-def _save_tensors(tensors: dict[str, Tensor], path: Path) -> None:
-    aside = path.with_name(f".{path.name}.part")
-    save_file(tensors, aside)
-    aside.chmod(0o644)  # save_file makes 0600, which a server under another user could not read
-    aside.replace(path)
+def _unusable(folder: Path, error: Exception) -> InputError:
+    return InputError(f"{folder}: not a usable model: {' '.join(str(error).split())[:300]}")

@@ -45,6 +45,11 @@ def render(label: str, index: int, seed: int = 0) -> bytes:
     """
     if label not in CLASSES:
         raise ValueError(f"label: {label!r} is none of {', '.join(CLASSES)}")
+    return _photograph(*_scene(label, index, seed))
+
+
+def _scene(label: str, index: int, seed: int) -> tuple[Rng, Array, Array, Array]:
+    """The generator, the light (3, H, W) that reaches the camera, y and x."""
     rng = np.random.default_rng([seed, CLASSES.index(label), index])
     short = int(rng.integers(120, 181))
     long = min(240, max(160, int(short * _between(rng, 1.2, 1.6))))
@@ -57,7 +62,7 @@ def render(label: str, index: int, seed: int = 0) -> bytes:
     picture = _land(rng, picture, y, x, horizon, rng.random() < backlit, rng.random() < wet)
     if label == "rain":
         picture = _rainfall(rng, picture)
-    return _photograph(rng, picture, y, x)
+    return rng, picture, y, x
 
 
 def _between(rng: Rng, low: float, high: float) -> float:

@@ -38,14 +38,16 @@ def read_job(folder: Path) -> Job:
     path = folder / "job.json"
     try:
         return check(Job, json.loads(path.read_text(encoding="utf-8")), path)
-    except (OSError, json.JSONDecodeError) as error:
+    except (OSError, json.JSONDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: not readable: {error}") from None
 
 
 def train(folder: Path) -> dict[str, Any]:
     """Fit the folder's job; returns and writes what outcome.json says."""
     job = read_job(folder)
-    (folder / "metrics.jsonl").unlink(missing_ok=True)
+    for name in ("outcome.json", "error.json"):
+        (folder / name).unlink(missing_ok=True)
+    (folder / "metrics.jsonl").write_bytes(b"")  # not removed: whoever copies from it may have it open
 
     import torch
 
@@ -68,7 +70,7 @@ def train(folder: Path) -> dict[str, Any]:
     )
     result = asdict(outcome) | {
         "device": str(device),
-        "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+        "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "threads": torch.get_num_threads(),
         "whole_seconds": time.perf_counter() - started,
         "peak_memory_bytes": _peak_memory(),
@@ -96,8 +98,9 @@ def main() -> int:
     try:
         train(folder)
     except (InputError, TrainingError) as error:
-        with replacing(folder / "error.json") as file:
-            json.dump({"error": str(error)}, file)
+        if (folder / "job.json").is_file():
+            with replacing(folder / "error.json") as file:
+                json.dump({"error": str(error)}, file)
         print(error, file=sys.stderr)
         return 2 if isinstance(error, InputError) else 1
     return 0

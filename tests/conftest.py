@@ -1,0 +1,70 @@
+"""Parts that several tests share: a project in a temporary folder, a small dataset, the real photographs."""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from weathervane.ingest import Ingest, ingest
+from weathervane.prepare import Prepare, prepare
+from weathervane.store import Store
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _own_settings(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """No test reads or writes the person's own Prefect database, servers or caches."""
+    for name in ("PREFECT_API_URL", "MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID"):
+        os.environ.pop(name, None)
+    os.environ["PREFECT_HOME"] = str(tmp_path_factory.mktemp("prefect"))
+    os.environ["DVC_SITE_CACHE_DIR"] = str(tmp_path_factory.mktemp("dvc-site"))
+    os.environ.update(DO_NOT_TRACK="true", MLFLOW_DISABLE_TELEMETRY="true", DVC_NO_ANALYTICS="1")
+
+
+def copy_project(target: Path) -> Path:
+    """The project's own files (no data, no runs) as a git and DVC repository of their own."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+    )
+    for name in filter(None, listed.stdout.decode().split("\0")):
+        if (ROOT / name).is_file():
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, target / name)
+    git = ["git", "-c", "user.name=test", "-c", "user.email=test@example.org", "-c", "init.defaultBranch=main"]
+    subprocess.run([*git, "init", "-q"], cwd=target, check=True)
+    subprocess.run([*git, "add", "-A"], cwd=target, check=True)
+    subprocess.run([*git, "commit", "-qm", "start"], cwd=target, check=True)
+    return target
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A fresh clone, as it were, in a folder of its own."""
+    (tmp_path / "project").mkdir()
+    return copy_project(tmp_path / "project")
+
+
+@pytest.fixture(scope="session")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """4 x 20 rendered skies, prepared at 32 pixels. Read only."""
+    root = tmp_path_factory.mktemp("store")
+    sources = [{"kind": "synthetic", "per_class": 20, "seed": 0}]
+    params = {"dataset": "test", "sources": sources, "test_fraction": 0.2, "folds": 4, "seed": 0}
+    ingest(Ingest.model_validate(params | {"max_bad": 0.0, "min_per_class": 10}), root)
+    prepare(Prepare(size=32, shard=30), root)
+    return Store(root / "data/prepared")
+
+
+@pytest.fixture(scope="session")
+def photographs() -> Path:
+    """The archive of real photographs; skips where it is absent."""
+    path = Path(os.environ.get("WEATHERVANE_PHOTOGRAPHS", ROOT / "../shared/data/dataset2.zip")).resolve()
+    if not path.is_file():
+        pytest.skip("the real photographs are absent: set WEATHERVANE_PHOTOGRAPHS to their zip")
+    return path
