@@ -33,6 +33,9 @@ def retrain(
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
     seed: Annotated[int, typer.Option(min=0, help="Of initialisation, order and augmentation.")] = 0,
+    data_version: Annotated[
+        str | None, typer.Option(help="Train on another version of the data; see 'weathervane data versions'.")
+    ] = None,
     plan: Annotated[
         bool,
         typer.Option("--plan", help="Say what would be trained, why, and about how long; train nothing."),
@@ -41,7 +44,7 @@ def retrain(
     """From the sources to a decision about the champion; does nothing where nothing changed."""
     from flows.command import Request, run_retrain
 
-    request = Request(source, dataset, variants, set_ or [], device, seed)
+    request = Request(source, dataset, variants, set_ or [], device, seed, data_version)
     raise typer.Exit(run_retrain(request, plan_only=plan))
 
 
@@ -55,6 +58,39 @@ def variants() -> None:
     for name in variant.names(root):
         variant.load(root, name)
         say(f"{name}\n  " + variant.header(root, name).replace("\n", "\n  "))
+
+
+data = typer.Typer(no_args_is_help=True, help="Look at data before it is taken in, and at its versions.")
+app.add_typer(data, name="data")
+
+
+@data.command()
+def check(
+    source: Annotated[str, typer.Argument(help="A folder, a zip or tar archive, synthetic, or mendeley.")],
+) -> None:
+    """Say what would become of every file of a source; changes nothing."""
+    from flows.data_command import check
+
+    check(source)
+
+
+@data.command("versions")
+def data_versions() -> None:
+    """List the versions of data/raw: md5, date, images a class, what changed."""
+    from flows.data_command import list_versions
+
+    list_versions()
+
+
+@data.command("diff")
+def data_diff(
+    old: Annotated[str, typer.Argument(help="An md5, the beginning of one, or a git revision.")],
+    new: Annotated[str, typer.Argument(help="Likewise.")],
+) -> None:
+    """Say what was added, removed and relabelled from one version to another."""
+    from flows.data_command import show_difference
+
+    show_difference(old, new)
 
 
 @app.command()

@@ -9,12 +9,12 @@ from typing import Any
 from flows.edit_ingest import difference, edited
 from flows.environment import apply
 from flows.server import LocalServer, configured
-from tasks.data import INGEST, PREPARE, current, ingest_and_record, prepare_and_record
+from tasks.data import INGEST, PREPARE, current, ingest_and_record, prepare_and_record, prepared_version
 from tasks.gate import REGISTER, Register
 from tasks.plan import Plan, make_plan, read_variants
 from tasks.tracking_read import check_server, uri
 from weathervane import project
-from weathervane.errors import TrainingError
+from weathervane.errors import InputError, TrainingError
 from weathervane.files import replacing
 from weathervane.ingest import Ingest
 from weathervane.params import load
@@ -32,6 +32,7 @@ class Request:
     changes: list[str] | None = None
     device: str = "auto"
     seed: int = 0
+    data_version: str | None = None
 
 
 def run_retrain(request: Request, plan_only: bool = False) -> int:
@@ -48,8 +49,12 @@ def run_retrain(request: Request, plan_only: bool = False) -> int:
     variants = read_variants(root, request.variants, request.changes or [])
     load(Prepare, root / PREPARE)
     load(Register, root / REGISTER)
-    if before == after and current(root):
-        plan = make_plan(root, load(Ingest, path).dataset, variants, request.seed)
+    if request.data_version and before != after:
+        raise InputError("--data-version is of the dataset as it is: leave out --source and --dataset")
+    load(Ingest, path)
+    home = prepared_version(root, request.data_version) if request.data_version else None
+    if home or (before == after and current(root)):
+        plan = make_plan(root, variants, request.seed, home)
         if plan_only or plan.nothing_to_do:
             say(describe(plan))
             return 0
@@ -62,7 +67,8 @@ def run_retrain(request: Request, plan_only: bool = False) -> int:
         server = _server(root, stack)
         if before != after:
             say(difference(before, after, str(INGEST)))
-        _bring_in_data(root, path, before, after)
+        if not home:
+            _bring_in_data(root, path, before, after)
         if server:
             server.wait()
         return _run_flow(request)
@@ -108,7 +114,7 @@ def _run_flow(request: Request) -> int:
 
     status = 0
     try:
-        summary = retrain(request.variants, request.changes, request.device, request.seed)
+        summary = retrain(request.variants, request.changes, request.device, request.seed, request.data_version)
     except VariantsFailed as error:
         summary, status = error.summary, 1
     except TrainingError as error:

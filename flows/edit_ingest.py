@@ -7,7 +7,7 @@ from pathlib import Path
 
 from weathervane import params
 from weathervane.ingest import Ingest
-from weathervane.sources import Local, named
+from weathervane.sources import Local, Synthetic, named
 
 SYNTHETIC = "weather-synthetic"
 
@@ -25,12 +25,12 @@ def edited(path: Path, root: Path, source: str | None, dataset: str | None) -> s
     text = path.read_text(encoding="utf-8")
     content = yaml.load(text)
     if source is not None:
-        wanted = named(_from_root(source, root))
+        wanted = named(from_root(source, root))
         if isinstance(wanted, Local):
             wanted.place(root)
-        if content["sources"] != [wanted.model_dump()]:
-            content["sources"] = [wanted.model_dump()]
-            content["dataset"] = dataset or ("weather" if isinstance(wanted, Local) else SYNTHETIC)
+        if content["sources"] != [wanted.model_dump(exclude_defaults=True)]:
+            content["sources"] = [wanted.model_dump(exclude_defaults=True)]
+            content["dataset"] = dataset or (SYNTHETIC if isinstance(wanted, Synthetic) else "weather")
     if dataset is not None:
         content["dataset"] = dataset
     params.check(Ingest, params.plain(content), "--dataset" if dataset else path)
@@ -47,9 +47,9 @@ def difference(before: str, after: str, name: str) -> str:
     return "\n".join(lines)
 
 
-def _from_root(source: str, root: Path) -> str:
+def from_root(source: str, root: Path) -> str:
     """A path that the person gave from where they stand, as the params file spells it: from the root."""
     place = Path(source).expanduser()
-    if source == "synthetic" or place.is_absolute() or not place.exists():
+    if source in ("synthetic", "mendeley") or place.is_absolute() or not place.exists():
         return source
     return os.path.relpath(place.resolve(), root)

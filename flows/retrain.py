@@ -11,12 +11,11 @@ from tasks.ingest import ingest
 from tasks.plan import Candidate, Plan, Result, make_plan, read_variants
 from tasks.prepare import prepare
 from tasks.register import Decision, register
+from tasks.restore import restore
 from tasks.runs import close_retraining, close_variant, open_retraining, open_variant
 from tasks.train import train
 from weathervane import project
 from weathervane.errors import TrainingError
-from weathervane.ingest import Ingest
-from weathervane.params import load
 from weathervane.progress import say
 
 
@@ -26,6 +25,7 @@ def retrain(
     changes: list[str] | None = None,
     device: str = "auto",
     seed: int = 0,
+    data_version: str | None = None,
 ) -> dict[str, Any]:
     """Take in new images, train what changed, compare, and promote by the gate.
 
@@ -34,16 +34,19 @@ def retrain(
         changes: parameters to set, as in `train.epochs=5` (all variants) or `cnn.train.epochs=5` (one).
         device: auto, cpu, cuda, cuda:1, mps.
         seed: of initialisation, order and augmentation.
+        data_version: md5 (or its beginning, or a git revision) of another version of the data than today's;
+            sources are then left alone, and nothing becomes champion.
 
     Returns:
         rows: one a variant; decision and why; parent: the MLflow run of this retraining.
     """
     root = project.root()
     chosen = read_variants(root, variants, changes or [])
-    ingest(root)
-    prepare(root)
-    dataset = load(Ingest, root / "params/ingest.yaml").dataset
-    plan = make_plan(root, dataset, chosen, seed)
+    home = restore(root, data_version) if data_version else None
+    if home is None:
+        ingest(root)
+        prepare(root)
+    plan = make_plan(root, chosen, seed, home)
     if plan.nothing_to_do:
         return unchanged(plan)
     parent = open_retraining(root, plan)
@@ -73,7 +76,7 @@ def retrain(
         "decision": tags["decision"],
         "why": decision.why,
         "parent": parent,
-        "dataset": dataset,
+        "dataset": plan.dataset,
     }
     if failures:
         raise VariantsFailed(summary)
@@ -93,9 +96,9 @@ def one_variant(root: Path, plan: Plan, candidate: Candidate, parent: str, devic
     """Train and evaluate one variant; its result, or why there is none. The others go on either way."""
     run = open_variant(root, plan, candidate, parent)
     try:
-        augment(root, candidate, run, plan.seed)
+        augment(root, plan, candidate, run)
         folder = train(root, plan, candidate, run, device)
-        return evaluate(root, candidate, run, folder)
+        return evaluate(root, plan, candidate, run, folder)
     except TrainingError as error:
         close_variant(root, run, "FAILED", str(error))
         say(f"failed: {error}")

@@ -7,14 +7,13 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from tasks import tracking
-from tasks.plan import Candidate
-from weathervane import project
+from tasks.plan import Candidate, Plan
 
 IMAGES, DRAWS = 6, 6
 
 
 @task(name="augment", task_run_name="augment {candidate.name}", cache_policy=NO_CACHE, retries=1)
-def augment(root: Path, candidate: Candidate, run: str, seed: int) -> None:
+def augment(root: Path, plan: Plan, candidate: Candidate, run: str) -> None:
     """Draw the sheet that shows what this variant's training will see."""
     import torch
 
@@ -23,11 +22,11 @@ def augment(root: Path, candidate: Candidate, run: str, seed: int) -> None:
     from weathervane.pictures import contact_sheet
     from weathervane.store import Store
 
-    store = Store(root / project.PREPARED)
+    store = Store(plan.prepared)
     rows = store.part("train")
     pixels = store.pixels(rows[:: max(1, len(rows) // IMAGES)][:IMAGES])
     images = resident(pixels, candidate.variant.size, torch.device("cpu"))
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(plan.seed)
     draws = [change(unit(images), candidate.variant.augment, generator) for _ in range(DRAWS)]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "augmentation.png"

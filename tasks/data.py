@@ -4,15 +4,19 @@ The command line runs them while its Prefect server is still starting; in the fl
 do. Neither imports DVC when nothing changed.
 """
 
+import hashlib
 import os
 import shutil
 from pathlib import Path
 
 from filelock import FileLock
 
+from tasks.data_versions import find_damage, has_bytes, last_version, materialise, resolve
 from tasks.dvc_lock import md5, prepared_md5, raw_md5, stale_because, tracked_dataset
 from weathervane import project
 from weathervane.errors import InputError
+from weathervane.files import replacing
+from weathervane.fingerprint import sources
 from weathervane.ingest import Ingest, ingest, unchanged
 from weathervane.ledger import Ledger
 from weathervane.params import load
@@ -44,9 +48,8 @@ def ingest_and_record(root: Path) -> str:
         from tasks.dvc_repo import add
 
         aside = _set_aside(root, params.dataset)
-        if not aside:
-            _bring_back(root, params)
         try:
+            _bring_back(root, params)
             say(f"ingest: {ingest(params, root)}")
         except BaseException:
             _restore(root, aside)
@@ -54,6 +57,24 @@ def ingest_and_record(root: Path) -> str:
         if aside:
             shutil.rmtree(aside)
         return add(root, str(project.RAW), {"dataset": params.dataset})
+
+
+def prepared_version(root: Path, text: str) -> Path | None:
+    """The folder of the version of the data that `text` names, prepared; None if it is today's own."""
+    version = resolve(root, text)
+    if version == raw_md5(root):
+        return None
+    with _alone(root, "data"):
+        home = materialise(root, version)
+        params = load(Prepare, root / PREPARE)
+        made, code = home / "prepared.json", (path.read_bytes() for path in sources("weathervane.prepare"))
+        key = hashlib.sha256(b"\0".join([params.model_dump_json().encode(), *code])).hexdigest()
+        if not (made.is_file() and made.read_text(encoding="utf-8") == key):
+            say(f"prepare: data version {version}")
+            prepare(params, home)
+            with replacing(made) as file:
+                file.write(key)
+        return home
 
 
 def prepare_and_record(root: Path) -> str:
@@ -99,18 +120,28 @@ def _restore(root: Path, aside: Path | None) -> None:
 
 
 def _bring_back(root: Path, params: Ingest) -> None:
-    """A fresh clone has data/raw.dvc but no data/raw: its ledger decides who is in test, so it must come back.
+    """Data/raw that is not there but was: in a fresh clone, or when the project returns to a dataset that it had.
 
-    Rendered skies are the exception: they are made again, to the same bytes.
+    Its ledger decides who is in test, so it must come back. Rendered skies are the exception: they are made
+    again, to the same bytes.
     """
     raw = root / project.RAW
-    if raw.exists() or tracked_dataset(root) != params.dataset:
+    version = raw_md5(root) if tracked_dataset(root) == params.dataset else last_version(root, params.dataset)
+    if raw.exists() or version is None:
         return
     from tasks.dvc_repo import fetch
 
-    if fetch(root, str(project.RAW)) or all(source.kind == "synthetic" for source in params.sources):
+    if version == raw_md5(root) and fetch(root, str(project.RAW)):
+        say(f"ingest: data/raw {version} is back")
         return
-    raise InputError(
-        f"data/raw.dvc tracks {raw_md5(root)}, which neither DVC's cache nor a remote holds: run 'dvc pull "
-        "data/raw.dvc', or remove data/raw.dvc to start the dataset anew (its splits start anew, too)"
-    )
+    if damage := find_damage(root, version):
+        raise InputError(damage)
+    if has_bytes(root, version):
+        materialise(root, version).joinpath(project.RAW).replace(raw)
+        say(f"ingest: '{params.dataset}' goes on from its last version, {version}")
+        return
+    if any(source.kind != "synthetic" for source in params.sources):
+        raise InputError(
+            f"the last version of '{params.dataset}', {version}, is neither in DVC's cache nor in a remote: run 'dvc "
+            "pull', or name the dataset otherwise (--dataset) to start anew, with new splits"
+        )

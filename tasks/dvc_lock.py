@@ -26,14 +26,21 @@ def tracked_dataset(root: Path) -> str | None:
 
 
 def prepared_md5(root: Path) -> str:
-    """md5 of data/prepared as dvc.lock records it.
+    """One md5 for what the stage `prepare` left in data/prepared, from what dvc.lock records of each output.
 
     Raises:
         InputError: the stage has never run.
     """
-    for out in _locked(root, "prepare").get("outs", ()):
-        return str(out["md5"])
+    outs = {out["path"]: out["md5"] for out in _locked(root, "prepare").get("outs", ())}
+    if outs:
+        return _together(outs)
     raise InputError("dvc.lock: the stage 'prepare' has not run: run 'dvc repro prepare' or 'weathervane retrain'")
+
+
+def md5_of_prepared(root: Path, home: Path) -> str:
+    """The same for the files that stand in `home`/data/prepared, whoever made them."""
+    declared = params.read(root / "dvc.yaml")["stages"]["prepare"]["outs"]
+    return _together({path: md5(home / path) or "" for path in declared})
 
 
 def stale_because(root: Path, stage: str) -> str | None:
@@ -65,8 +72,12 @@ def md5(path: Path) -> str | None:
     files = sorted(file.relative_to(path).as_posix() for file in path.rglob("*") if file.is_file())
     digests = in_order(lambda name: md5(path / name), files)
     listing = [{"md5": digest, "relpath": name} for digest, name in zip(digests, files, strict=True)]
-    listing.sort(key=lambda entry: Path(str(entry["relpath"])).parts)
+    listing.sort(key=lambda entry: str(entry["relpath"]))
     return hashlib.md5(json.dumps(listing, sort_keys=True).encode(), usedforsecurity=False).hexdigest() + ".dir"
+
+
+def _together(outs: dict[str, str]) -> str:
+    return hashlib.md5(json.dumps(sorted(outs.items())).encode(), usedforsecurity=False).hexdigest()
 
 
 def _locked(root: Path, stage: str) -> dict[str, Any]:

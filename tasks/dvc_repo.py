@@ -22,7 +22,7 @@ PATIENCE = 120.0  # seconds to wait for another process that holds DVC's lock
 def add(root: Path, target: str, about: dict[str, str]) -> str:
     """Track `target` as it stands now, with `about` in its .dvc file; its md5."""
     with _open(root) as repo:
-        (stage,) = _patiently(lambda: repo.add([target]))
+        (stage,) = _patiently(lambda: repo.add([str(root / target)]))
         if stage.meta != about:
             stage.meta = about
             stage.dump()
@@ -36,8 +36,8 @@ def fetch(root: Path, target: str) -> bool:
     with _open(root) as repo:
         try:
             if repo.config["core"].get("remote"):
-                _patiently(lambda: repo.fetch([target]))
-            _patiently(lambda: repo.checkout([target]))
+                _patiently(lambda: repo.fetch([str(root / target)]))
+            _patiently(lambda: repo.checkout([str(root / target)]))
         except DvcException:
             return False
     return (root / target).is_dir() and md5(root / target) == raw_md5(root)
@@ -55,7 +55,7 @@ def bring_up_to_date(root: Path, stage: str, work: Callable[[], object]) -> str 
     if reason is None:
         return None
     with _open(root) as repo:
-        (node,) = repo.stage.collect(stage)
+        (node,) = repo.stage.collect(f"{root / 'dvc.yaml'}:{stage}")
         if _restored(repo, node):
             return f"{reason}; found in DVC's cache"
         before = {dep.def_path: md5(root / dep.def_path) for dep in node.deps}
@@ -64,7 +64,7 @@ def bring_up_to_date(root: Path, stage: str, work: Callable[[], object]) -> str 
         changed = [path for path, digest in before.items() if md5(root / path) != digest]
         if changed:
             raise InputError(f"{', '.join(changed)} changed while {stage} ran: run it again when nobody writes there")
-        _patiently(lambda: repo.commit(stage, force=True))
+        _patiently(lambda: repo.commit(node.addressing, force=True))
     return reason
 
 

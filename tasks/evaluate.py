@@ -7,20 +7,19 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from tasks import tracking
-from tasks.plan import Candidate, Result
-from weathervane import project
+from tasks.plan import Candidate, Plan, Result
 from weathervane.progress import say
 
 
 @task(name="evaluate", task_run_name="evaluate {candidate.name}", cache_policy=NO_CACHE, retries=1)
-def evaluate(root: Path, candidate: Candidate, run: str, folder: Path) -> Result:
+def evaluate(root: Path, plan: Plan, candidate: Candidate, run: str, folder: Path) -> Result:
     """Score the trained model on validation and test, log all of it, and close the run."""
     from weathervane.evaluate import predictions, scores, test_set_hash
     from weathervane.model import Model
     from weathervane.pictures import confusion_picture
     from weathervane.store import Store
 
-    store, model = Store(root / project.PREPARED), Model.load(folder / "model")
+    store, model = Store(plan.prepared), Model.load(folder / "model")
     classes = model.spec.classes
     parts = {"val": predictions(model, store, "train", fold=0), "test": predictions(model, store, "test")}
     metrics = {f"{part}/{k}": v for part, table in parts.items() for k, v in scores(table, classes).items()}

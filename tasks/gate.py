@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tasks import tracking
-from weathervane import project
+from tasks.plan import Plan
 from weathervane.errors import InputError
 from weathervane.params import Strict
 
@@ -19,19 +19,21 @@ class Register(Strict):
     policy: Literal["better", "never"]
 
 
-def gate(root: Path, params: Register, ours: dict[str, float], champion: Any | None) -> tuple[bool, str]:
-    """Does the challenger, with metrics `ours`, become champion, and why.
+def gate(root: Path, plan: Plan, params: Register, ours: dict[str, float], champion: Any | None) -> tuple[bool, str]:
+    """Does the challenger, with metrics `ours`, become champion of the plan's dataset, and why.
 
     It does if it is better by validation and not worse on test, both on the same images.
     """
     if params.policy == "never":
         return False, "policy is 'never' in params/register.yaml"
+    if plan.older:
+        return False, "trained on another version of the data than today's"
     if champion is None:
         return True, "the first champion"
     number = champion.version
     try:
         with tempfile.TemporaryDirectory() as folder:
-            val, test = _score_champion(root, champion, Path(folder))
+            val, test = _score_champion(root, plan, champion, Path(folder))
     except InputError as error:
         return False, f"the champion, version {number}, cannot be compared: {error}"
     told = f"validation {ours['val/accuracy']:.3f} against {val:.3f}"
@@ -43,7 +45,7 @@ def gate(root: Path, params: Register, ours: dict[str, float], champion: Any | N
     return True, f"better: {told}"
 
 
-def _score_champion(root: Path, champion: Any, folder: Path) -> tuple[float, float]:
+def _score_champion(root: Path, plan: Plan, champion: Any, folder: Path) -> tuple[float, float]:
     """Validation and test accuracy of the champion on today's images.
 
     Raises:
@@ -54,7 +56,7 @@ def _score_champion(root: Path, champion: Any, folder: Path) -> tuple[float, flo
     from weathervane.store import Store
 
     path = Path(tracking.client(root).download_artifacts(champion.run_id, "model", str(folder)))
-    model, store = Model.load(path), Store(root / project.PREPARED)
+    model, store = Model.load(path), Store(plan.prepared)
     if model.spec.classes != store.classes:
         raise InputError(f"its classes are {', '.join(model.spec.classes)}, today's {', '.join(store.classes)}")
     error = model.probe_error(path)

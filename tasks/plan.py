@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tasks.dvc_lock import prepared_md5, raw_md5
+from tasks.dvc_lock import md5_of_prepared, prepared_md5, raw_md5
 from tasks.tracking_read import Run, runs, uri
-from weathervane import variant
+from weathervane import project, variant
 from weathervane.errors import InputError
 from weathervane.fingerprint import digest, ingredients
+from weathervane.ledger import Ledger
 from weathervane.params import flatten, value
 from weathervane.variant import Variant
 
@@ -37,8 +38,10 @@ class Plan:
 
     dataset: str
     data_md5: str  # of data/raw: the version that people and MLflow speak of
+    prepared: Path  # the prepared dataset's folder
     seed: int
     candidates: list[Candidate]
+    older: bool  # another version of the data than today's: nothing trained on it becomes champion by itself
 
     @property
     def nothing_to_do(self) -> bool:
@@ -87,9 +90,14 @@ def read_variants(root: Path, names: list[str] | None, changes: list[str]) -> di
     return {name: variant.load(root, name, changed) for name, changed in by_variant.items()}
 
 
-def make_plan(root: Path, dataset: str, variants: dict[str, Variant], seed: int) -> Plan:
-    """Ask MLflow which of the variants have a finished run on this data, with these parameters and this code."""
-    prepared = prepared_md5(root)
+def make_plan(root: Path, variants: dict[str, Variant], seed: int, home: Path | None = None) -> Plan:
+    """Ask MLflow which of the variants have a finished run on this data, with these parameters and this code.
+
+    `home` is the folder of another version of the data than today's (`tasks.data_versions.materialise`).
+    """
+    ledger = Ledger.read((home or root) / project.RAW)
+    dataset = ledger.dataset
+    prepared = md5_of_prepared(root, home) if home else prepared_md5(root)
     needed = {name: ingredients(chosen, prepared, seed) for name, chosen in variants.items()}
     address = uri(root)
     earlier = runs(address, dataset, "variant", variants)
@@ -113,7 +121,8 @@ def make_plan(root: Path, dataset: str, variants: dict[str, Variant], seed: int)
                 seconds=_seconds(of_name[0], chosen) if of_name else None,
             )
         )
-    return Plan(dataset, raw_md5(root) or "", seed, candidates)
+    data = f"{home.name}.dir" if home else raw_md5(root) or ""
+    return Plan(dataset, data, (home or root) / project.PREPARED, seed, candidates, older=home is not None)
 
 
 def _what_changed(before: Run | None, now: dict[str, str]) -> str:

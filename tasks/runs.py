@@ -34,7 +34,11 @@ def open_retraining(root: Path, plan: Plan) -> str:
         **SOURCE,
     }
     name = time.strftime("retrain %Y-%m-%d %H:%M:%S")
-    return tracking.start_run(root, tracking.experiment(root, plan.dataset), name, tags)
+    run = tracking.start_run(root, tracking.experiment(root, plan.dataset), name, tags)
+    for record in ("data/raw.dvc", "dvc.lock"):  # so that the version is found again if nobody committed them
+        if not plan.older:
+            tracking.client(root).log_artifact(run, str(root / record), "data")
+    return run
 
 
 @task(name="open variant", cache_policy=NO_CACHE, retries=2, retry_delay_seconds=5)

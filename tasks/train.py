@@ -37,7 +37,7 @@ def train(root: Path, plan: Plan, candidate: Candidate, run: str, device: str) -
     job = {
         "name": candidate.name,
         "variant": candidate.variant.model_dump(mode="json"),
-        "data": str(root / project.PREPARED),
+        "data": str(plan.prepared),
         "device": device,
         "seed": plan.seed,
         "fold": 0,

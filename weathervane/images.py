@@ -4,6 +4,7 @@ Legend: H, W = height, width; pixels are uint8 0-255, RGB.
 """
 
 import io
+import math
 import warnings
 from typing import Literal
 
@@ -72,18 +73,18 @@ def open_image(data: bytes) -> Image.Image:
     try:
         image = Image.open(io.BytesIO(data), formats=list(FORMATS))
         tags = getattr(image, "tag_v2", {})
-        tile = tags.get(TILE_WIDTH, 0) * tags.get(TILE_LENGTH, 0)
+        tile = int(tags.get(TILE_WIDTH, 0)), int(tags.get(TILE_LENGTH, 0))
     except UnidentifiedImageError:
         raise BadImage("not an image", f"none of {', '.join(FORMATS)} in the first bytes") from None
     except Image.DecompressionBombError as error:
         raise BadImage("too many pixels", str(error)) from None
     except Exception as error:  # a reader of a damaged header may raise anything at all
         raise BadImage("truncated", f"header: {error}") from None
-    width, height = image.size
-    if min(width, height) < MIN_SIDE:
-        raise BadImage("too small", f"{width}x{height}, at least {MIN_SIDE} px a side")
-    if max(width * height, tile) > MAX_PIXELS:
-        raise BadImage("too many pixels", f"{width}x{height}, at most {MAX_PIXELS:,} pixels, in a tile too")
+    if min(image.size) < MIN_SIDE:
+        raise BadImage("too small", f"{image.width}x{image.height}, at least {MIN_SIDE} px a side")
+    width, height = max(image.size, tile, key=math.prod)
+    if width * height > MAX_PIXELS:
+        raise BadImage("too many pixels", f"{width}x{height}, at most {MAX_PIXELS:,} pixels")
     return image
 
 

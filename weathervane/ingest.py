@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import shutil
+import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Container
 from contextlib import closing
@@ -29,6 +30,9 @@ from weathervane.params import Strict, load
 from weathervane.progress import say, track
 from weathervane.sources import Found, Local, Source
 from weathervane.splits import EXCLUDED, Place, assign
+
+SAME_ENDINGS = {".jpg": (".jpeg", ".jpe", ".mpo"), ".tif": (".tiff",)}
+LARGE_GROUP = 10  # more near-duplicates than this are worth a person's look
 
 
 class Ingest(Strict):
@@ -61,6 +65,7 @@ class Report:
     quarantined: list[Quarantined] = field(default_factory=list)
     ignored: list[str] = field(default_factory=list)
     excluded: list[Row] = field(default_factory=list)  # accepted, but tie groups of different splits
+    large_groups: dict[str, int] = field(default_factory=dict)  # near-duplicate groups of over 10, with their sizes
 
     def __str__(self) -> str:
         new = Counter(row.label for row in self.accepted)
@@ -121,20 +126,25 @@ def ingest(params: Ingest, root: Path) -> Report:
     shutil.rmtree(staging, ignore_errors=True)
     staging.mkdir(parents=True)
     try:
-        report, newcomers = _sort_out(params, root, ledger, staging)
-        rows = _place(params, ledger, newcomers, _signatures(root, ledger))
-        _check(params, root, ledger, rows, report)
-        if rows or report.quarantined:
-            _move_in(root, ledger, rows, report, staging)
+        report = _sort_out(params, root, ledger, staging)
+        _check(params, root, ledger, report)
+        if report.accepted or report.quarantined:
+            _move_in(root, ledger, report, staging)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
-    report.accepted, report.excluded = rows, [row for row in rows if row.split == EXCLUDED]
     with replacing(root / project.WORK / "ingest.json") as file:
         json.dump({"state": state(params, root)}, file)
     return report
 
 
-def _sort_out(params: Ingest, root: Path, ledger: Ledger, staging: Path) -> tuple[Report, list[_Image]]:
+def inspect(source: Source, root: Path) -> Report:
+    """What an ingest of this source alone, into an empty dataset, would say of each file; nothing is changed."""
+    params = Ingest(dataset="check", sources=[source], test_fraction=0.2, folds=5, seed=0, max_bad=1.0, min_per_class=3)
+    with tempfile.TemporaryDirectory() as staging:
+        return _sort_out(params, root, Ledger(root / project.RAW), Path(staging))
+
+
+def _sort_out(params: Ingest, root: Path, ledger: Ledger, staging: Path) -> Report:
     """Every file into its list; bytes of the good and the bad go to `staging`, so memory stays flat."""
     report = Report()
     held = {row.sha256: (row.label, row.name) for row in ledger.rows}
@@ -183,7 +193,11 @@ def _sort_out(params: Ingest, root: Path, ledger: Ledger, staging: Path) -> tupl
             f"allows; nothing was taken in. First: {worst}"
         )
     report.quarantined = [q for q in report.quarantined if (q.sha256, q.name) not in before]
-    return report, list(fresh.values())
+    report.accepted = _place(params, ledger, list(fresh.values()), _signatures(root, ledger))
+    report.excluded = [row for row in report.accepted if row.split == EXCLUDED]
+    sizes = Counter(row.group for row in (*ledger.rows, *report.accepted))
+    report.large_groups = {group: size for group, size in sizes.items() if size > LARGE_GROUP}
+    return report
 
 
 _Outcome = images.BadImage | tuple[tuple[int, int], str, str, Signature]
@@ -198,8 +212,11 @@ def _examine(held: Container[str], found: Found) -> tuple[Found, str, _Outcome |
         return found, digest, images.BadImage(found.reason, found.detail)
     try:
         image = images.open_image(found.data)
-        size, note, ending = image.size, "; ".join(images.notes(image)), images.ENDINGS[str(image.format)]
-        return found, digest, (size, note, ending, _signature(image))
+        size, ending, notes = image.size, images.ENDINGS[str(image.format)], images.notes(image)
+        named = Path(found.name).suffix.lower()
+        if named not in (ending, *SAME_ENDINGS.get(ending, ())):
+            notes.insert(0, f"{image.format} named {named or 'without an ending'}")
+        return found, digest, (size, "; ".join(notes), ending, _signature(image))
     except images.BadImage as bad:
         return found, digest, bad
 
@@ -283,8 +300,8 @@ def _place(params: Ingest, ledger: Ledger, newcomers: list[_Image], old: list[Si
     return sorted(rows, key=lambda row: (row.label, row.sha256))
 
 
-def _check(params: Ingest, root: Path, ledger: Ledger, rows: list[Row], report: Report) -> None:
-    counts = ledger.counts() + Counter(row.label for row in rows)
+def _check(params: Ingest, root: Path, ledger: Ledger, report: Report) -> None:
+    counts = ledger.counts() + Counter(row.label for row in report.accepted)
     for source in params.sources:
         if isinstance(source, Local) and (empty := source.empty_folder(root)):
             raise InputError(f"{source.path}: the class folder '{empty}' is empty: fill it or remove it")
@@ -299,8 +316,8 @@ def _check(params: Ingest, root: Path, ledger: Ledger, rows: list[Row], report: 
         )
 
 
-def _move_in(root: Path, ledger: Ledger, rows: list[Row], report: Report, staging: Path) -> None:
-    for row in rows:
+def _move_in(root: Path, ledger: Ledger, report: Report, staging: Path) -> None:
+    for row in report.accepted:
         target = root / project.RAW / row.path
         target.parent.mkdir(parents=True, exist_ok=True)
         (staging / row.sha256).replace(target)
@@ -309,7 +326,7 @@ def _move_in(root: Path, ledger: Ledger, rows: list[Row], report: Report, stagin
         if aside.is_file():
             (root / project.QUARANTINE).mkdir(parents=True, exist_ok=True)
             aside.replace(root / project.QUARANTINE / bad.sha256)
-    ledger.rows += rows
+    ledger.rows += report.accepted
     ledger.quarantined += report.quarantined
     ledger.ingests += 1
     ledger.write()

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import PurePosixPath
 
 JUNK = {".ds_store", "thumbs.db", "desktop.ini", "__macosx", "@eadir"}
+CAMERA = {"dsc", "dscf", "dscn", "image", "img", "mvimg", "photo", "picture", "pxl", "screenshot"}  # no weather
 CLASS = re.compile(r"[^\W_][\w &+-]{0,62}")
 NUMBERED = re.compile(r"([^\W\d_](?:[^\W\d]| )*?)[ _-]*\(?\d+\)?\.\w{1,5}")
 
@@ -26,12 +27,19 @@ def labels(names: Sequence[str]) -> dict[str, str | None]:
 
     Files in two or more folders: the class is the name of the folder that holds the file (so
     `train/rain/x.jpg` is rain), and a loose file has none. Files in one folder: the class is what each name
-    begins with (`rain12.jpg`, `rain_12.jpg`), or, where not every name has that form, the folder's name.
+    begins with (`rain12.jpg`, `rain_12.jpg`), or, where not every name has that form, the folder's name. What
+    cameras call their files (`IMG_12.jpg`) is no class.
     """
     folders = {PurePosixPath(name).parent for name in names}
     if len(folders) > 1:
         return {n: class_name(PurePosixPath(n).parent.name) if "/" in n else None for n in names}
-    numbered = {name: NUMBERED.fullmatch(PurePosixPath(name).name) for name in names}
+    numbered = {name: _beginning(PurePosixPath(name).name) for name in names}
     if all(numbered.values()) or not names or "/" not in names[0]:
-        return {name: class_name(match[1]) if match else None for name, match in numbered.items()}
+        return numbered
     return {name: class_name(PurePosixPath(name).parent.name) for name in names}
+
+
+def _beginning(name: str) -> str | None:
+    match = NUMBERED.fullmatch(unicodedata.normalize("NFC", name))
+    label = class_name(match[1]) if match else None
+    return None if label in CAMERA else label

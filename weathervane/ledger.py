@@ -3,7 +3,7 @@
 import csv
 import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
@@ -55,19 +55,19 @@ class Ledger:
         self.quarantined: list[Quarantined] = []
 
     @classmethod
-    def read(cls, folder: Path) -> "Ledger":
-        """The ledger that stands in `folder`; an empty one where there is none yet."""
-        ledger = cls(folder)
-        about = folder / "dataset.json"
+    def read(cls, folder: Path, at: Callable[[str], Path] | None = None) -> "Ledger":
+        """The ledger that stands in `folder` (or `at` another path a file); an empty one where there is none yet."""
+        ledger, at = cls(folder), at or folder.joinpath
+        about = at("dataset.json")
         if not about.is_file():
             return ledger
         try:
             content = json.loads(about.read_text(encoding="utf-8"))
             ledger.dataset, ledger.ingests = content["name"], content["ingests"]
-            ledger.rows = [_row(line) for line in _lines(folder / "ledger.csv")]
+            ledger.rows = [_row(line) for line in _lines(at("ledger.csv"))]
             ledger.quarantined = [
                 Quarantined(**{**line, "first_seen": int(line["first_seen"])})  # type: ignore[arg-type]
-                for line in _lines(folder / "quarantine.csv")
+                for line in _lines(at("quarantine.csv"))
             ]
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(

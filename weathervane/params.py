@@ -1,8 +1,9 @@
 """Reading params/: YAML 1.2, strict schemas, overrides from the command line, errors that name the key."""
 
+import reprlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -16,19 +17,20 @@ class Strict(BaseModel):
 
 
 Schema = TypeVar("Schema", bound=BaseModel)
+_brief = reprlib.Repr()  # a few lines of aliases can stand for gigabytes of text
+_brief.maxlevel, _brief.maxstring, _brief.maxother = 2, 80, 80
 
 
 def read(path: Path) -> dict[str, Any]:
     """The mapping in a YAML file; plain types only."""
-    from ruamel.yaml import YAML
-    from ruamel.yaml.error import YAMLError
-
     try:
-        content = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+        content = _parsed(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
-    except (YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from None
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}") from None
+    except ValueError as error:
+        raise InputError(f"{path}: not readable as YAML: {error}") from None
     if not isinstance(content, dict):
         raise InputError(f"{path}: a mapping of keys to values is expected")
     return content
@@ -62,12 +64,9 @@ def override(content: dict[str, Any], key: str, value: Any, origin: str | Path) 
 
 def value(text: str) -> Any:
     """A value from the command line, read as YAML reads it: 5, 1e-3, true, [0.5, 1.0], sgd."""
-    from ruamel.yaml import YAML
-    from ruamel.yaml.error import YAMLError
-
     try:
-        return YAML(typ="safe", pure=True).load(text)
-    except YAMLError:
+        return _parsed(text)
+    except ValueError:
         raise InputError(f"--set: cannot read the value '{text}'") from None
 
 
@@ -87,6 +86,20 @@ def plain(content: Any) -> Any:
     return [plain(below) for below in content] if isinstance(content, list) else content
 
 
+def _parsed(text: str) -> Any:
+    """The one document in a YAML text; ValueError with the line and the reason where there is none."""
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import MarkedYAMLError, YAMLError
+
+    try:
+        return YAML(typ="safe", pure=True).load(text)
+    except MarkedYAMLError as error:
+        mark = error.problem_mark
+        raise ValueError((f"line {mark.line + 1}: " if mark else "") + str(error.problem)) from None
+    except (YAMLError, RecursionError) as error:
+        raise ValueError(" ".join(str(error).split())) from None
+
+
 def _in_words(problem: Any, schema: type[BaseModel], origin: str | Path) -> str:
     key = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "extra_forbidden":
@@ -95,14 +108,22 @@ def _in_words(problem: Any, schema: type[BaseModel], origin: str | Path) -> str:
     if problem["type"] == "missing":
         return f"{origin}: key '{key}' is missing"
     message = problem["msg"].removeprefix("Value error, ").removeprefix("Input ")
-    return f"{origin}: '{key}' is {problem['input']!r}: {message}" if key else f"{origin}: {message}"
+    return f"{origin}: '{key}' is {_brief.repr(problem['input'])}: {message}" if key else f"{origin}: {message}"
 
 
-def _fields(schema: Any, path: tuple[Any, ...]) -> list[str]:
-    for part in path:
-        field = getattr(schema, "model_fields", {}).get(part)
-        schema = field.annotation if field else None
-    return list(getattr(schema, "model_fields", {}))
+def _fields(schema: type[BaseModel], path: tuple[Any, ...]) -> list[str]:
+    """Names of the fields at `path`, of every schema that may stand there."""
+    schemas = [schema]
+    for part in path:  # a place in a list, or the tag of a union, leads no deeper
+        below = [s.model_fields[part].annotation for s in schemas if part in s.model_fields]
+        schemas = [model for annotation in below for model in _models(annotation)] or schemas
+    return [name for schema in schemas for name in schema.model_fields]
+
+
+def _models(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for part in get_args(annotation) for model in _models(part)]
 
 
 def _nearest(word: str, known: Any) -> str:

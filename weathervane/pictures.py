@@ -27,7 +27,7 @@ def confusion_picture(table: "pd.DataFrame", classes: list[str], title: str, pat
     axes.set_title(title, fontsize=10)
     for i, j in np.ndindex(counts.shape):
         axes.text(j, i, counts[i, j], ha="center", va="center", color="white" if share[i, j] > 0.6 else "black")
-    figure.savefig(path, dpi=110)
+    figure.savefig(path, dpi=110, bbox_inches="tight")  # a long title widens the picture
 
 
 def contact_sheet(before: np.ndarray, after: list[np.ndarray], title: str, path: Path) -> None:
@@ -48,4 +48,4 @@ def contact_sheet(before: np.ndarray, after: list[np.ndarray], title: str, path:
         if row == 0:
             axes.set_title("image" if column == 0 else f"draw {column}", fontsize=8)
     figure.suptitle(title, fontsize=10)
-    figure.savefig(path, dpi=110)
+    figure.savefig(path, dpi=110, bbox_inches="tight")  # a long title widens the picture

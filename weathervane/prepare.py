@@ -16,7 +16,7 @@ from weathervane.ledger import Ledger, Row
 from weathervane.parallel import in_order
 from weathervane.params import Strict, load
 from weathervane.progress import say, track
-from weathervane.store import MANIFEST, shard_name
+from weathervane.store import MANIFEST, PIXELS, shard_name
 
 
 class Prepare(Strict):
@@ -39,8 +39,9 @@ def prepare(params: Prepare, root: Path) -> int:
     rows = Ledger.read(raw).rows
     if not rows:
         raise InputError(f"{project.LEDGER}: nothing ingested yet: run 'weathervane retrain'")
-    shutil.rmtree(out, ignore_errors=True)
-    out.mkdir(parents=True)
+    (out / MANIFEST).unlink(missing_ok=True)
+    shutil.rmtree(out / PIXELS, ignore_errors=True)
+    (out / PIXELS).mkdir(parents=True)
 
     def pixels(row: Row) -> np.ndarray:
         try:

@@ -20,5 +20,7 @@ PREPARED = Path("data/prepared")
 WORK = Path(".weathervane")
 QUARANTINE = WORK / "quarantine"
 TRAINING = WORK / "training"
+VERSIONS = WORK / "versions"
+DOWNLOADS = WORK / "downloads"
 LOCKS = WORK / "locks"
 LOGS = WORK / "logs"

@@ -3,17 +3,27 @@
 import hashlib
 import json
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field
 
-from weathervane import archives, images, layout, synthetic
+from weathervane import archives, images, layout, project, synthetic
+from weathervane.download import fetch
 from weathervane.errors import InputError
 from weathervane.files import sha256
 from weathervane.params import Strict
+
+MENDELEY = (
+    "https://data.mendeley.com/public-files/datasets/4drtyfjtfy/files/"
+    "a03e6097-f7fb-4e1a-9c6a-8923c6a0d3e0/file_downloaded"
+)
+CHECKSUMS = Path(__file__).with_name("mendeley.sha256")
+MAX_DOWNLOAD = 50_000_000_000  # bytes
 
 
 @dataclass(frozen=True)
@@ -54,7 +64,36 @@ class Synthetic(Strict):
             yield Found(name, name.split("/")[0], data)
 
 
-class Local(Strict):
+class Placed(Strict, ABC):
+    """What all sources share that end up as a folder or an archive on this machine."""
+
+    @abstractmethod
+    def place(self, root: Path) -> Path:
+        """The folder or archive, brought here first if need be."""
+
+    def count(self, root: Path) -> int:
+        """How many files `files` yields."""
+        return len(_names(self.place(root)))
+
+    def files(self, root: Path) -> Iterator[Found]:
+        """Every file, ignored ones included; bytes are read one file at a time."""
+        place = self.place(root)
+        names = _names(place)
+        kept = [name for name in names if not layout.ignored(name)]
+        yield from (Found(name, ignored=True) for name in names if layout.ignored(name))
+        classes = layout.labels(kept)
+        for name, label in classes.items():
+            if label is None:
+                yield Found(name, reason="name not understood", detail="no class folder, and no <class><number> name")
+        wanted = {name for name, label in classes.items() if label is not None}
+        if place.is_dir():
+            yield from (_read(place, name, classes[name]) for name in kept if name in wanted)
+        else:
+            for name, data in archives.read(place, wanted, images.MAX_BYTES):
+                yield Found(name, classes[name], data)
+
+
+class Local(Placed):
     """A folder of class folders, a flat one whose file names begin with the class, or an archive of either."""
 
     kind: Literal["local"]
@@ -85,47 +124,83 @@ class Local(Strict):
         seen = ((str(path), status.st_size, status.st_mtime_ns) for path in paths for status in [path.lstat()])
         return hashlib.sha256(json.dumps(list(seen)).encode("utf-8", "surrogateescape")).hexdigest()
 
-    def count(self, root: Path) -> int:
-        """How many files `files` yields."""
-        return len(self._names(self.place(root)))
-
-    def files(self, root: Path) -> Iterator[Found]:
-        """Every file, ignored ones included; bytes are read one file at a time."""
-        place = self.place(root)
-        names = self._names(place)
-        kept = [name for name in names if not layout.ignored(name)]
-        yield from (Found(name, ignored=True) for name in names if layout.ignored(name))
-        classes = layout.labels(kept)
-        for name, label in classes.items():
-            if label is None:
-                yield Found(name, reason="name not understood", detail="no class folder, and no <class><number> name")
-        wanted = {name for name, label in classes.items() if label is not None}
-        if place.is_dir():
-            for name in kept:
-                if name in wanted:
-                    yield _read(place, name, classes[name])
-        else:
-            for name, data in archives.read(place, wanted, images.MAX_BYTES):
-                yield Found(name, classes[name], data)
-
     def empty_folder(self, root: Path) -> str | None:
         """Name of a folder without any file, in which somebody meant to put a class."""
         place = self.place(root)
         folders = sorted(path for path in place.iterdir() if path.is_dir()) if place.is_dir() else []
         return next((path.name for path in folders if not layout.ignored(path.name) and not any(path.iterdir())), None)
 
-    def _names(self, place: Path) -> list[str]:
-        return sorted(_walk(place)) if place.is_dir() else archives.members(place)
+
+class Url(Placed):
+    """An archive on the web, with the sha256 that it must have."""
+
+    kind: Literal["url"]
+    url: str = Field(pattern=r"^https?://[^\s]+$")
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+
+    @property
+    def title(self) -> str:
+        """What the ledger calls the source: the file's name in the URL."""
+        return Path(urlsplit(self.url).path).name or "download"
+
+    def place(self, root: Path) -> Path:
+        """The archive under .weathervane/downloads, fetched if it is not there yet."""
+        target = root / project.DOWNLOADS / f"{self.sha256[:16]}-{self.title}"
+        if not archives.is_archive(target):
+            raise InputError(f"source {self.url}: the URL must end in the name of a .zip or .tar archive")
+        return fetch(self.url, target, digest=self.sha256, limit=MAX_DOWNLOAD)
+
+    def state(self, root: Path) -> str:
+        """The content is fixed by its sha256."""
+        return self.sha256
 
 
-Source = Annotated[Synthetic | Local, Field(discriminator="kind")]
+class Mendeley(Placed):
+    """The Multi-class Weather Dataset (Ajayi 2018, DOI 10.17632/4drtyfjtfy.1), each file against its sha256."""
+
+    kind: Literal["mendeley"]
+    url: str = Field(default=MENDELEY, pattern=r"^https?://[^\s]+$")
+
+    @property
+    def title(self) -> str:
+        """What the ledger calls the source."""
+        return "mendeley"
+
+    def place(self, root: Path) -> Path:
+        """The publisher's zip under .weathervane/downloads, fetched if it is not there yet."""
+        return fetch(self.url, root / project.DOWNLOADS / "mendeley-dataset2.zip", digest=None, limit=MAX_DOWNLOAD)
+
+    def state(self, root: Path) -> str:
+        """The content is fixed by the published checksums."""
+        return sha256(CHECKSUMS)
+
+    def files(self, root: Path) -> Iterator[Found]:
+        """Every file; one whose bytes are not the published ones is refused."""
+        lines = (line.split(maxsplit=1) for line in CHECKSUMS.read_text(encoding="utf-8").splitlines())
+        published = {name: digest for digest, name in lines}
+        for found in super().files(root):
+            digest = hashlib.sha256(found.data).hexdigest()
+            if found.ignored or found.reason or published.get(found.name) == digest:
+                yield found
+            else:
+                detail = f"sha256 {digest}, published: {published.get(found.name, 'no such file')}"
+                yield replace(found, reason="checksum mismatch", detail=detail)
+
+
+Source = Annotated[Synthetic | Local | Url | Mendeley, Field(discriminator="kind")]
 
 
 def named(text: str) -> Source:
     """The source that a person means by `--source TEXT`."""
     if text == "synthetic":
         return Synthetic(kind="synthetic", per_class=100, seed=0)
+    if text == "mendeley":
+        return Mendeley(kind="mendeley")
     return Local(kind="local", path=text)
+
+
+def _names(place: Path) -> list[str]:
+    return sorted(_walk(place)) if place.is_dir() else archives.members(place)
 
 
 def _walk(folder: Path) -> Iterator[str]:

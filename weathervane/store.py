@@ -10,12 +10,12 @@ import numpy as np
 
 from weathervane.errors import InputError
 
-MANIFEST = "manifest.parquet"
+MANIFEST, PIXELS = "manifest.parquet", "pixels"
 
 
 def shard_name(number: int) -> str:
-    """File name of the `number`-th shard, from 0."""
-    return f"pixels-{number:05d}.npy"
+    """Path of the `number`-th shard, from 0, inside the store."""
+    return f"{PIXELS}/{number:05d}.npy"
 
 
 class Store:
@@ -36,7 +36,7 @@ class Store:
 
     @cached_property
     def _shards(self) -> list[np.ndarray]:
-        shards = [np.load(path, mmap_mode="r") for path in sorted(self.folder.glob("pixels-*.npy"))]
+        shards = [np.load(path, mmap_mode="r") for path in sorted((self.folder / PIXELS).glob("*.npy"))]
         if sum(map(len, shards)) != len(self.manifest["sha256"]):
             raise InputError(f"{self.folder}: pixels and {MANIFEST} disagree: run 'dvc checkout {self.folder}'")
         return shards

@@ -1,0 +1,98 @@
+"""`weathervane data`: look at a source before it is taken in, and at the versions of what was."""
+
+from collections import Counter
+
+from flows.edit_ingest import from_root
+from flows.environment import apply
+from tasks.data_versions import difference, ledger_of, resolve, versions
+from weathervane import project
+from weathervane.ingest import Report, inspect
+from weathervane.ledger import Row
+from weathervane.progress import console, say
+from weathervane.sources import named
+
+SHOWN = 20  # lines of a list before "and n more"
+
+
+def check(source: str) -> None:
+    """Print what an ingest of the source would say of every file; changes nothing."""
+    root = project.root()
+    report = inspect(named(from_root(source, root)), root)
+    _table(report)
+    _list("quarantined", [f"{bad.name!r}: {bad.reason}: {bad.detail}" for bad in report.quarantined])
+    _list("duplicates", [f"{name!r} of {of!r}" for name, of in report.duplicates])
+    groups = [members for members in _groups(report.accepted) if len(members) > 1]
+    images = sum(map(len, groups))
+    say(
+        f"near-duplicates: {len(groups):,} groups of {images:,} images, the largest of "
+        f"{max(map(len, groups), default=0)}"
+    )
+    for group, size in report.large_groups.items():
+        say(f"  group {group} has {size} images: look at it before you trust the split")
+
+
+def list_versions() -> None:
+    """Print every version of data/raw on record: md5, date, images a class, what changed."""
+    root = project.root()
+    apply()
+    before = None
+    for version in versions(root):
+        ledger = ledger_of(root, version.md5)
+        say(f"{version.md5}  {version.date}  {version.known_by}")
+        if ledger is None:
+            say("  its bytes are not in DVC's cache: 'dvc fetch --all-commits' brings them, if a remote has them")
+        else:
+            counts = ", ".join(f"{count} {label}" for label, count in sorted(ledger.counts().items()))
+            changed = f"; {difference(root, before, version.md5)}" if before else ""
+            say(f"  {ledger.dataset}: {len(ledger.rows)} images ({counts}){changed}")
+            before = version.md5
+
+
+def show_difference(old: str, new: str) -> None:
+    """Print what was added, removed and relabelled from one version to another."""
+    root = project.root()
+    apply()
+    found = difference(root, resolve(root, old), resolve(root, new))
+    say(str(found))
+    _list("added", [_line(row) for row in found.added])
+    _list("removed", [_line(row) for row in found.removed])
+    _list("relabelled", [f"{_line(was)} → {now.label}" for was, now in found.relabelled])
+
+
+def _table(report: Report) -> None:
+    from rich.table import Table
+
+    table = Table("what became of them", "files", "notes", box=None, pad_edge=False)
+    for label, rows in sorted(_by(report.accepted, "label").items()):
+        notes = Counter(note for row in rows for note in row.note.split("; ") if note)
+        table.add_row(f"accepted: {label}", f"{len(rows):,}", ", ".join(f"{n} {note}" for note, n in notes.items()))
+    table.add_row("duplicate of another", f"{len(report.duplicates):,}", "exact copies, recorded once")
+    for reason, count in Counter(bad.reason for bad in report.quarantined).items():
+        table.add_row(f"quarantined: {reason}", f"{count:,}", "")
+    table.add_row("ignored", f"{len(report.ignored):,}", "what systems leave behind")
+    table.add_row("all files", f"{report.files:,}", "")
+    console().print(table)
+
+
+def _list(what: str, lines: list[str]) -> None:
+    if lines:
+        say(f"{what}:")
+        for line in lines[:SHOWN]:
+            say(f"  {line}")
+        if len(lines) > SHOWN:
+            say(f"  and {len(lines) - SHOWN:,} more")
+
+
+def _groups(rows: list[Row]) -> list[list[Row]]:
+    return list(_by(rows, "group").values())
+
+
+def _by(rows: list[Row], what: str) -> dict[str, list[Row]]:
+    sorted_out: dict[str, list[Row]] = {}
+    for row in rows:
+        sorted_out.setdefault(getattr(row, what), []).append(row)
+    return sorted_out
+
+
+def _line(row: Row) -> str:
+    return f"{row.sha256[:12]} {row.label} {row.name!r} from {row.source}"

@@ -1,0 +1,235 @@
+"""Versions of data/raw: which there are, what is in them, what changed from one to the next.
+
+A version is DVC's md5 of the folder. Git's history of data/raw.dvc and MLflow's runs say which versions there were;
+DVC's cache holds their bytes. Read without importing DVC or MLflow.
+"""
+
+import json
+import shutil
+import subprocess
+from collections import Counter
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from tasks.dvc_lock import md5, raw_md5, tracked_dataset
+from tasks.tracking_read import runs, uri
+from weathervane import project
+from weathervane.errors import InputError
+from weathervane.ledger import Ledger, Row
+
+CACHE = Path(".dvc/cache/files/md5")
+
+
+@dataclass(frozen=True)
+class Version:
+    """A version of data/raw: its md5, when it was first on record (UTC), and by whose record."""
+
+    md5: str
+    date: str
+    known_by: str
+
+
+@dataclass(frozen=True)
+class Difference:
+    """What became of images from one version to another, by sha256; relabelled: (old row, new row)."""
+
+    added: list[Row]
+    removed: list[Row]
+    relabelled: list[tuple[Row, Row]]
+
+    def __str__(self) -> str:
+        parts = [_by_class("added", self.added), _by_class("removed", self.removed)]
+        moved = Counter(f"{old.label} → {new.label}" for old, new in self.relabelled)
+        parts.append(f"{len(self.relabelled)} relabelled ({_listed(moved)})" if moved else "")
+        return "; ".join(filter(None, parts)) or "the same images"
+
+
+def versions(root: Path) -> list[Version]:
+    """Every version on record, oldest first; today's is the last."""
+    found: dict[str, Version] = {}
+    for version in (*_in_git(root), *_in_mlflow(root)):
+        if version.md5 not in found or version.date < found[version.md5].date:
+            found[version.md5] = version
+    today = raw_md5(root)
+    ordered = sorted((v for v in found.values() if v.md5 != today), key=lambda version: version.date)
+    return [*ordered, found.get(today) or Version(today, "now", "data/raw.dvc")] if today else ordered
+
+
+def resolve(root: Path, text: str) -> str:
+    """The md5 of the version that a person means: an md5, the beginning of one, or a git revision.
+
+    Raises:
+        InputError: none, or more than one, is meant.
+    """
+    known = [version.md5 for version in versions(root)]
+    close = [one for one in known if one.startswith(text)]
+    if len(close) == 1:
+        return close[0]
+    if len(close) > 1:
+        raise InputError(f"data version {text}: {len(close)} versions begin so: give more digits")
+    at_revision = _tracked_at(root, text)
+    if at_revision:
+        return at_revision
+    raise InputError(f"data version {text}: not known: 'weathervane data versions' lists those that are")
+
+
+def last_version(root: Path, dataset: str) -> str | None:
+    """md5 of the newest version of a dataset that a retraining used; None if there was none."""
+    found = runs(uri(root), dataset, "kind", ["retraining"])
+    return next((run.tags["data_md5"] for run in found if run.tags.get("data_md5")), None)
+
+
+def has_bytes(root: Path, version: str) -> bool:
+    """True if DVC's cache holds every object of a version."""
+    files = _listing(root, version)
+    return files is not None and all(_object(root, digest).is_file() for digest in files.values())
+
+
+def ledger_of(root: Path, version: str) -> Ledger | None:
+    """The ledger of a version, out of DVC's cache; None if it is not there."""
+    files = _listing(root, version)
+    if files is None:
+        return None
+    try:
+        return Ledger.read(root / project.RAW, lambda name: _object(root, files[name]))
+    except (KeyError, OSError):
+        return None
+
+
+def difference(root: Path, old: str, new: str) -> Difference:
+    """What changed between two versions (full md5s).
+
+    Raises:
+        InputError: the bytes of one of them are not in DVC's cache.
+    """
+    before, after = ({row.sha256: row for row in _present(root, version).rows} for version in (old, new))
+    return Difference(
+        added=[row for sha, row in after.items() if sha not in before],
+        removed=[row for sha, row in before.items() if sha not in after],
+        relabelled=[(row, after[sha]) for sha, row in before.items() if sha in after and after[sha].label != row.label],
+    )
+
+
+def materialise(root: Path, version: str) -> Path:
+    """A folder under .weathervane/versions that holds the version as data/raw; the work tree is not touched.
+
+    Every object is checked against its md5 on the way: DVC itself does not notice a flipped bit.
+
+    Raises:
+        InputError: an object is missing or damaged; it is named, with the command that mends it.
+    """
+    home = root / project.VERSIONS / version.removesuffix(".dir")
+    raw = home / project.RAW
+    if md5(raw) == version:
+        return home
+    files = _listing(root, version)
+    if files is None:
+        raise InputError(_missing(version))
+    shutil.rmtree(home, ignore_errors=True)
+    for name, digest in files.items():
+        source, target = _object(root, digest), raw / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if not source.is_file():
+            raise InputError(f"{source.relative_to(root)} ({name}) is not in DVC's cache: run 'dvc fetch' for it")
+        shutil.copyfile(source, target)
+        if md5(target) != digest:
+            raise InputError(damaged(source.relative_to(root), name))
+    return home
+
+
+def damaged(path: Path, name: str) -> str:
+    """What to say of a cache object whose bytes are not what its name says."""
+    return f"{path} ({name}) is damaged: remove it ('rm -f {path}') and run 'dvc fetch' to bring it from the remote"
+
+
+def find_damage(root: Path, version: str) -> str | None:
+    """The first missing or damaged cache object of a version, in words; None if all are whole."""
+    for name, digest in (_listing(root, version) or {}).items():
+        path = _object(root, digest)
+        if md5(path) != digest:
+            return damaged(path.relative_to(root), name) if path.is_file() else None
+    return None
+
+
+def _present(root: Path, version: str) -> Ledger:
+    ledger = ledger_of(root, version)
+    if ledger is None:
+        raise InputError(_missing(version))
+    return ledger
+
+
+def _missing(version: str) -> str:
+    return (
+        f"data version {version}: its bytes are not in DVC's cache: run 'dvc fetch --all-commits' if a remote has them"
+    )
+
+
+def _listing(root: Path, version: str) -> dict[str, str] | None:
+    path = _object(root, version)
+    if not path.is_file():
+        return None
+    try:
+        return {entry["relpath"]: entry["md5"] for entry in json.loads(path.read_text(encoding="utf-8"))}
+    except (ValueError, KeyError, TypeError):
+        raise InputError(damaged(path.relative_to(root), "the list of the version's files")) from None
+
+
+def _object(root: Path, digest: str) -> Path:
+    return root / CACHE / digest[:2] / digest[2:]
+
+
+def _in_git(root: Path) -> list[Version]:
+    log = _git(root, "log", "--format=%H %cI", "--", "data/raw.dvc")
+    lines = (line.split() for line in log.splitlines())
+    tracked = ((_tracked_at(root, commit), date, commit) for commit, date in lines)
+    return [
+        Version(version, _utc(datetime.fromisoformat(date)), f"commit {commit[:10]}")
+        for version, date, commit in tracked
+        if version
+    ]
+
+
+def _utc(moment: datetime) -> str:
+    return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M")
+
+
+def _in_mlflow(root: Path) -> list[Version]:
+    dataset = tracked_dataset(root)
+    found = runs(uri(root), dataset, "kind", ["retraining"]) if dataset else []
+    return [
+        Version(
+            run.tags["data_md5"],
+            _utc(datetime.fromtimestamp(run.started / 1000, UTC)),
+            f"run {run.run_id[:10]}",
+        )
+        for run in found
+        if run.tags.get("data_md5")
+    ]
+
+
+def _tracked_at(root: Path, revision: str) -> str | None:
+    text = _git(root, "show", f"{revision}:data/raw.dvc") if not revision.startswith("-") else ""
+    if not text:
+        return None
+    from ruamel.yaml import YAML
+
+    content: dict[str, Any] = YAML(typ="safe", pure=True).load(text)
+    return str(content["outs"][0]["md5"])
+
+
+def _git(root: Path, *arguments: str) -> str:
+    """What git prints; nothing where it fails or is absent."""
+    try:
+        return subprocess.run(["git", *arguments], cwd=root, check=True, capture_output=True, text=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+
+
+def _by_class(what: str, rows: list[Row]) -> str:
+    return f"{len(rows)} {what} ({_listed(Counter(row.label for row in rows))})" if rows else ""
+
+
+def _listed(counts: Counter[str]) -> str:
+    return ", ".join(f"{count} {name}" for name, count in sorted(counts.items()))

@@ -1,0 +1,147 @@
+"""Every family of networks and every variant: the registries are walked, no member is named."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from weathervane import variant
+from weathervane.device import normalise, resident, unit
+from weathervane.errors import InputError
+from weathervane.fit import Outcome, fit
+from weathervane.model import Model, Spec, build
+from weathervane.models import FAMILIES, family
+from weathervane.store import Store
+from weathervane.variant import Variant
+
+ROOT = Path(__file__).parents[3]
+VARIANTS = variant.names(ROOT)
+SMALL = {"size": 32, "train.epochs": 2, "train.batch": 16}  # fits the store of tests/conftest.py
+CPU = torch.device("cpu")
+
+every_family = pytest.mark.parametrize("name", FAMILIES)
+every_variant = pytest.mark.parametrize("name", VARIANTS)
+
+
+def network(chosen: Variant, size: int | None = None, classes: int = 4) -> torch.nn.Module:
+    size = size or chosen.size
+    labels = [f"class {number}" for number in range(classes)]
+    torch.manual_seed(0)
+    return build(Spec("test", chosen.family, chosen.network, size, size, labels, chosen.flip_test))
+
+
+def test_the_walk_is_complete() -> None:
+    """Each module in weathervane/models is a family, each family has a variant, each file in params/models is walked."""
+    modules = [path for path in (ROOT / "weathervane/models").glob("*.py") if path.stem != "__init__"]
+    files = list((ROOT / "params/models").glob("*.yaml"))
+    assert len(FAMILIES) == len(modules) > 0
+    assert len(VARIANTS) == len(files) >= len(FAMILIES)
+    assert {variant.load(ROOT, name).family for name in VARIANTS} == set(FAMILIES)
+
+
+@every_variant
+def test_shape_and_dtype(name: str) -> None:
+    """A variant's network gives float32 logits [N, K], at its own size and at another."""
+    chosen = variant.load(ROOT, name)
+    for size, classes in ((chosen.size, 4), (2 * chosen.size, 7)):
+        out = network(chosen, size, classes).eval()(torch.rand(2, 3, size, size))
+        assert (out.shape, out.dtype) == ((2, classes), torch.float32)
+        assert out.isfinite().all()
+
+
+@every_variant
+def test_gradient_reaches_every_parameter(name: str) -> None:
+    """No weight of a network is dead: each one gets a gradient that is not zero."""
+    chosen = variant.load(ROOT, name)
+    net = network(chosen).train()
+    with torch.no_grad():  # away from the start, where a residual block is the identity by design
+        for parameter in net.parameters():
+            parameter.add_(torch.randn_like(parameter), alpha=0.05)
+    F.cross_entropy(net(torch.randn(8, 3, chosen.size, chosen.size)), torch.arange(8) % 4).backward()
+    for where, parameter in net.named_parameters():
+        assert parameter.grad is not None, where
+        assert parameter.grad.abs().sum() > 0, where
+
+
+@every_variant
+def test_overfits_one_batch(name: str, store: Store) -> None:
+    """A network that can learn brings the loss on 16 rendered skies under 0.1 within 80 steps."""
+    chosen = variant.load(ROOT, name, {"size": 32})
+    rows = store.part("train")[::4][:16]
+    images = normalise(unit(resident(store.pixels(rows), 32, CPU)))
+    labels = torch.from_numpy(np.searchsorted(store.classes, store.manifest["label"][rows]))
+    net = network(chosen).train()
+    optimizer = torch.optim.AdamW(net.parameters(), lr=2e-3)
+    for _ in range(80):
+        loss = F.cross_entropy(net(images), labels)
+        if loss < 0.1:
+            break
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert loss < 0.1
+
+
+@pytest.fixture(scope="module", params=VARIANTS)
+def twice(
+    request: pytest.FixtureRequest, store: Store, tmp_path_factory: pytest.TempPathFactory
+) -> list[tuple[Path, Outcome]]:
+    """A variant trained with seed 1, again with seed 1, and with seed 2."""
+    chosen = variant.load(ROOT, request.param, SMALL)
+    runs = []
+    for seed in (1, 1, 2):
+        folder = tmp_path_factory.mktemp(request.param)
+        torch.rand(1)  # whatever the global generator's state: it must not matter
+        runs.append((folder, fit(request.param, chosen, store, folder, device=CPU, seed=seed)))
+    return runs
+
+
+def test_equal_seeds_give_equal_weights(twice: list[tuple[Path, Outcome]]) -> None:
+    """On a CPU a seed decides every bit of the weights; another seed gives others."""
+    first, again, other = ((folder / "model/model.safetensors").read_bytes() for folder, _ in twice)
+    assert first == again
+    assert first != other
+
+
+def test_a_saved_model_computes_the_same(twice: list[tuple[Path, Outcome]], store: Store, tmp_path: Path) -> None:
+    """From memory through safetensors and back, the logits are the same to the last bit."""
+    folder, outcome = twice[0]
+    model = Model.load(folder / "model")
+    pixels = store.pixels(store.part("test"))
+    model.save(tmp_path, pixels)
+    assert torch.equal(model.logits(pixels), Model.load(tmp_path).logits(pixels))
+    assert model.probe_error(folder / "model") == 0
+    assert outcome.parameters == sum(p.numel() for p in model.net.parameters())
+
+
+@every_family
+def test_an_unknown_network_parameter_is_refused_by_name(name: str) -> None:
+    """A key under `network:` that the family does not know is one line that names it."""
+    some = next(chosen for chosen in VARIANTS if variant.load(ROOT, chosen).family == name)
+    content = variant.load(ROOT, some).model_dump()
+    content["network"]["wombats"] = 3
+    with pytest.raises(ValueError, match=f"network of family {name}: unknown key 'wombats'"):
+        Variant.model_validate(content)
+    with pytest.raises(InputError, match="network has no key 'wombats'"):
+        variant.load(ROOT, some, {"network.wombats": 3})
+
+
+@every_family
+def test_every_network_parameter_counts(name: str) -> None:
+    """The schema has no key that a variant may leave out in silence: defaults would hide what was trained."""
+    assert all(field.is_required() for field in family(name).Network.model_fields.values())
+
+
+def test_schemas_are_read_without_torch() -> None:
+    """`weathervane variants` and a misspelt parameter are answered without importing torch."""
+    code = (
+        "import sys; from weathervane.models import FAMILIES, family\n"
+        "networks = [family(name).Network for name in FAMILIES]\n"
+        "print(len(networks), 'torch' in sys.modules)"
+    )
+    told = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert told.stdout.split() == [str(len(FAMILIES)), "False"]

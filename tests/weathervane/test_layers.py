@@ -1,0 +1,41 @@
+"""The building blocks that families share."""
+
+import pytest
+import torch
+from torch import nn
+
+from weathervane.layers import Bands, Recurrent, Residual
+
+
+def test_bands_read_like_a_page() -> None:
+    """Step t holds rows t*rows to (t+1)*rows of all channels and columns, top to bottom, left to right."""
+    x = torch.rand(2, 3, 6, 5)
+    steps = Bands(2)(x)
+    assert steps.shape == (2, 3, 30)
+    for n in range(2):
+        for t in range(3):
+            wanted = [x[n, c, h, w].item() for h in (2 * t, 2 * t + 1) for c in range(3) for w in range(5)]
+            assert steps[n, t].tolist() == wanted
+
+
+def test_a_residual_block_starts_as_the_identity() -> None:
+    """Before the first step a block of equal shapes passes on what is not negative, untouched."""
+    x = torch.randn(4, 8, 6, 6)
+    assert torch.equal(Residual(8, 8)(x), x.relu())
+
+
+@pytest.mark.parametrize("size", [1, 2, 7, 8])
+def test_a_residual_block_halves_any_size(size: int) -> None:
+    """Body and shortcut agree on odd sizes, too."""
+    assert Residual(4, 8, stride=2)(torch.randn(2, 4, size, size)).shape == (2, 8, -(-size // 2), -(-size // 2))
+
+
+def test_recurrent_cells_keep_full_precision() -> None:
+    """The mean over all steps' outputs; under autocast the cells still compute in float32 (cuDNN's would take float16)."""
+    reader = nn.LSTM(5, 4, batch_first=True)
+    x = torch.randn(2, 7, 5)
+    wanted = reader(x)[0].mean(1)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = Recurrent(reader)(x)
+    assert found.dtype == torch.float32
+    assert torch.equal(found, wanted)

@@ -1,0 +1,85 @@
+"""A variant's YAML: what it may say, and how a mistake in it is told."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from weathervane import variant
+from weathervane.errors import InputError
+
+ROOT = Path(__file__).parents[2]
+NAME = variant.names(ROOT)[0]
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A project with one variant, called `mine`."""
+    (tmp_path / variant.FOLDER).mkdir(parents=True)
+    shutil.copy(ROOT / variant.FOLDER / f"{NAME}.yaml", tmp_path / variant.FOLDER / "mine.yaml")
+    return tmp_path
+
+
+def edit(root: Path, old: str, new: str) -> None:
+    path = root / variant.FOLDER / "mine.yaml"
+    text = path.read_text(encoding="utf-8")
+    assert text.count(old) == 1
+    path.write_text(text.replace(old, new), encoding="utf-8")
+
+
+def test_a_new_variant_is_one_file(root: Path) -> None:
+    """A YAML of any name in params/models is a variant; nothing else need be told."""
+    assert variant.names(root) == ["mine"]
+    assert variant.load(root, "mine") == variant.load(ROOT, NAME)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ("epochs:", "epoch:", r"mine\.yaml: unknown key 'train\.epoch' \(did you mean 'epochs'\?\)"),
+        ("  batch: ", "  # batch: ", r"mine\.yaml: key 'train\.batch' is missing"),
+        ("family: ", "family: x", r"'family' is 'x.*no such family; there are "),
+        ("warmup: ", "warmup: 1", r"'train\.warmup' is 1"),
+        ("optimizer: ", "optimizer: x", r"'train\.optimizer' is 'x"),
+        ("crop: [", "crop: [2, ", r"'augment\.crop'"),
+        ("lr: ", "lr: .nan #", r"'train\.lr' is nan"),
+        ("size: ", "size: 4 #", r"'size' is 4"),
+        ("network:", "network: [\n", r"params/models/mine\.yaml: not readable as YAML"),
+    ],
+)
+def test_a_mistake_is_told_with_file_and_key(root: Path, old: str, new: str, told: str) -> None:
+    """One line names the file, the key and what is wrong with it."""
+    edit(root, old, new)
+    with pytest.raises(InputError, match=told) as caught:
+        variant.load(root, "mine")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("crop", [(0, 1), (0.6, 0.5), (0.5, 1.1), (-0.1, 0.5)])
+def test_crop_is_two_ordered_shares(root: Path, crop: tuple[float, float]) -> None:
+    """0 < smallest <= largest <= 1, or it is refused."""
+    with pytest.raises(InputError, match=r"augment\.crop.*two shares of the area"):
+        variant.load(root, "mine", {"augment.crop": list(crop)})
+
+
+def test_set_replaces_one_value(root: Path) -> None:
+    """`--set train.epochs=5` changes that and nothing else; a key that the file lacks is refused."""
+    before, after = variant.load(root, "mine"), variant.load(root, "mine", {"train.epochs": 5})
+    assert after.train.epochs == 5 != before.train.epochs
+    assert after.model_copy(update={"train": before.train}) == before
+    with pytest.raises(InputError, match=r"--set mine\.train\.epoch: .*no key 'epoch' \(did you mean 'epochs'\?\)"):
+        variant.load(root, "mine", {"train.epoch": 5})
+
+
+def test_an_unknown_variant_is_told_with_those_there_are(root: Path) -> None:
+    """The message lists what could have been meant; a name is no path."""
+    for name in ("mien", "../models/mine", ""):
+        with pytest.raises(InputError, match="params/models/ has mine"):
+            variant.load(root, name)
+
+
+def test_the_header_is_the_leading_comment(root: Path) -> None:
+    """`weathervane variants` shows the comment lines that head the file, and no later ones."""
+    path = root / variant.FOLDER / "mine.yaml"
+    path.write_text("# One.\n#   Two.\n" + path.read_text(encoding="utf-8").split("\n", 2)[2] + "# Three.\n", "utf-8")
+    assert variant.header(root, "mine") == "One.\nTwo."

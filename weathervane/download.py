@@ -1,0 +1,96 @@
+"""Fetching a file by URL: resumable, checked, with a bar; nothing half-written under the final name."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.client import HTTPException, HTTPResponse
+from pathlib import Path
+from urllib.error import HTTPError
+from urllib.parse import urlsplit
+from urllib.request import Request, urlopen
+
+from weathervane.errors import InputError
+from weathervane.files import sha256, sync_folder
+from weathervane.progress import bar, say
+
+BLOCK = 1 << 20  # bytes
+TIMEOUT, TRIES, PAUSE = 30.0, 4, 2.0  # seconds without a byte, attempts, seconds before the second (then doubled)
+LOOPBACK = {"127.0.0.1", "localhost", "::1"}
+
+
+def fetch(url: str, target: Path, *, digest: str | None, limit: int) -> Path:
+    """Download `url` to `target`, unless it is there already; an interrupted download goes on where it was.
+
+    Args:
+        url: https, or http on loopback.
+        target: where the file will stand once it is whole.
+        digest: its sha256 in hex; None where the publisher gives none and the content is checked otherwise.
+        limit: largest size in bytes.
+
+    Raises:
+        InputError: another scheme, a server that refuses, too large, or another sha256.
+    """
+    parts = urlsplit(url)
+    if parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname in LOOPBACK):
+        raise InputError(f"{url}: only https is fetched")
+    if target.is_file():
+        return target
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(f"{target.name}.part")
+    for attempt in range(TRIES):
+        try:
+            _go_on(url, partial, limit)
+            break
+        except (OSError, HTTPException) as error:
+            if attempt == TRIES - 1 or (isinstance(error, HTTPError) and error.code < 500):
+                raise InputError(
+                    f"{url}: {error}: try again (what came stays in {partial.name}), or fetch it by hand"
+                ) from None
+            say(f"{url}: {error}; trying again")
+            time.sleep(PAUSE * 2**attempt)
+    if digest and (found := sha256(partial)) != digest:
+        partial.unlink()
+        raise InputError(f"{url}: its sha256 is {found}, not {digest}: the file changed; nothing was taken in")
+    partial.replace(target)
+    sync_folder(target.parent)
+    return target
+
+
+def _go_on(url: str, partial: Path, limit: int) -> None:
+    have = partial.stat().st_size if partial.is_file() else 0
+    request = Request(url, headers={"User-Agent": "weathervane"} | ({"Range": f"bytes={have}-"} if have else {}))
+    with _open(request) as answer:
+        if answer is None:  # the server has no byte beyond those that came: the file is whole
+            return
+        resumed = answer.status == 206
+        have = have if resumed else 0
+        length = answer.headers.get("Content-Length")
+        total = have + int(length) if length else None
+        if total is not None and total > limit:
+            raise InputError(f"{url}: {total:,} bytes, at most {limit:,} are taken")
+        with (
+            open(partial, "ab" if resumed else "wb") as file,
+            bar(f"fetch {Path(urlsplit(url).path).name}", total) as step,
+        ):
+            step(have)
+            for block in iter(lambda: answer.read(BLOCK), b""):
+                have += len(block)
+                if have > limit:
+                    raise InputError(f"{url}: more than {limit:,} bytes: stopped")
+                file.write(block)
+                step(len(block))
+        if total is not None and have < total:
+            raise HTTPException(f"the connection ended after {have:,} of {total:,} bytes")
+
+
+@contextmanager
+def _open(request: Request) -> Iterator[HTTPResponse | None]:
+    try:
+        answer = urlopen(request, timeout=TIMEOUT)
+    except HTTPError as error:
+        if error.code == 416 and request.has_header("Range"):
+            yield None
+            return
+        raise
+    with answer:
+        yield answer
