@@ -10,6 +10,7 @@ from tasks.evaluate import evaluate
 from tasks.ingest import ingest
 from tasks.plan import Candidate, Plan, Result, make_plan, read_variants
 from tasks.prepare import prepare
+from tasks.publish import publish
 from tasks.register import Decision, register
 from tasks.restore import restore
 from tasks.runs import close_retraining, close_variant, open_retraining, open_variant
@@ -46,6 +47,7 @@ def retrain(
     if home is None:
         ingest(root)
         prepare(root)
+        publish(root)
     plan = make_plan(root, chosen, seed, home)
     if plan.nothing_to_do:
         return unchanged(plan)

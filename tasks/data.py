@@ -11,7 +11,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from tasks.data_versions import find_damage, has_bytes, last_version, materialise, resolve
+from tasks.data_versions import edited, find_damage, has_bytes, last_version, materialise, resolve
 from tasks.dvc_lock import md5, prepared_md5, raw_md5, stale_because, tracked_dataset
 from weathervane import project
 from weathervane.errors import InputError
@@ -47,6 +47,7 @@ def ingest_and_record(root: Path) -> str:
             return str(raw_md5(root))
         from tasks.dvc_repo import add
 
+        _refuse_edits(root)
         aside = _set_aside(root, params.dataset)
         try:
             _bring_back(root, params)
@@ -91,10 +92,31 @@ def prepare_and_record(root: Path) -> str:
         return prepared_md5(root)
 
 
+def report_and_record(root: Path) -> Path:
+    """Run the stage `report` if it is stale; the report's path."""
+    from weathervane.report import REPORT, report
+
+    with _alone(root, "data"):
+        if stale_because(root, "report"):
+            from tasks.dvc_repo import bring_up_to_date
+
+            bring_up_to_date(root, "report", lambda: report(root))
+        return root / REPORT
+
+
 def _alone(root: Path, name: str) -> FileLock:
     """Two retrainings at once take turns at the data."""
     (root / project.LOCKS).mkdir(parents=True, exist_ok=True)
     return FileLock(root / project.LOCKS / f"{name}.lock")
+
+
+def _refuse_edits(root: Path) -> None:
+    version = raw_md5(root)
+    if version and (root / project.RAW).exists() and (names := edited(root, version)):
+        raise InputError(
+            f"data/raw/{names[0]}{f' and {len(names) - 1} more' if names[1:] else ''}: not the bytes that were taken "
+            "in: images never change in place; run 'dvc checkout data/raw.dvc --force' to have them back"
+        )
 
 
 def _set_aside(root: Path, dataset: str) -> Path | None:

@@ -44,15 +44,24 @@ def md5_of_prepared(root: Path, home: Path) -> str:
 
 
 def stale_because(root: Path, stage: str) -> str | None:
-    """Why a stage's outputs are not those of its dependencies, in words; None if they are."""
+    """Why a stage's outputs are not those of its dependencies, in words; None if they are.
+
+    For stages like ours: parameters are whole files.
+    """
     declared, locked = params.read(root / "dvc.yaml")["stages"][stage], _locked(root, stage)
     if not locked:
         return f"{stage} has never run"
-    for dependency in locked.get("deps", ()):
+    for what, wanted, held in (
+        ("command", declared["cmd"], locked["cmd"]),
+        ("dependencies", set(declared["deps"]), {dep["path"] for dep in locked["deps"]}),
+        ("parameters", {path for file in declared.get("params", ()) for path in file}, set(locked.get("params", ()))),
+        ("outputs", set(declared["outs"]), {out["path"] for out in locked["outs"]}),
+    ):
+        if wanted != held:
+            return f"the {what} of {stage} changed in dvc.yaml"
+    for dependency in locked["deps"]:
         if md5(root / dependency["path"]) != dependency["md5"]:
             return f"{dependency['path']} changed"
-    if {dep["path"] for dep in locked.get("deps", ())} != set(declared["deps"]):
-        return f"the dependencies of {stage} changed"
     for path, recorded in locked.get("params", {}).items():
         if params.read(root / path) != recorded:
             return f"{path} changed"

@@ -3,6 +3,7 @@
 DVC's repository lock is never held while a step works, so that `dvc status` and other stages stay usable.
 """
 
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -29,6 +30,21 @@ def add(root: Path, target: str, about: dict[str, str]) -> str:
         return str(stage.outs[0].hash_info.value)
 
 
+def push(root: Path) -> None:
+    """Bring what data/raw.dvc and dvc.lock name to the default remote.
+
+    Raises:
+        InputError: no remote, or it does not take it.
+    """
+    from dvc.exceptions import DvcException
+
+    with _open(root) as repo:
+        try:
+            _patiently(lambda: repo.push())
+        except DvcException as error:
+            raise InputError(f"DVC's remote: {error}: set one with 'dvc remote add -d NAME URL'") from None
+
+
 def fetch(root: Path, target: str) -> bool:
     """Bring a missing tracked folder back from the cache or the remote; False if neither has it."""
     from dvc.exceptions import DvcException
@@ -40,7 +56,10 @@ def fetch(root: Path, target: str) -> bool:
             _patiently(lambda: repo.checkout([str(root / target)]))
         except DvcException:
             return False
-    return (root / target).is_dir() and md5(root / target) == raw_md5(root)
+    if md5(root / target) == raw_md5(root):
+        return True
+    shutil.rmtree(root / target, ignore_errors=True)  # DVC checks out damaged objects without a word
+    return False
 
 
 def bring_up_to_date(root: Path, stage: str, work: Callable[[], object]) -> str | None:

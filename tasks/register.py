@@ -44,7 +44,7 @@ def register(root: Path, plan: Plan, results: list[Result]) -> Decision:
             why = f"{best.name} is still the best by validation, and version {known[0].version} already"
             return Decision(False, why, best.name)
         champion = _champion(client, plan.dataset)
-        promoted, why = gate(root, plan, params, best.metrics, champion)
+        promoted, why = gate(root, plan, params, best, champion)
         version = _new_version(root, plan, best, promoted, why)
         if promoted:
             client.set_registered_model_alias(plan.dataset, "champion", version)

@@ -14,7 +14,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from PIL import Image
@@ -45,6 +45,7 @@ class Ingest(Strict):
     seed: int = Field(ge=0)
     max_bad: float = Field(ge=0, le=1)
     min_per_class: int = Field(ge=3)
+    commit: Literal["never", "push"] = "never"
 
     @field_validator("sources")
     @classmethod
@@ -324,12 +325,23 @@ def _move_in(root: Path, ledger: Ledger, report: Report, staging: Path) -> None:
     for bad in report.quarantined:
         aside = staging / f"{bad.sha256}.bad"
         if aside.is_file():
+            _thumbnail(aside.read_bytes(), root / project.RAW / "quarantine" / f"{bad.sha256}.jpg")
             (root / project.QUARANTINE).mkdir(parents=True, exist_ok=True)
             aside.replace(root / project.QUARANTINE / bad.sha256)
     ledger.rows += report.accepted
     ledger.quarantined += report.quarantined
     ledger.ingests += 1
     ledger.write()
+
+
+def _thumbnail(data: bytes, path: Path) -> None:
+    """What can be seen of a quarantined file, for the report; nothing where nothing can."""
+    try:
+        pixels = images.decode(data, 96)
+    except images.BadImage:
+        return
+    with replacing(path, "wb") as file:
+        Image.fromarray(pixels).save(file, "JPEG", quality=80)
 
 
 def main() -> None:

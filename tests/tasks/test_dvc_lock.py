@@ -96,7 +96,7 @@ def test_what_is_on_record(recorded: Path, tmp_path: Path) -> None:
 def test_the_prepared_version_follows_the_pixels(mine: Path) -> None:
     """Another pixel size is another version of the prepared data, the first one again is the first version."""
     seen = []
-    for old, new in (("size: 96", "size: 96"), ("size: 96", "size: 32"), ("size: 32", "size: 96")):
+    for old, new in (("96", "96"), ("96", "32"), ("32", "96")):
         edit(mine / "params/prepare.yaml", old, new)
         bring_up_to_date(mine, "prepare", lambda: prepare(load(Prepare, mine / "params/prepare.yaml"), mine))
         seen.append(prepared_md5(mine))
@@ -111,7 +111,7 @@ def test_a_stage_whose_inputs_and_outputs_are_on_record_is_current(recorded: Pat
 
 def test_a_comment_in_params_does_not_make_it_stale(mine: Path) -> None:
     """Explaining a parameter costs nobody a retraining."""
-    edit(mine / "params/prepare.yaml", "size: 96", "# as large as the largest variant\nsize: 96")
+    edit(mine / "params/prepare.yaml", "shard:", "# of images\nshard:")
     assert stale_because(mine, "prepare") is None
     assert not dvc_finds_stale(mine)
 
@@ -138,11 +138,11 @@ CHANGES: dict[str, tuple[str, Callable[[Path], object]]] = {
     ),
     "a parameter changed": (
         r"params/prepare\.yaml changed",
-        lambda root: edit(root / "params/prepare.yaml", "size: 96", "size: 64"),
+        lambda root: edit(root / "params/prepare.yaml", "4096", "1000"),
     ),
     "a parameter added": (
         r"params/prepare\.yaml changed",
-        lambda root: edit(root / "params/prepare.yaml", "size: 96", "size: 96\ndepth: 3"),
+        lambda root: edit(root / "params/prepare.yaml", "shard:", "depth: 3\nshard:"),
     ),
     "an image edited": ("data/raw changed", lambda root: first(root, "data/raw/*/*.jpg").write_bytes(b"other")),
     "an image removed": ("data/raw changed", lambda root: first(root, "data/raw/*/*.jpg").unlink()),

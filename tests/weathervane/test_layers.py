@@ -31,7 +31,7 @@ def test_a_residual_block_halves_any_size(size: int) -> None:
 
 
 def test_recurrent_cells_keep_full_precision() -> None:
-    """The mean over all steps' outputs; under autocast the cells still compute in float32 (cuDNN's would take float16)."""
+    """The mean over all steps' outputs; under autocast, too, the cells compute in float32."""
     reader = nn.LSTM(5, 4, batch_first=True)
     x = torch.randn(2, 7, 5)
     wanted = reader(x)[0].mean(1)

@@ -1,0 +1,45 @@
+"""The step `publish`: if params/ingest.yaml says `commit: push`, the data's bytes and its two files go out.
+
+For a worker that has a clone of its own; a person commits by hand (`commit: never`).
+"""
+
+import subprocess
+from pathlib import Path
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from tasks.data import INGEST
+from weathervane.errors import InputError
+from weathervane.ingest import Ingest
+from weathervane.params import load
+from weathervane.progress import say
+
+FILES = ("data/raw.dvc", "dvc.lock")
+
+
+@task(name="publish", cache_policy=NO_CACHE, retries=2, retry_delay_seconds=10)
+def publish(root: Path) -> bool:
+    """Push the bytes to DVC's remote first, then commit exactly data/raw.dvc and dvc.lock, and push; True if done.
+
+    Raises:
+        InputError: no DVC remote, or git refuses; nothing is lost, and the next run tries again.
+    """
+    if load(Ingest, root / INGEST).commit == "never":
+        return False
+    from tasks.dvc_repo import push
+
+    push(root)
+    if _git(root, "status", "--porcelain", "--", *FILES):
+        _git(root, "add", "--", *FILES)
+        _git(root, "commit", "--quiet", "--message", "Data as of this retraining", "--", *FILES)
+    _git(root, "push", "--quiet")
+    say(f"publish: {' and '.join(FILES)} committed and pushed")
+    return True
+
+
+def _git(root: Path, *arguments: str) -> str:
+    done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True)
+    if done.returncode:
+        raise InputError(f"commit: push in params/ingest.yaml: 'git {arguments[0]}' failed: {done.stderr.strip()}")
+    return done.stdout

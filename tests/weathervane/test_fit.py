@@ -1,0 +1,177 @@
+"""The training loop: what it records, what it keeps, and what it refuses."""
+
+import json
+import math
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from weathervane import variant
+from weathervane.errors import InputError, TrainingError
+from weathervane.fit import Outcome, average, batches, fit, one_cycle, optimization
+from weathervane.model import Model
+from weathervane.store import Store
+from weathervane.variant import Train
+
+ROOT = Path(__file__).parents[2]
+NAME = variant.names(ROOT)[-1]
+CPU = torch.device("cpu")
+
+
+def run(store: Store, folder: Path, **changes: Any) -> Outcome:
+    small = {"size": 32, "train.batch": 16} | {f"train.{key}": value for key, value in changes.items()}
+    return fit(NAME, variant.load(ROOT, NAME, small), store, folder, device=CPU, about={"dataset": "test"})
+
+
+def record(folder: Path) -> list[dict[str, Any]]:
+    def refuse(word: str) -> None:
+        raise AssertionError(f"{word} is no JSON")
+
+    lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    return [json.loads(line, parse_constant=refuse) for line in lines]
+
+
+@pytest.fixture(scope="module")
+def spoilt(store: Store, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Outcome]:
+    """A run of 8 epochs that is better in the middle than at its end: its learning rate only rises, and far too high."""
+    folder = tmp_path_factory.mktemp("spoilt")
+    return folder, run(store, folder, epochs=8, optimizer="sgd", lr=40.0, warmup=0.99, ema=0)
+
+
+def test_one_line_an_epoch(spoilt: tuple[Path, Outcome]) -> None:
+    """metrics.jsonl has one line of strict JSON an epoch, in order, with the same keys in each."""
+    lines = record(spoilt[0])
+    assert [line["epoch"] for line in lines] == list(range(1, 9))
+    for line in lines:
+        assert set(line) == {"epoch", "time", "metrics"}
+        assert set(line["metrics"]) == {"train_loss", "val_loss", "val_accuracy", "lr", "seconds"}
+        assert 0 <= line["metrics"]["val_accuracy"] <= 1 and line["metrics"]["seconds"] > 0
+    assert [line["time"] for line in lines] == sorted(line["time"] for line in lines)
+
+
+def test_the_best_epochs_weights_are_kept(spoilt: tuple[Path, Outcome], store: Store) -> None:
+    """The saved model scores on the validation part what the best line of metrics.jsonl says, not the last one."""
+    folder, outcome = spoilt
+    lines = record(folder)
+    best = max(lines, key=lambda line: (line["metrics"]["val_accuracy"], -line["metrics"]["val_loss"]))
+    assert outcome.best_epoch == best["epoch"] < len(lines)
+    assert outcome.val_accuracy == best["metrics"]["val_accuracy"] > lines[-1]["metrics"]["val_accuracy"]
+    model, rows = Model.load(folder / "model"), store.part("train", fold=0)
+    labels = store.manifest["label"][rows]
+    logits = model.logits(store.pixels(rows))
+    assert (np.array(model.spec.classes)[logits.argmax(1)] == labels).mean() == outcome.val_accuracy
+    numbers = torch.from_numpy(np.searchsorted(model.spec.classes, labels))
+    assert nn.functional.cross_entropy(logits, numbers).item() == pytest.approx(best["metrics"]["val_loss"], rel=1e-5)
+
+
+def test_a_model_says_where_it_comes_from(spoilt: tuple[Path, Outcome], store: Store) -> None:
+    """Its variant, classes, sizes and what the caller told about it travel in model.json."""
+    spec = Model.load(spoilt[0] / "model").spec
+    assert (spec.variant, spec.classes, spec.about) == (NAME, store.classes, {"dataset": "test"})
+    assert (spec.size, spec.decode_size) == (32, store.size)
+
+
+def test_training_learns(store: Store, tmp_path: Path) -> None:
+    """Twelve epochs on 48 rendered skies bring the training loss down and validation above chance (1 in 4)."""
+    outcome = run(store, tmp_path, epochs=12)
+    losses = [line["metrics"]["train_loss"] for line in record(tmp_path)]
+    assert losses[-1] < 0.9 * losses[0]
+    assert outcome.val_accuracy > 0.4
+
+
+def test_no_global_random_state(store: Store, tmp_path: Path) -> None:
+    """A notebook's own random numbers are the same with and without a fit in between."""
+    before = torch.get_rng_state(), np.random.get_state()[1].tolist(), random.getstate()  # noqa: NPY002
+    run(store, tmp_path, epochs=1)
+    assert torch.equal(torch.get_rng_state(), before[0])
+    assert (np.random.get_state()[1].tolist(), random.getstate()) == before[1:]  # noqa: NPY002
+
+
+def test_a_loss_that_is_not_finite_ends_the_training(store: Store, tmp_path: Path) -> None:
+    """The error names epoch and step and what to change; no model is left that could pass for a finished one."""
+    with pytest.raises(TrainingError, match=r"loss is (nan|inf) in epoch \d+, step \d+ of 3: lower train\.lr"):
+        run(store, tmp_path, epochs=3, optimizer="sgd", lr=1e30, ema=0)
+    assert not (tmp_path / "model").exists()
+
+
+def test_a_model_spoilt_by_the_last_step_is_not_kept(store: Store, tmp_path: Path) -> None:
+    """Finite training losses do not save a network whose validation loss is not a number."""
+    with pytest.raises(TrainingError, match="validation loss is nan after epoch 1"):
+        run(store, tmp_path, epochs=1, batch=1000, optimizer="sgd", lr=1e38, ema=0)
+    assert not (tmp_path / "model").exists()
+
+
+def test_a_size_above_the_stores_is_refused(store: Store, tmp_path: Path) -> None:
+    """The message says which file to change, and to what."""
+    chosen = variant.load(ROOT, NAME, {"size": 64})
+    with pytest.raises(InputError, match=r"size: 64 .* set size: 64 in params/prepare\.yaml"):
+        fit(NAME, chosen, store, tmp_path, device=CPU)
+
+
+def test_a_fold_without_images_is_refused(store: Store, tmp_path: Path) -> None:
+    """The message names the fold and the dataset."""
+    chosen = variant.load(ROOT, NAME, {"size": 32})
+    with pytest.raises(InputError, match=f"{store.folder}: fold 9 leaves 0 images"):
+        fit(NAME, chosen, store, tmp_path, device=CPU, fold=9)
+
+
+@pytest.mark.parametrize("epochs", [1, 5])
+def test_a_batch_may_be_larger_than_the_dataset(store: Store, tmp_path: Path, epochs: int) -> None:
+    """Then each epoch is one step on all images, also where the schedule's rise comes to exactly one step."""
+    run(store, tmp_path, epochs=epochs, batch=1000, warmup=0.2)
+    assert [line["epoch"] for line in record(tmp_path)] == list(range(1, epochs + 1))
+
+
+def test_batches_are_a_new_shuffle_each_epoch() -> None:
+    """Equal sizes, no image twice, other images left over each time; one batch of all where `size` is larger."""
+    rng = np.random.default_rng(0)
+    epochs = [[batch.tolist() for batch in batches(10, 4, rng, CPU)] for _ in range(3)]
+    for epoch in epochs:
+        assert [len(batch) for batch in epoch] == [4, 4]
+        assert len(set(sum(epoch, []))) == 8
+    assert epochs[0] != epochs[1] != epochs[2]
+    assert [sorted(batch.tolist()) for batch in batches(3, 4, rng, CPU)] == [[0, 1, 2]]
+
+
+def test_the_learning_rate_rises_then_falls() -> None:
+    """From near zero to the peak after the warm-up and back, in halves of a cosine; no step is without effect."""
+    for steps in (1, 2, 5, 10, 1000):
+        for warmup in (0.1, 0.2, 0.5, 0.99):
+            rates = [one_cycle((step + 0.5) / steps, warmup) for step in range(steps)]
+            assert all(0 < rate <= 1 for rate in rates)
+            peak = rates.index(max(rates))
+            assert rates == sorted(rates[:peak]) + sorted(rates[peak:], reverse=True)
+    assert abs(peak / steps - 0.99) < 0.002
+    assert one_cycle(0.1, 0.2) == pytest.approx(0.5) == one_cycle(0.6, 0.2)
+
+
+def test_biases_and_normalisation_do_not_decay() -> None:
+    """Weight decay pulls on matrices and filters only; every parameter is in one of the two groups."""
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(4, 2))
+    chosen = variant.load(ROOT, NAME).train.model_copy(update={"weight_decay": 0.3})
+    for kind in ("adamw", "sgd"):
+        train = Train.model_validate(chosen.model_dump() | {"optimizer": kind})
+        optimizer, schedule = optimization(net, train, 10)
+        decay = {id(p): group["weight_decay"] for group in optimizer.param_groups for p in group["params"]}
+        assert [decay[id(p)] for p in net.parameters()] == [0.3, 0, 0, 0, 0.3, 0]
+        assert 0 < schedule.get_last_lr()[0] < train.lr
+
+
+def test_the_average_follows_weights_and_statistics() -> None:
+    """ema: 0.9 keeps 0.9 of the average at each step, for weights and for normalisation statistics; 0 keeps none."""
+    net = nn.BatchNorm1d(1)
+    averaged = average(net, 0.9)
+    assert averaged is not None and average(net, 0.0) is None
+    for weight, wanted in ((1.0, 1.0), (2.0, 1.1), (2.0, 1.19)):
+        with torch.no_grad():
+            net.weight.fill_(weight)
+            net.running_mean.fill_(weight)
+        averaged.update_parameters(net)
+        assert averaged.module.weight.item() == pytest.approx(wanted)
+        assert averaged.module.running_mean.item() == pytest.approx(wanted)
+    assert math.isfinite(averaged.module.running_var.item())
