@@ -12,6 +12,7 @@ from tasks.plan import Candidate, Plan, Result, make_plan, read_variants
 from tasks.prepare import prepare
 from tasks.publish import publish
 from tasks.register import Decision, register
+from tasks.report import report
 from tasks.restore import restore
 from tasks.runs import close_retraining, close_variant, open_retraining, open_variant
 from tasks.train import train
@@ -54,6 +55,8 @@ def retrain(
     parent = open_retraining(root, plan)
     results, failures = [], {}
     try:
+        if home is None:
+            report(root, parent)
         for candidate in plan.candidates:
             outcome = reused(candidate) or one_variant(root, plan, candidate, parent, device)
             if isinstance(outcome, Result):

@@ -3,6 +3,7 @@
 DVC's repository lock is never held while a step works, so that `dvc status` and other stages stay usable.
 """
 
+import logging
 import shutil
 import time
 from collections.abc import Callable
@@ -75,16 +76,16 @@ def bring_up_to_date(root: Path, stage: str, work: Callable[[], object]) -> str 
         return None
     with _open(root) as repo:
         (node,) = repo.stage.collect(f"{root / 'dvc.yaml'}:{stage}")
-        if _restored(repo, node):
-            return f"{reason}; found in DVC's cache"
         before = {dep.def_path: md5(root / dep.def_path) for dep in node.deps}
         _patiently(lambda: _clear(repo, node))
-        work()
+        restored = _restored(repo, node)
+        if not restored:
+            work()
         changed = [path for path, digest in before.items() if md5(root / path) != digest]
         if changed:
             raise InputError(f"{', '.join(changed)} changed while {stage} ran: run it again when nobody writes there")
         _patiently(lambda: repo.commit(node.addressing, force=True))
-    return reason
+    return f"{reason}; found in DVC's cache" if restored else reason
 
 
 def _clear(repo: "Repo", node: Any) -> None:
@@ -99,7 +100,6 @@ def _restored(repo: "Repo", node: Any) -> bool:
     def restore() -> None:
         with repo.lock:
             repo.stage_cache.restore(node, pull=bool(repo.config["core"].get("remote")))
-            node.dump(update_pipeline=False)
 
     try:
         _patiently(restore)
@@ -112,6 +112,7 @@ def _open(root: Path) -> "Repo":
     from dvc.exceptions import NotDvcRepoError
     from dvc.repo import Repo
 
+    logging.getLogger("dvc").setLevel(logging.WARNING)  # its progress is told in our own words
     try:
         repo = Repo(str(root))
         repo.scm_context.quiet = True  # no hints about git: who commits, and when, is the person's

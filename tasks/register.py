@@ -18,6 +18,7 @@ from prefect.cache_policies import NO_CACHE
 from tasks import tracking
 from tasks.gate import REGISTER, Register, gate
 from tasks.plan import Plan, Result
+from tasks.tracking_read import uri
 from weathervane import project
 from weathervane.params import load
 
@@ -77,6 +78,7 @@ def _new_version(root: Path, plan: Plan, best: Result, promoted: bool, why: str)
         names = ["probability", *(f"p_{label}" for label in classes)]
         outputs = [ColSpec(DataType.string, "class"), *(ColSpec(DataType.double, name) for name in names)]
         package = Path(__file__).parents[1] / "weathervane"
+        mlflow.set_tracking_uri(uri(root))
         with mlflow.start_run(run_id=best.run_id), warnings.catch_warnings():
             warnings.filterwarnings("ignore", "An input example was not provided")  # the signature says it all
             logged = mlflow.pyfunc.log_model(

@@ -20,13 +20,11 @@ if TYPE_CHECKING:
 def client(root: Path) -> "MlflowClient":
     """A client of the project's tracking store, which is made first where it is not there yet."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    import mlflow
+    from mlflow import MlflowClient
 
-    address = uri(root)
-    if address.startswith("sqlite:///"):
-        make_database(root, Path(address.removeprefix("sqlite:///")))
-    mlflow.set_tracking_uri(address)
-    return mlflow.MlflowClient()
+    if database := _database(root):
+        make_database(root, database)
+    return MlflowClient(uri(root))
 
 
 def make_database(root: Path, path: Path) -> None:
@@ -38,8 +36,9 @@ def make_database(root: Path, path: Path) -> None:
             return
         from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
-        aside = root / project.WORK / f"mlflow-{os.getpid()}.db"
-        aside.unlink(missing_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        aside = path.with_name(f"{path.name}.new")
+        aside.unlink(missing_ok=True)  # of a first start that was killed
         store = SqlAlchemyStore(f"sqlite:///{aside}", str(path.parent / "mlruns"))
         store.engine.dispose()
         aside.replace(path)
@@ -54,7 +53,10 @@ def experiment(root: Path, dataset: str) -> str:
     found = client(root).get_experiment_by_name(dataset)
     if found is not None and found.lifecycle_stage == "deleted":
         client(root).restore_experiment(found.experiment_id)
-    made = found.experiment_id if found else client(root).create_experiment(dataset)
+    database = _database(root)
+    # MLflow's default is mlruns/ below the folder that the person happens to stand in.
+    beside = str(database.parent / "mlruns" / dataset) if database else None
+    made = found.experiment_id if found else client(root).create_experiment(dataset, beside)
     location = client(root).get_experiment(made).artifact_location
     if uri(root).startswith("http") and location.startswith(("/", "file:", ".")):
         raise InputError(
@@ -90,3 +92,9 @@ def log(root: Path, run_id: str, *, params: dict[str, Any] | None = None, metric
 def end_run(root: Path, run_id: str, status: str = "FINISHED") -> None:
     """Close a run as FINISHED, FAILED or KILLED."""
     client(root).set_terminated(run_id, status)
+
+
+def _database(root: Path) -> Path | None:
+    """The file of a local store; None where it is a server."""
+    address = uri(root)
+    return Path(address.removeprefix("sqlite:///")).absolute() if address.startswith("sqlite:///") else None

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError, URLError
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 from urllib.request import Request, urlopen
 
 from weathervane.errors import InputError
@@ -40,8 +40,8 @@ def uri(root: Path) -> str:
 
 
 def masked(address: str) -> str:
-    """The address without its password."""
-    return re.sub(r"(://[^/@:]*):[^/@]*@", r"\1:***@", address)
+    """The address without user and password."""
+    return re.sub(r"://[^/]*@", "://***@", address)
 
 
 def runs(address: str, experiment: str, tag: str, values: Iterable[str]) -> list[Run]:
@@ -62,6 +62,8 @@ def check_server(address: str) -> None:
     """Ask a configured server for anything at all, so that one that is down is told before the work begins."""
     if address.startswith(("http://", "https://")):
         _call(address, "experiments/get-by-name?experiment_name=Default")
+    elif not address.startswith("sqlite:///"):
+        _client(address)
 
 
 def _from_sqlite(path: Path, experiment: str, tag: str, values: list[str]) -> list[Run]:
@@ -96,18 +98,13 @@ def _from_server(address: str, experiment: str, tag: str, values: list[str]) -> 
     found = _call(address, f"experiments/get-by-name?experiment_name={quote(experiment, safe='')}")
     if found is None:
         return []
-    listed = ", ".join(f"'{value}'" for value in values)
-    answer = _call(
-        address,
-        "runs/search",
-        {
-            "experiment_ids": [found["experiment"]["experiment_id"]],
-            "filter": f"tags.`{tag}` IN ({listed})" if len(values) != 1 else f"tags.`{tag}` = {listed}",
-            "max_results": 1000,
-            "order_by": ["attributes.start_time DESC"],
-        },
-    )
-    return [
+    search = {
+        "experiment_ids": [found["experiment"]["experiment_id"]],
+        "max_results": 1000,
+        "order_by": ["attributes.start_time DESC"],
+    }
+    answers = [_call(address, "runs/search", {**search, "filter": _filter(tag, value)}) for value in values]
+    seen = [
         Run(
             run["info"]["run_id"],
             run["info"].get("run_name", ""),
@@ -116,8 +113,14 @@ def _from_server(address: str, experiment: str, tag: str, values: list[str]) -> 
             {tag["key"]: tag["value"] for tag in run["data"].get("tags", ())},
             {metric["key"]: metric["value"] for metric in run["data"].get("metrics", ())},
         )
+        for answer in answers
         for run in (answer or {}).get("runs", ())
     ]
+    return sorted(seen, key=lambda run: run.started, reverse=True)
+
+
+def _filter(tag: str, value: str) -> str:
+    return f'tags.`{tag}` = "{value}"'  # MLflow knows no IN for tags
 
 
 def _call(address: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any] | None:
@@ -125,8 +128,8 @@ def _call(address: str, path: str, body: dict[str, Any] | None = None) -> dict[s
     parts = urlsplit(address)
     host = parts.netloc.rpartition("@")[2]
     request = Request(f"{parts.scheme}://{host}{parts.path.rstrip('/')}/api/2.0/mlflow/{path}")
-    user = os.environ.get("MLFLOW_TRACKING_USERNAME") or parts.username
-    password = os.environ.get("MLFLOW_TRACKING_PASSWORD") or parts.password
+    user = os.environ.get("MLFLOW_TRACKING_USERNAME") or unquote(parts.username or "")
+    password = os.environ.get("MLFLOW_TRACKING_PASSWORD") or unquote(parts.password or "")
     if token := os.environ.get("MLFLOW_TRACKING_TOKEN"):
         request.add_header("Authorization", f"Bearer {token}")
     elif user and password:
@@ -151,14 +154,26 @@ def _call(address: str, path: str, body: dict[str, Any] | None = None) -> dict[s
 
 def _by_client(address: str, experiment: str, tag: str, values: list[str]) -> list[Run]:
     """Other stores (PostgreSQL and the like) by MLflow's own client."""
-    from mlflow import MlflowClient
-
-    client = MlflowClient(address)
+    client = _client(address)
     found = client.get_experiment_by_name(experiment)
     if found is None:
         return []
-    listed = ", ".join(f"'{value}'" for value in values)
-    return [
+    order = ["start_time DESC"]
+    answers = [client.search_runs([found.experiment_id], _filter(tag, value), order_by=order) for value in values]
+    seen = [
         Run(r.info.run_id, r.info.run_name, r.info.status, r.info.start_time, r.data.tags, r.data.metrics)
-        for r in client.search_runs([found.experiment_id], f"tags.`{tag}` IN ({listed})", order_by=["start_time DESC"])
+        for answer in answers
+        for r in answer
     ]
+    return sorted(seen, key=lambda run: run.started, reverse=True)
+
+
+def _client(address: str) -> Any:
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return MlflowClient(address)
+    except MlflowException as error:
+        reason = masked(" ".join(str(error).split()))
+        raise InputError(f"MLFLOW_TRACKING_URI {masked(address)}: not usable: {reason}") from None

@@ -16,6 +16,12 @@ def ignored(name: str) -> bool:
     return any(part.lower() in JUNK or part.startswith(".") for part in PurePosixPath(name).parts)
 
 
+def shown(name: str) -> str:
+    """A file name for lists and terminals: bytes that are not UTF-8, line ends and control characters escaped."""
+    text = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 def class_name(text: str) -> str | None:
     """A class as it is stored: NFC, lower case, letters, digits and `_ &+-`; None if it cannot be one."""
     name = unicodedata.normalize("NFC", text).strip().lower()

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,15 @@ every_family = pytest.mark.parametrize("name", FAMILIES)
 every_variant = pytest.mark.parametrize("name", VARIANTS)
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread() -> Iterator[None]:
+    """Small networks gain nothing from more, and where others use the machine, too, they lose a lot."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 def network(chosen: Variant, size: int | None = None, classes: int = 4) -> torch.nn.Module:
     size = size or chosen.size
     labels = [f"class {number}" for number in range(classes)]
@@ -35,7 +45,7 @@ def network(chosen: Variant, size: int | None = None, classes: int = 4) -> torch
 
 
 def test_the_walk_is_complete() -> None:
-    """Each module in weathervane/models is a family, each family has a variant, each YAML in params/models is walked."""
+    """Each module in weathervane/models is a family, each family has a variant, each params file is walked."""
     modules = [path for path in (ROOT / "weathervane/models").glob("*.py") if path.stem != "__init__"]
     files = list((ROOT / "params/models").glob("*.yaml"))
     assert len(FAMILIES) == len(modules) > 0

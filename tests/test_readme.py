@@ -1,0 +1,55 @@
+"""What the first page says is there, and works."""
+
+import re
+from pathlib import Path
+
+import pytest
+import typer
+
+from flows.cli import _spread, app
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "data/README.md", *(ROOT / "docs").glob("*.md")])
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_tree_is_the_repository() -> None:
+    """Every path of the README's tree exists, and every package and tracked top-level folder stands in it."""
+    block = next(b for b in re.findall(r"^```\w*\n(.*?)^```", README, re.S | re.M) if b.startswith("flows/"))
+    named, parent = [], ""
+    for line in block.splitlines():
+        name = line.split()[0]
+        parent = name if not line.startswith(" ") else parent
+        named.append(name if not line.startswith(" ") else parent + name)
+    assert len(named) > 8
+    assert [name for name in named if not (ROOT / name).exists()] == []
+    here = {f"{path.name}/" for path in ROOT.iterdir() if path.is_dir() and any(path.glob("*.py"))}
+    assert here - {"tests/"} <= set(named)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    """Every relative link of the pages leads to a file."""
+    links = re.findall(r"\]\((?!https?:)([^)#]+)\)", page.read_text(encoding="utf-8"))
+    assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+def test_commands_are_understood() -> None:
+    """Every `weathervane` command on the pages parses: its sub-command and all of its options exist."""
+    command = typer.main.get_command(app)
+    seen = 0
+    for page in PAGES:
+        for line in re.findall(r"^weathervane ([^#\n`]+)", page.read_text(encoding="utf-8"), re.M):
+            found, arguments = command, _spread(line.split())
+            while hasattr(found, "commands"):
+                found = found.commands[arguments.pop(0)]
+            found.make_context(found.name, arguments)
+            seen += 1
+    assert seen >= 8
+
+
+def test_make_targets_exist() -> None:
+    """Every `make` command on the pages names a target of the Makefile."""
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M))
+    asked = {word for page in PAGES for word in re.findall(r"^make (\w+)", page.read_text(encoding="utf-8"), re.M)}
+    assert asked and asked <= targets
