@@ -85,6 +85,8 @@ def read_variants(root: Path, names: list[str] | None, changes: list[str]) -> di
         head, _, rest = key.partition(".")
         if head in variant.names(root) and head not in by_variant:
             raise InputError(f"--set {change}: the variant '{head}' is not among those selected")
+        if head in by_variant and not rest:
+            raise InputError(f"--set {change}: name a parameter, as in {head}.train.epochs=5")
         for name in [head] if head in by_variant else selected:
             by_variant[name][rest if head in by_variant else key] = value(text)
     return {name: variant.load(root, name, changed) for name, changed in by_variant.items()}
@@ -107,7 +109,8 @@ def make_plan(root: Path, variants: dict[str, Variant], seed: int, home: Path | 
     for name, chosen in variants.items():
         mark = digest(needed[name])
         same = [run for run in finished if run.tags.get("fingerprint") == mark]
-        of_name = [run for run in finished if run.tags["variant"] == name]
+        of_name = [run for run in earlier if run.tags["variant"] == name]
+        before = next((run for run in of_name if run.status == "FINISHED"), None)
         parent = parents.get(same[0].tags.get("mlflow.parentRunId", "")) if same else None
         candidates.append(
             Candidate(
@@ -115,10 +118,10 @@ def make_plan(root: Path, variants: dict[str, Variant], seed: int, home: Path | 
                 chosen,
                 mark,
                 needed[name],
-                why="unchanged" if same else _what_changed(of_name[0] if of_name else None, needed[name]),
+                why="unchanged" if same else _what_changed(before or next(iter(of_name), None), needed[name]),
                 run=same[0] if same else None,
                 settled=parent is not None and parent.status == "FINISHED" and "decision" in parent.tags,
-                seconds=_seconds(of_name[0], chosen) if of_name else None,
+                seconds=_seconds(before, chosen) if before else None,
             )
         )
     data = f"{home.name}.dir" if home else raw_md5(root) or ""
@@ -137,7 +140,7 @@ def _what_changed(before: Run | None, now: dict[str, str]) -> str:
             told += _differences(flatten(json.loads(old)), flatten(json.loads(content)))
         else:
             told.append(f"{name} changed" if name in ("data", "code") else f"{name} {old} → {content}")
-    return "; ".join(told) or "its last run did not count"
+    return "; ".join(told) or f"its last run is {before.status}"
 
 
 def _differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:

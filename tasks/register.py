@@ -80,7 +80,7 @@ def _new_version(root: Path, plan: Plan, best: Result, promoted: bool, why: str)
         package = Path(__file__).parents[1] / "weathervane"
         mlflow.set_tracking_uri(uri(root))
         with mlflow.start_run(run_id=best.run_id), warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "An input example was not provided")  # the signature says it all
+            warnings.filterwarnings("ignore", ".*An input example was not provided")  # the signature says it all
             logged = mlflow.pyfunc.log_model(
                 name="champion-candidate",
                 python_model=str(Path(__file__).with_name("served.py")),

@@ -24,7 +24,7 @@ from weathervane import images, project
 from weathervane.duplicates import Signature, groups, pairs, signature
 from weathervane.errors import InputError
 from weathervane.files import replacing, sha256
-from weathervane.ledger import Ledger, Quarantined, Row
+from weathervane.ledger import LARGE_GROUP, Ledger, Quarantined, Row
 from weathervane.parallel import in_order
 from weathervane.params import Strict, load
 from weathervane.progress import say, track
@@ -32,7 +32,6 @@ from weathervane.sources import Found, Local, Source
 from weathervane.splits import EXCLUDED, Place, assign
 
 SAME_ENDINGS = {".jpg": (".jpeg", ".jpe", ".mpo"), ".tif": (".tiff",)}
-LARGE_GROUP = 10  # more near-duplicates than this are worth a person's look
 
 
 class Ingest(Strict):

@@ -10,6 +10,8 @@ from pathlib import Path
 from weathervane.errors import InputError
 from weathervane.files import replacing
 
+LARGE_GROUP = 10  # more near-duplicates than this are worth a person's look
+
 
 @dataclass(frozen=True)
 class Row:

@@ -17,7 +17,7 @@ from PIL import Image
 from weathervane import images, project
 from weathervane.errors import InputError
 from weathervane.files import replacing
-from weathervane.ledger import Ledger, Quarantined, Row
+from weathervane.ledger import LARGE_GROUP, Ledger, Quarantined, Row
 from weathervane.progress import say
 from weathervane.splits import EXCLUDED, TEST, TRAIN
 from weathervane.store import MANIFEST, Store
@@ -25,7 +25,6 @@ from weathervane.store import MANIFEST, Store
 REPORT = "report.html"
 TEMPLATE = Path(__file__).with_name("report.html.j2")
 SYNTHETIC = "synthetic"  # the title of the source whose images are rendered
-LARGE_GROUP = 10  # more near-duplicates than this are worth a person's look
 THUMBNAIL, QUALITY = 96, 80  # pixels a side; of JPEG
 GROUPS, MEMBERS = 40, 24  # duplicate groups on the page, and pictures of each
 SHEET, SHEETS = 48, 600  # pictures on a class's contact sheet, and on all of them together
@@ -213,7 +212,7 @@ def _brightness(rows: Sequence[Row], store: Store) -> list[Histogram]:
     luma = np.empty(len(rows), np.int64)
     for first in range(0, len(rows), BLOCK):
         block = np.arange(first, min(first + BLOCK, len(rows)))
-        sums = store.pixels(block).reshape(len(block), -1, 3).sum(axis=1, dtype=np.int64)
+        sums = store.pixels(block).sum(axis=1, dtype=np.uint32).sum(axis=1, dtype=np.int64)
         luma[block] = sums @ np.array([299, 587, 114]) // (1000 * store.size**2)
     values: dict[str, list[int]] = defaultdict(list)
     for row, value in zip(rows, luma.tolist(), strict=True):

@@ -71,7 +71,7 @@ def dvc_finds_stale(root: Path) -> bool:
     from dvc.repo import Repo
 
     with contextlib.chdir(root), Repo(str(root)) as repo:
-        return bool(repo.status())
+        return bool(repo.status(["prepare"]))
 
 
 def git(root: Path, *arguments: str) -> None:

@@ -1,0 +1,174 @@
+"""The data steps with a real DVC repository: versions, other datasets, damage."""
+
+import io
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tasks import data, data_versions
+from tasks.dvc_lock import md5, raw_md5
+from weathervane.errors import InputError
+from weathervane.ledger import Ledger
+
+pytestmark = pytest.mark.slow
+
+
+def photograph(seed: int) -> bytes:
+    """A textured picture that resembles no other."""
+    rng = np.random.default_rng(seed)
+    coarse = Image.fromarray(rng.integers(0, 256, (12, 16, 3), dtype=np.uint8))
+    out = io.BytesIO()
+    coarse.resize((160, 120), Image.Resampling.BICUBIC).save(out, "JPEG", quality=90)
+    return out.getvalue()
+
+
+def fill(folder: Path, label: str, seeds: range) -> None:
+    """Photographs of a class in a folder of class folders."""
+    (folder / label).mkdir(parents=True, exist_ok=True)
+    for seed in seeds:
+        (folder / label / f"{label}{seed}.jpg").write_bytes(photograph(seed))
+
+
+def use(project: Path, folder: Path, dataset: str) -> None:
+    """Point the project's params at a folder."""
+    text = (project / "params/ingest.yaml").read_text()
+    head, tail = text.split("sources:")[0], text[text.index("test_fraction") :]
+    head = "\n".join(line for line in head.splitlines() if not line.startswith("dataset:"))
+    sources = f"sources:\n- kind: local\n  path: {folder}\n"
+    (project / "params/ingest.yaml").write_text(f"{head}\ndataset: {dataset}\n{sources}{tail}")
+
+
+@pytest.fixture
+def inbox(project: Path, tmp_path: Path) -> Path:
+    """A folder with two classes of 12, and a project that takes from it."""
+    folder = tmp_path / "inbox"
+    fill(folder, "rain", range(0, 12))
+    fill(folder, "sun", range(100, 112))
+    use(project, folder, "weather")
+    for name in ("data/raw.dvc", "dvc.lock"):
+        (project / name).unlink(missing_ok=True)
+    return folder
+
+
+def test_growth_makes_a_version_and_moves_nobody(project: Path, inbox: Path) -> None:
+    """Images dropped into the inbox make a new version; every earlier image keeps its place; diff counts them."""
+    first = data.ingest_and_record(project)
+    before = {row.sha256: (row.split, row.fold) for row in Ledger.read(project / "data/raw").rows}
+    fill(inbox, "rain", range(12, 20))
+    second = data.ingest_and_record(project)
+    after = {row.sha256: (row.split, row.fold) for row in Ledger.read(project / "data/raw").rows}
+    assert first != second and len(after) == 32
+    assert {sha: after[sha] for sha in before} == before
+    assert str(data_versions.difference(project, first, second)) == "8 added (8 rain)"
+    assert data.ingest_and_record(project) == second
+
+
+def test_an_older_version_comes_back_beside_the_work_tree(project: Path, inbox: Path) -> None:
+    """A version named by the beginning of its md5 or a git revision is prepared in its own folder; data/raw stays."""
+    first = data.ingest_and_record(project)
+    subprocess.run(["git", "add", "-A"], cwd=project, check=True)
+    git = ["git", "-c", "user.name=t", "-c", "user.email=t@example.org"]
+    subprocess.run([*git, "commit", "-qm", "first"], cwd=project, check=True)
+    fill(inbox, "rain", range(12, 20))
+    second = data.ingest_and_record(project)
+    for name in (first[:8], "HEAD"):
+        home = data.prepared_version(project, name)
+        assert home is not None and md5(home / "data/raw") == first
+        assert (home / "data/prepared/manifest.parquet").is_file()
+    assert data.prepared_version(project, second[:8]) is None
+    assert md5(project / "data/raw") == second
+    with pytest.raises(InputError, match="weathervane data versions"):
+        data.prepared_version(project, "0000")
+
+
+def test_datasets_never_mix_and_come_back(project: Path, inbox: Path, tmp_path: Path) -> None:
+    """Another dataset starts empty; the first one's bytes stay in the cache; a refused ingest changes nothing."""
+    first = data.ingest_and_record(project)
+    other = tmp_path / "other"
+    fill(other, "rain", range(200, 212))
+    use(project, other, "elsewhere")
+    with pytest.raises(InputError, match="only the class 'rain'"):
+        data.ingest_and_record(project)
+    assert md5(project / "data/raw") == first
+    fill(other, "sun", range(300, 312))
+    data.ingest_and_record(project)
+    ledger = Ledger.read(project / "data/raw")
+    assert ledger.dataset == "elsewhere" and len(ledger.rows) == 24
+    assert data_versions.has_bytes(project, first)
+
+
+def test_images_never_change_in_place(project: Path, inbox: Path) -> None:
+    """An image edited or removed in data/raw is named, with the command that mends it; no version is made of it."""
+    version = data.ingest_and_record(project)
+    image = sorted((project / "data/raw/rain").iterdir())[0]
+    image.write_bytes(photograph(999))
+    with pytest.raises(InputError, match=f"{image.name}.*dvc checkout"):
+        data.ingest_and_record(project)
+    assert raw_md5(project) == version
+
+
+def test_a_damaged_cache_object_is_named(project: Path, inbox: Path) -> None:
+    """A flipped bit in DVC's cache (which DVC checks out without a word) is named, with the command that mends it."""
+    version = data.ingest_and_record(project)
+    files = data_versions._listing(project, version)
+    assert files is not None
+    name = next(name for name in files if name.startswith("rain/"))
+    damaged = data_versions._object(project, files[name])
+    content = bytearray(damaged.read_bytes())
+    content[len(content) // 2] ^= 1
+    damaged.chmod(0o644)
+    damaged.write_bytes(content)
+    damaged.chmod(0o444)
+    shutil.rmtree(project / "data/raw")
+    with pytest.raises(InputError, match=f"{files[name][2:]}.*damaged.*dvc fetch"):
+        data.ingest_and_record(project)
+    assert raw_md5(project) == version
+    with pytest.raises(InputError, match="damaged"):
+        data_versions.materialise(project, version)
+
+
+def test_lost_bytes_are_not_replaced_by_new_splits(project: Path, inbox: Path) -> None:
+    """A clone with data/raw.dvc but neither cache nor remote is refused: a new ledger would deal the test set anew."""
+    data.ingest_and_record(project)
+    shutil.rmtree(project / "data/raw")
+    shutil.rmtree(project / ".dvc/cache")
+    (project / ".weathervane/ingest.json").unlink()
+    with pytest.raises(InputError, match="neither in DVC's cache nor in a remote"):
+        data.ingest_and_record(project)
+    assert not (project / "data/raw").exists()
+
+
+def test_the_command_line_looks_at_data(project: Path, inbox: Path) -> None:
+    """`data check` counts every file and writes nothing; `data versions` and `data diff` tell what changed."""
+
+    def weathervane(*arguments: str) -> subprocess.CompletedProcess[str]:
+        program = Path(sys.executable).with_name("weathervane")
+        return subprocess.run([program, *arguments], cwd=project, capture_output=True, text=True, timeout=120)
+
+    (inbox / "rain/broken.jpg").write_bytes(b"no image")
+    (inbox / "rain/again.jpg").write_bytes(photograph(0))
+    (inbox / ".DS_Store").write_bytes(b"x")
+    checked = weathervane("data", "check", str(inbox))
+    assert checked.returncode == 0, checked.stderr
+    for line in ("accepted: rain", "duplicate of another", "quarantined: not an image", "ignored", "broken.jpg"):
+        assert line in checked.stdout
+    assert not (project / "data/raw").exists() and not (project / "mlflow.db").exists()
+
+    (inbox / "rain/broken.jpg").unlink()
+    first = data.ingest_and_record(project)
+    git = ["git", "-c", "user.name=t", "-c", "user.email=t@example.org"]
+    subprocess.run([*git, "commit", "-qam", "first"], cwd=project, check=True)
+    subprocess.run(["git", "add", "data/raw.dvc"], cwd=project, check=True)
+    subprocess.run([*git, "commit", "-qm", "data", "--allow-empty"], cwd=project, check=True)
+    fill(inbox, "sun", range(112, 115))
+    second = data.ingest_and_record(project)
+    listed = weathervane("data", "versions")
+    assert first in listed.stdout and second in listed.stdout and "3 added (3 sun)" in listed.stdout
+    assert "3 added (3 sun)" in weathervane("data", "diff", first[:6], second[:6]).stdout
+    wrong = weathervane("data", "diff", "0123", second[:6])
+    assert wrong.returncode == 2 and "Traceback" not in wrong.stderr

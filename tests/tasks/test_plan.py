@@ -1,0 +1,239 @@
+"""What a retraining would do, asked of a store in which real runs were recorded by the flow's own steps."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tasks import tracking
+from tasks.plan import Candidate, Plan, make_plan, read_variants
+from tasks.runs import close_retraining, open_retraining, open_variant
+from tests.conftest import copy_project
+from weathervane.errors import InputError
+from weathervane.fingerprint import digest
+from weathervane.ledger import Ledger
+
+FAST = ["train.epochs=3"]
+
+
+@pytest.fixture(scope="module")
+def project_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project with prepared data on record, and a store."""
+    root = copy_project(tmp_path_factory.mktemp("plan"))
+    outs = [{"path": "data/prepared/pixels", "hash": "md5", "md5": "1" * 32 + ".dir"}]
+    lock = {"schema": "2.0", "stages": {"prepare": {"cmd": "python -m weathervane.prepare", "outs": outs}}}
+    (root / "dvc.lock").write_text(json.dumps(lock))
+    (root / "data/raw.dvc").write_text(json.dumps({"outs": [{"md5": "2" * 32 + ".dir", "path": "raw"}]}))
+    tracking.client(root)
+    return root
+
+
+@pytest.fixture
+def root(project_root: Path, request: pytest.FixtureRequest) -> Path:
+    """The same project with a dataset of the test's own: an experiment without any run."""
+    ledger = Ledger(project_root / "data/raw")
+    ledger.dataset = request.node.name.replace("[", "-").replace("]", "")[:60]
+    ledger.write()
+    return project_root
+
+
+def plan_of(root: Path, changes: list[str] | None = None, names: tuple[str, ...] = ("cnn",), seed: int = 0) -> Plan:
+    return make_plan(root, read_variants(root, list(names), changes or FAST), seed)
+
+
+def record(root: Path, plan: Plan, *, status: str = "FINISHED", parent_status: str = "FINISHED",
+           decision: dict[str, str] | None = None) -> tuple[str, dict[str, str]]:  # fmt: skip
+    """A retraining of the plan as the flow would leave it; its run and those of the variants."""
+    parent, children = open_retraining.fn(root, plan), {}
+    for candidate in plan.candidates:
+        children[candidate.name] = open_variant.fn(root, plan, candidate, parent)
+        tracking.log(root, children[candidate.name], metrics={"train/seconds": 30.0})
+        tracking.end_run(root, children[candidate.name], status)
+    if parent_status == "RUNNING":
+        return parent, children
+    tags = {"decision": "not promoted", "decision_why": "worse"} if decision is None else decision
+    close_retraining.fn(root, parent, [], tags, parent_status)
+    return parent, children
+
+
+def with_ingredients(plan: Plan, **other: str) -> Plan:
+    """The plan as it was when something that cannot be changed here was otherwise."""
+
+    def older(candidate: Candidate) -> Candidate:
+        needed = candidate.ingredients | other
+        return replace(candidate, ingredients=needed, fingerprint=digest(needed))
+
+    return replace(plan, candidates=[older(candidate) for candidate in plan.candidates])
+
+
+def why(plan: Plan, name: str = "cnn") -> str:
+    return next(candidate.why for candidate in plan.candidates if candidate.name == name)
+
+
+def test_at_first_everything_is_trained(root: Path) -> None:
+    """On a dataset that was never trained on, every variant of params/models is trained; nobody knows how long."""
+    plan = plan_of(root, names=())
+    assert [candidate.name for candidate in plan.to_train] == sorted(p.stem for p in root.glob("params/models/*.yaml"))
+    assert {candidate.why for candidate in plan.candidates} == {"never trained on this dataset"}
+    assert [candidate.seconds for candidate in plan.candidates] == [None] * len(plan.candidates)
+    assert not plan.nothing_to_do
+
+
+def test_a_second_time_nothing_is_to_do(root: Path) -> None:
+    """What was trained and decided is not trained again; each variant is listed with the run that it comes from."""
+    _, children = record(root, plan_of(root, names=()))
+    again = plan_of(root, names=())
+    assert again.nothing_to_do and again.to_train == []
+    assert {candidate.name: candidate.run.run_id for candidate in again.candidates if candidate.run} == children
+    assert {candidate.why for candidate in again.candidates} == {"unchanged"}
+    assert plan_of(root, names=("dnn",)).nothing_to_do
+
+
+@pytest.mark.parametrize(
+    ("parent_status", "decision"), [("RUNNING", {}), ("FAILED", None), ("KILLED", {}), ("FINISHED", {})]
+)
+def test_an_undecided_retraining_is_taken_up_again(
+    root: Path, parent_status: str, decision: dict[str, str] | None
+) -> None:
+    """A retraining that was killed after training keeps its trained variants, and a decision is still to be made."""
+    record(root, plan_of(root), parent_status=parent_status, decision=decision)
+    again = plan_of(root)
+    assert again.to_train == []
+    assert not again.nothing_to_do
+
+
+def test_a_deleted_retraining_is_no_decision(root: Path) -> None:
+    """Who deletes the parent run in MLflow's pages gets the decision made anew."""
+    parent, _ = record(root, plan_of(root))
+    tracking.client(root).delete_run(parent)
+    assert not plan_of(root).nothing_to_do
+
+
+@pytest.mark.parametrize("status", ["FAILED", "KILLED", "RUNNING"])
+def test_a_run_that_did_not_finish_is_trained_again(root: Path, status: str) -> None:
+    """A training that failed or was killed does not count as done, and the next plan says so."""
+    record(root, plan_of(root), status=status)
+    again = plan_of(root)
+    assert len(again.to_train) == len(again.candidates)
+    assert why(again) == f"its last run is {status}"
+
+
+CHANGES = {
+    "a number": (["train.epochs=5"], "train.epochs 3 → 5"),
+    "two": (["train.epochs=5", "cnn.size=32"], "size 64 → 32; train.epochs 3 → 5"),
+    "a list": ([*FAST, "augment.crop=[0.9, 1.0]"], "augment.crop [0.35, 1.0] → [0.9, 1.0]"),
+    "a word": ([*FAST, "train.optimizer=adamw"], "train.optimizer sgd → adamw"),
+    "the network": ([*FAST, "cnn.network.width=8"], "network.width 32 → 8"),
+}
+
+
+@pytest.mark.parametrize(("changes", "told"), CHANGES.values(), ids=CHANGES)
+def test_a_changed_parameter_is_told_with_both_values(root: Path, changes: list[str], told: str) -> None:
+    """The plan says which parameter differs from the last training, before and now."""
+    record(root, plan_of(root))
+    assert why(plan_of(root, changes)) == told
+
+
+def test_only_the_changed_variant_is_trained(root: Path) -> None:
+    """Editing one variant's file costs the training of that variant."""
+    record(root, plan_of(root, names=("cnn", "dnn")))
+    again = plan_of(root, [*FAST, "cnn.network.width=8"], names=("cnn", "dnn"))
+    assert [candidate.name for candidate in again.to_train] == ["cnn"]
+
+
+def test_a_variant_of_another_family_is_told_by_its_keys(root: Path) -> None:
+    """A key that the last training did not have, or that is gone, is shown with a dash."""
+    plan = plan_of(root)
+    (candidate,) = plan.candidates
+    content = json.loads(candidate.ingredients["params"])
+    content["network"] = {"depth": 7, **{key: value for key, value in content["network"].items() if key != "width"}}
+    record(root, with_ingredients(plan, params=json.dumps(content, sort_keys=True)))
+    assert why(plan_of(root)) == "network.depth 7 → –; network.width – → 32"
+
+
+@pytest.mark.parametrize(
+    ("other", "told"),
+    [
+        ({"data": "0" * 32}, "data changed"),
+        ({"code": "0" * 16}, "code changed"),
+        ({"torch": "2.0.0"}, "torch 2.0.0 → "),
+        ({"data": "0" * 32, "seed": "7", "code": "0" * 16}, "data changed; seed 7 → 0; code changed"),
+    ],
+    ids=["data", "code", "a library", "several"],
+)
+def test_what_else_changed_is_told(root: Path, other: dict[str, str], told: str) -> None:
+    """New images, other code and another version of a library each cause a training, by name."""
+    record(root, with_ingredients(plan_of(root), **other))
+    again = plan_of(root)
+    assert len(again.to_train) == len(again.candidates)
+    assert why(again).startswith(told)
+
+
+def test_another_seed_is_another_training(root: Path) -> None:
+    """`--seed 1` trains anew, and seed 0 is still known afterwards."""
+    record(root, plan_of(root))
+    assert why(plan_of(root, seed=1)) == "seed 0 → 1"
+    record(root, plan_of(root, seed=1))
+    assert plan_of(root, seed=0).nothing_to_do
+
+
+def test_runs_on_another_dataset_do_not_count(root: Path) -> None:
+    """Rendered skies and photographs share neither runs nor champions."""
+    record(root, plan_of(root))
+    ledger = Ledger.read(root / "data/raw")
+    ledger.dataset = f"other-{ledger.dataset}"[:60]
+    ledger.write()
+    assert why(plan_of(root)) == "never trained on this dataset"
+
+
+def test_the_time_is_estimated_from_the_last_training(root: Path) -> None:
+    """10 epochs take ten thirds of what 3 took."""
+    record(root, plan_of(root))
+    plan = plan_of(root, ["train.epochs=10"])
+    assert [candidate.seconds for candidate in plan.candidates] == [pytest.approx(100.0)] * len(plan.candidates)
+
+
+def test_values_are_read_as_yaml(root: Path) -> None:
+    """`--set` takes numbers, words, truth values and lists as the params files do, for all variants or for one."""
+    changes = ["train.lr=1e-3", "flip_test=false", "augment.crop=[0.5, 1]", "train.epochs=5", "cnn.train.epochs=7"]
+    chosen = read_variants(root, ["cnn", "dnn"], changes)
+    assert list(chosen) == ["cnn", "dnn"]
+    assert [variant.train.lr for variant in chosen.values()] == [0.001, 0.001]
+    assert [variant.flip_test for variant in chosen.values()] == [False, False]
+    assert [variant.augment.crop for variant in chosen.values()] == [(0.5, 1.0)] * 2
+    assert [variant.train.epochs for variant in chosen.values()] == [7, 5]
+
+
+WRONG = {
+    "no value": (["train.epochs"], "--set train.epochs: the form is key=value, as in train.epochs=5"),
+    "no key": (["=5"], "--set =5: the form is key=value"),
+    "misspelt section": (["trian.epochs=5"], "no key 'trian' (did you mean 'train'?)"),
+    "misspelt key": (["cnn.train.epoch=5"], "no key 'epoch' (did you mean 'epochs'?)"),
+    "a section": (["train.epochs.first=5"], "'epochs' holds a single value"),
+    "out of range": (["train.epochs=0"], "'train.epochs' is 0: "),
+    "not a number": (["train.epochs=many"], "'train.epochs' is 'many': "),
+    "infinite": (["train.lr=.inf"], "'train.lr' is inf: "),
+    "unknown choice": (["train.optimizer=adam"], "'train.optimizer' is 'adam': "),
+    "unreadable": (["augment.crop=[0.5"], "cannot read the value '[0.5'"),
+    "another variant": (["lstm.train.epochs=5"], "the variant 'lstm' is not among those selected"),
+    "a variant alone": (["cnn=5"], "--set cnn=5: name a parameter, as in cnn.train.epochs=5"),
+    "one that only some have": (["network.width=5"], "no key 'width'"),
+}
+
+
+@pytest.mark.parametrize(("changes", "told"), WRONG.values(), ids=WRONG)
+def test_a_wrong_set_is_one_clear_line(root: Path, changes: list[str], told: str) -> None:
+    """Whoever misspells a parameter reads which one, and what was perhaps meant."""
+    with pytest.raises(InputError) as error:
+        read_variants(root, ["cnn", "dnn"], changes)
+    assert told in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_wrong_variants_are_told(root: Path) -> None:
+    """An unknown variant is answered with those that there are; the same one twice is refused."""
+    with pytest.raises(InputError, match="no variant 'cnnn'; params/models/ has cnn, dnn, lstm"):
+        read_variants(root, ["cnnn"], [])
+    with pytest.raises(InputError, match="the same variant stands there twice"):
+        read_variants(root, ["cnn", "cnn"], [])
