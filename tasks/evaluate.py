@@ -7,11 +7,12 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from tasks import tracking
+from tasks.momentary import RETRY
 from tasks.plan import Candidate, Plan, Result
 from weathervane.progress import say
 
 
-@task(name="evaluate", task_run_name="evaluate {candidate.name}", cache_policy=NO_CACHE, retries=1)
+@task(name="evaluate", task_run_name="evaluate {candidate.name}", cache_policy=NO_CACHE, **RETRY)
 def evaluate(root: Path, plan: Plan, candidate: Candidate, run: str, folder: Path) -> Result:
     """Score the trained model on validation and test, log all of it, and close the run."""
     from weathervane.evaluate import predictions, scores, test_set_hash

@@ -63,11 +63,13 @@ def _both(
     from weathervane.model import Model
     from weathervane.store import Store
 
-    store = Store(plan.prepared)
+    store, client = Store(plan.prepared), tracking.client(root)
     models = []
     for number, run in enumerate((best.run_id, champion.run_id)):
         (folder / str(number)).mkdir()
-        path = Path(tracking.client(root).download_artifacts(run, "model", str(folder / str(number))))
+        if not client.list_artifacts(run, "model"):
+            raise InputError(f"its run {run} no longer holds the model")
+        path = Path(client.download_artifacts(run, "model", str(folder / str(number))))
         models.append(_checked(Model.load(path), path))
     common = sorted(set(models[0].spec.classes) & set(models[1].spec.classes))
     if len(common) < 2:

@@ -10,6 +10,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from tasks.data import INGEST
+from tasks.momentary import RETRY
 from weathervane.errors import InputError
 from weathervane.ingest import Ingest
 from weathervane.params import load
@@ -18,7 +19,7 @@ from weathervane.progress import say
 FILES = ("data/raw.dvc", "dvc.lock")
 
 
-@task(name="publish", cache_policy=NO_CACHE, retries=2, retry_delay_seconds=10)
+@task(name="publish", cache_policy=NO_CACHE, **RETRY)
 def publish(root: Path) -> bool:
     """Push the bytes to DVC's remote first, then commit exactly data/raw.dvc and dvc.lock, and push; True if done.
 

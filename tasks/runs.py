@@ -11,13 +11,14 @@ from prefect import runtime, task
 from prefect.cache_policies import NO_CACHE
 
 from tasks import tracking
+from tasks.momentary import RETRY
 from tasks.plan import Candidate, Plan
 from weathervane import project
 
 SOURCE = {"mlflow.source.name": "flows/retrain.py", "mlflow.source.type": "PROJECT"}
 
 
-@task(name="open retraining", cache_policy=NO_CACHE, retries=2, retry_delay_seconds=5)
+@task(name="open retraining", cache_policy=NO_CACHE, **RETRY)
 def open_retraining(root: Path, plan: Plan) -> str:
     """The parent run; its id."""
     tags = {
@@ -41,7 +42,7 @@ def open_retraining(root: Path, plan: Plan) -> str:
     return run
 
 
-@task(name="open variant", cache_policy=NO_CACHE, retries=2, retry_delay_seconds=5)
+@task(name="open variant", cache_policy=NO_CACHE, **RETRY)
 def open_variant(root: Path, plan: Plan, candidate: Candidate, parent: str) -> str:
     """A child run with the variant's parameters, data and fingerprint; its id."""
     from mlflow.data.code_dataset_source import CodeDatasetSource
@@ -70,14 +71,14 @@ def open_variant(root: Path, plan: Plan, candidate: Candidate, parent: str) -> s
     return run
 
 
-@task(name="close variant", cache_policy=NO_CACHE, retries=2, retry_delay_seconds=5)
+@task(name="close variant", cache_policy=NO_CACHE, **RETRY)
 def close_variant(root: Path, run: str, status: str, why: str) -> None:
     """End the run of a variant that came to nothing, with the reason."""
     tracking.log(root, run, tags={"failure": why[:5000]})
     tracking.end_run(root, run, status)
 
 
-@task(name="close retraining", cache_policy=NO_CACHE, retries=2, retry_delay_seconds=5)
+@task(name="close retraining", cache_policy=NO_CACHE, **RETRY)
 def close_retraining(root: Path, parent: str, rows: list[dict[str, Any]], tags: dict[str, str], status: str) -> None:
     """The table of all variants as an artifact and as the run's description, the decision as tags, the run closed."""
     client = tracking.client(root)

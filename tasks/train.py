@@ -12,10 +12,11 @@ from prefect.cache_policies import NO_CACHE
 
 from tasks import tracking
 from tasks.plan import Candidate, Plan
+from tasks.tracking_read import masked
 from weathervane import lifeline, project
 from weathervane.errors import InputError, TrainingError
 from weathervane.files import replacing
-from weathervane.progress import bar
+from weathervane.progress import bar, say
 
 POLL = 0.5  # seconds
 GRACE = 10.0  # seconds between asking a child to leave and making it
@@ -70,13 +71,24 @@ def _run_child(root: Path, candidate: Candidate, run: str, folder: Path) -> None
                 record.seek(0)
                 with bar(f"train {candidate.name}", candidate.variant.train.epochs) as step:
                     while child.poll() is None:
-                        _copy(root, run, record, step)
+                        _copy_what_can_be(root, run, record, step)
                         time.sleep(POLL)
                     _copy(root, run, record, step)
         finally:
             _end(child)
     if child.returncode:
         raise _failure(folder, child.returncode, candidate.name)
+
+
+def _copy_what_can_be(root: Path, run: str, record: IO[str], step: Any) -> None:
+    """While the child works: a server that is gone for a moment holds nothing up; the lines stay where they are."""
+    from mlflow.exceptions import MlflowException
+    from requests.exceptions import RequestException
+
+    try:
+        _copy(root, run, record, step)
+    except (MlflowException, RequestException) as error:
+        say(f"metrics wait for the tracking server: {masked(str(error).splitlines()[0])[:200]}")
 
 
 def _copy(root: Path, run: str, record: IO[str], step: Any) -> None:
@@ -89,7 +101,11 @@ def _copy(root: Path, run: str, record: IO[str], step: Any) -> None:
             return
         content = json.loads(line)
         metrics = {f"epoch/{key}": value for key, value in content["metrics"].items()}
-        tracking.log(root, run, metrics=metrics, step=content["epoch"])
+        try:
+            tracking.log(root, run, metrics=metrics, step=content["epoch"])
+        except BaseException:
+            record.seek(place)
+            raise
         step(note=f"val accuracy {content['metrics']['val_accuracy']:.3f}")
 
 

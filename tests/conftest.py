@@ -57,7 +57,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     sources = [{"kind": "synthetic", "per_class": 20, "seed": 0}]
     params = {"dataset": "test", "sources": sources, "test_fraction": 0.2, "folds": 4, "seed": 0}
     ingest(Ingest.model_validate(params | {"max_bad": 0.0, "min_per_class": 10}), root)
-    prepare(Prepare(size=32, shard=30), root)
+    prepare(Prepare(image_size=32, shard=30), root)
     return Store(root / "data/prepared")
 
 

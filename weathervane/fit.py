@@ -129,7 +129,8 @@ def load(store: Store, variant: Variant, fold: int, device: torch.device) -> tup
     """Train and validation parts on the device."""
     if variant.size > store.size:
         raise InputError(
-            f"size: {variant.size} is larger than the prepared images: set size: {variant.size} in params/prepare.yaml"
+            f"size: {variant.size} is larger than the prepared images: set image_size: {variant.size} in "
+            "params/prepare.yaml"
         )
     numbers = np.searchsorted(store.classes, store.manifest["label"])
     parts = []

@@ -22,14 +22,15 @@ from weathervane.store import MANIFEST, PIXELS, shard_name
 class Prepare(Strict):
     """params/prepare.yaml."""
 
-    size: int = Field(ge=8, le=1024)
+    # Not `size`: DVC leaves keys of that name out of its run cache's key, and would bring back other pixels.
+    image_size: int = Field(ge=8, le=1024)
     shard: int = Field(ge=1, le=1_000_000)
 
 
 def prepare(params: Prepare, root: Path) -> int:
     """Write the manifest and the pixel store anew; returns the number of images, N.
 
-    The store is uint8 [N, size, size, 3] in shards of `shard` images, in the ledger's order. A killed
+    The store is uint8 [N, image_size, image_size, 3] in shards of `shard` images, in the ledger's order. A killed
     prepare leaves no manifest, and without one the store does not open.
 
     Raises:
@@ -45,7 +46,7 @@ def prepare(params: Prepare, root: Path) -> int:
 
     def pixels(row: Row) -> np.ndarray:
         try:
-            return images.decode((raw / row.path).read_bytes(), params.size)
+            return images.decode((raw / row.path).read_bytes(), params.image_size)
         except (OSError, images.BadImage) as error:
             raise InputError(
                 f"data/raw/{row.path}: {error}: bring it back with 'dvc checkout data/raw.dvc --force'"
@@ -54,7 +55,7 @@ def prepare(params: Prepare, root: Path) -> int:
     decoded = track(in_order(pixels, rows), "prepare", len(rows))
     for first in range(0, len(rows), params.shard):
         count = min(params.shard, len(rows) - first)
-        shape = (count, params.size, params.size, 3)
+        shape = (count, params.image_size, params.image_size, 3)
         shard = np.lib.format.open_memmap(out / shard_name(first // params.shard), "w+", np.uint8, shape)
         for place in range(count):
             shard[place] = next(decoded)

@@ -124,7 +124,7 @@ def test_a_model_spoilt_by_the_last_step_is_not_kept(store: Store, tmp_path: Pat
 
 def test_a_size_above_the_stores_is_refused(store: Store, tmp_path: Path) -> None:
     """The message says which file to change, and to what."""
-    with pytest.raises(InputError, match=r"size: 64 .* set size: 64 in params/prepare\.yaml"):
+    with pytest.raises(InputError, match=r"size: 64 .* set image_size: 64 in params/prepare\.yaml"):
         fit("small", small(size=64), store, tmp_path, device=CPU)
 
 

@@ -70,7 +70,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         if bad.reason == "truncated":
             (root / "data/raw/quarantine").mkdir(exist_ok=True)
             small.save(root / f"data/raw/quarantine/{bad.sha256}.jpg")
-    prepare(Prepare(size=32, shard=20), root)
+    prepare(Prepare(image_size=32, shard=20), root)
     report.report(root)
     return root
 
@@ -251,7 +251,7 @@ def test_a_damaged_thumbnail_is_none(mine: Path) -> None:
 def test_a_first_ingest_of_rendered_skies(tmp_path: Path) -> None:
     """Nothing to complain of is said in words, and that no photograph is among them stands at the top."""
     take_in(tmp_path, {"kind": "synthetic", "per_class": 10, "seed": 0})
-    prepare(Prepare(size=32, shard=100), tmp_path)
+    prepare(Prepare(image_size=32, shard=100), tmp_path)
     page = Page(report.report(tmp_path))
     assert "rendered, not photographs" in page.text.split("Counts by class")[0]
     assert "The quarantine is empty" in page.text and "reasons" not in page.tables
@@ -299,7 +299,7 @@ def test_the_page_of_the_photographs_is_small(photographs: Path, tmp_path: Path)
     """905 photographs make a page that can be mailed: under 3 MB."""
     shutil.copy2(photographs, tmp_path / "photographs.zip")
     take_in(tmp_path, {"kind": "local", "path": "photographs.zip"})
-    prepare(Prepare(size=96, shard=4096), tmp_path)
+    prepare(Prepare(image_size=96, shard=4096), tmp_path)
     page = report.report(tmp_path).read_bytes()
     assert len(page) < 3_000_000
     assert hashlib.sha256(report.report(tmp_path).read_bytes()).digest() == hashlib.sha256(page).digest()
