@@ -17,7 +17,7 @@ from tasks.restore import restore
 from tasks.runs import close_retraining, close_variant, open_retraining, open_variant
 from tasks.train import train
 from weathervane import project
-from weathervane.errors import TrainingError
+from weathervane.errors import InputError, TrainingError
 from weathervane.progress import say
 
 
@@ -73,8 +73,8 @@ def retrain(
             **({"model_version": decision.version} if decision.version else {}),
         }
         close_retraining(root, parent, rows, tags, "FAILED" if failures else "FINISHED")
-    except BaseException:
-        close_retraining(root, parent, [], {}, "FAILED")
+    except BaseException as error:
+        close_retraining(root, parent, [], {"failure": told(error)}, ended(error))
         raise
     summary = {
         "rows": rows,
@@ -104,13 +104,23 @@ def one_variant(root: Path, plan: Plan, candidate: Candidate, parent: str, devic
         augment(root, plan, candidate, run)
         folder = train(root, plan, candidate, run, device)
         return evaluate(root, plan, candidate, run, folder)
-    except TrainingError as error:
-        close_variant(root, run, "FAILED", str(error))
-        say(f"failed: {error}")
-        return str(error)
     except BaseException as error:
-        close_variant(root, run, "FAILED" if isinstance(error, Exception) else "KILLED", str(error))
-        raise
+        close_variant(root, run, ended(error), told(error))
+        if isinstance(error, InputError) or not isinstance(error, Exception):
+            raise
+        say(f"failed: {told(error)}")
+        return told(error)
+
+
+def ended(error: BaseException) -> str:
+    """MLflow's word for a run that an error has ended, or somebody who interrupted it."""
+    return "FAILED" if isinstance(error, Exception) else "KILLED"
+
+
+def told(error: BaseException) -> str:
+    """What went wrong; an error that nobody foresaw is told with its type."""
+    kind = "" if isinstance(error, InputError | TrainingError) else type(error).__name__
+    return ": ".join(filter(None, (kind, str(error))))
 
 
 def reused(candidate: Candidate) -> Result | None:

@@ -101,7 +101,7 @@ def report_and_record(root: Path) -> Path:
             from tasks.dvc_repo import bring_up_to_date
 
             bring_up_to_date(root, "report", lambda: report(root))
-        return root / REPORT
+        return root / project.PREPARED / REPORT
 
 
 def _alone(root: Path, name: str) -> FileLock:

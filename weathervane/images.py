@@ -54,9 +54,9 @@ class BadImage(ValueError):
     """Bytes that cannot be used as a photograph; `reason` is one of a closed list."""
 
     def __init__(self, reason: Reason, detail: str) -> None:
-        super().__init__(f"{reason}: {detail}")
         self.reason: Reason = reason
-        self.detail = detail
+        self.detail = " ".join(detail.split())  # one line, whatever a reader had to say
+        super().__init__(f"{reason}: {self.detail}")
 
 
 def open_image(data: bytes) -> Image.Image:

@@ -5,6 +5,7 @@ same command runs by hand and on another machine: it imports torch and weatherva
 """
 
 import json
+import os
 import sys
 import time
 from dataclasses import asdict
@@ -48,6 +49,8 @@ def train(folder: Path) -> dict[str, Any]:
     for name in ("outcome.json", "error.json"):
         (folder / name).unlink(missing_ok=True)
     (folder / "metrics.jsonl").write_bytes(b"")  # not removed: whoever copies from it may have it open
+    # Read by libgomp when torch loads. Its threads spin 30 times as long by default, which costs a busy machine dearly.
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
     import torch
 

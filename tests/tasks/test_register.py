@@ -213,6 +213,15 @@ def test_a_champion_of_other_classes_stays(
     assert champion_of(root, plan) == "1"
 
 
+def test_models_of_partly_other_classes_meet_on_the_common_ones(
+    plan: Plan, retrain: Any, store: Store, ranked: dict[str, Trained]
+) -> None:
+    """A class that came or went does not end the comparison; the decision says on what it rests."""
+    other = untrained(store, 0, classes=["cat", *store.classes[1:]])
+    retrain(replace(other, metrics=dict.fromkeys(ranked["better"].metrics, 0.0)))
+    assert f"on the common classes {', '.join(store.classes[1:])}" in retrain(ranked["better"]).why
+
+
 def test_a_champion_that_computes_something_else_stays(
     root: Path, plan: Plan, retrain: Any, ranked: dict[str, Trained]
 ) -> None:

@@ -66,6 +66,14 @@ def test_scaled_decoding_is_close_to_full_decoding(size: int) -> None:
     assert apart.max() <= 8
 
 
+def test_scaled_decoding_keeps_detail() -> None:
+    """Scaled decoding stops at twice the wanted size, so fine structure survives it."""
+    checks = np.indices((640, 640)).sum(axis=0) // 8 % 2 * 200
+    data = encoded(Image.fromarray(checks.astype(np.uint8)).convert("RGB"), "JPEG", quality=95)
+    full = fit_square(upright_rgb(open_image(data)), 160)
+    assert np.abs(decode(data, 160).astype(int) - full).mean() < 4
+
+
 def test_scaled_decoding_takes_place() -> None:
     """A large JPEG is not unpacked at its full size: that is where the speed comes from."""
     image = open_image(encoded(smooth(1600, 1200), "JPEG"))

@@ -64,6 +64,19 @@ def test_shape_and_dtype(name: str) -> None:
 
 
 @every_variant
+def test_an_odd_size_works_or_is_refused(name: str) -> None:
+    """A size that a network cannot take is told when the file is read, not by a traceback in the middle of training."""
+    size = variant.load(ROOT, name).size
+    for other in (size + 1, size + 2):
+        try:
+            chosen = variant.load(ROOT, name, {"size": other})
+        except InputError as error:
+            assert str(other) in str(error)
+        else:
+            assert network(chosen).eval()(torch.rand(1, 3, other, other)).shape == (1, 4)
+
+
+@every_variant
 def test_gradient_reaches_every_parameter(name: str) -> None:
     """No weight of a network is dead: each one gets a gradient that is not zero."""
     chosen = variant.load(ROOT, name)

@@ -1,0 +1,341 @@
+"""The command `weathervane retrain`, from the shell to what MLflow, Prefect and DVC hold afterwards."""
+
+import json
+import os
+import re
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from flows.server import LocalServer
+from tests.conftest import copy_project
+from weathervane import variant
+
+WEATHERVANE = Path(sys.executable).with_name("weathervane")
+FAST = ["--set", "train.epochs=2", "cnn.network.width=4"]
+PICTURES = {"augmentation.png", "confusion.png"}
+HEAVY = {"prefect", "mlflow", "torch", "dvc", "pandas", "sklearn"}
+
+
+@dataclass(frozen=True)
+class Home:
+    """A clone of the project, a Prefect server that stays up, and the outcome of the first retraining."""
+
+    root: Path
+    api: str
+    first: "subprocess.CompletedProcess[str]"
+
+    def retrain(self, *arguments: str, **variables: str) -> "subprocess.CompletedProcess[str]":
+        return weathervane(self.root, "retrain", *arguments, PREFECT_API_URL=self.api, **variables)
+
+    @property
+    def mlflow(self) -> Any:
+        from mlflow import MlflowClient
+
+        return MlflowClient(f"sqlite:///{self.root}/mlflow.db")
+
+    def runs(self, kind: str = "") -> list[Any]:
+        """Runs of a kind, oldest first."""
+        (experiment,) = self.mlflow.search_experiments(filter_string="name = 'weather-synthetic'")
+        wanted = f"tags.kind = '{kind}'" if kind else ""
+        return list(self.mlflow.search_runs([experiment.experiment_id], wanted, order_by=["start_time ASC"]))
+
+    def ask(self, path: str, body: object) -> Any:
+        """Prefect's REST API."""
+        import urllib.request
+
+        request = urllib.request.Request(f"{self.api}/{path}", json.dumps(body).encode())
+        request.add_header("Content-Type", "application/json")
+        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=30) as answer:
+            return json.load(answer)
+
+    def flow_run(self, parent: Any) -> tuple[str, list[str]]:
+        """State of the flow run that a retraining belongs to, and the names of its tasks in order."""
+        wanted = {"id": {"any_": [parent.data.tags["prefect_flow_run_id"]]}}
+        (run,) = self.ask("flow_runs/filter", {"flow_runs": wanted})
+        found = self.ask("task_runs/filter", {"flow_runs": wanted, "sort": "EXPECTED_START_TIME_ASC"})
+        return run["state_name"], [task["name"] for task in found]
+
+
+def environment(root: Path, **variables: str) -> dict[str, str]:
+    """A person's shell, in which the clone's own code is what runs."""
+    return {**os.environ, "PYTHONPATH": str(root), **variables}
+
+
+def weathervane(root: Path, *arguments: str, **variables: str) -> "subprocess.CompletedProcess[str]":
+    command = [str(WEATHERVANE), *arguments]
+    env = environment(root, **variables)
+    return subprocess.run(command, cwd=root, env=env, capture_output=True, text=True, timeout=300)
+
+
+def smaller(root: Path) -> Path:
+    """15 images a class are enough here."""
+    path = root / "params/ingest.yaml"
+    path.write_text(path.read_text().replace("per_class: 100", "per_class: 15"))
+    subprocess.run(
+        ["git", "-c", "user.name=t", "-c", "user.email=t@e", "commit", "-qam", "small"], cwd=root, check=True
+    )
+    return root
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
+    with LocalServer.start(tmp_path_factory.mktemp("server") / "log") as server:
+        root = smaller(copy_project(tmp_path_factory.mktemp("clone")))
+        import mlflow  # noqa: F401, for the tests below: it takes as long as the server
+
+        server.wait()
+        yield Home(root, server.url, weathervane(root, "retrain", *FAST, PREFECT_API_URL=server.url))
+
+
+@pytest.mark.slow
+def test_a_first_retraining_ends_with_a_table_and_what_to_do_next(home: Home) -> None:
+    """From a fresh clone, one command leads to a champion; the person reads accuracies, the decision, and what next."""
+    assert home.first.returncode == 0, home.first.stderr
+    assert home.first.stderr == ""
+    out = home.first.stdout
+    for name in variant.names(home.root):
+        assert re.search(rf"^{name} +[01]\.\d{{3}} \(0\.\d{{3}}–[01]\.\d{{3}}\) +[01]\.\d{{3}} +\d+", out, re.M), out
+    assert len(re.findall("champion: the first champion", out)) == 1
+    assert "rendered pictures: figures say nothing about photographs" in out
+    after = out.split("next:\n")[1].splitlines()
+    assert len(after) == 3 and all(line.strip().startswith("weathervane ") for line in after)
+    assert "cached" not in out and "lock file" not in out
+
+
+@pytest.mark.slow
+def test_mlflow_has_one_parent_and_a_child_for_each_variant(home: Home) -> None:
+    """In MLflow, a retraining is one run with a child for each variant: parameters, a curve, figures with the test set
+    that they are of, pictures, predictions, the model, and the version of the data."""
+    (parent,) = home.runs("retraining")
+    children = home.runs("variant")
+    assert [run.info.status for run in (parent, *children)] == ["FINISHED"] * (1 + len(children))
+    assert sorted(run.info.run_name for run in children) == variant.names(home.root)
+    tracked = (home.root / "data/raw.dvc").read_text()
+    assert parent.data.tags["decision"] == "promoted"
+    assert parent.data.tags["mlflow.note.content"].count("\n| ") == 1 + len(children)
+    assert parent.data.tags["data_md5"] in tracked
+    assert len({run.data.tags["test_set"] for run in children}) == 1
+    for run in children:
+        name = run.info.run_name
+        assert run.data.tags["mlflow.parentRunId"] == parent.info.run_id
+        assert run.data.params["train.epochs"] == "2"
+        files = {file.path for file in home.mlflow.list_artifacts(run.info.run_id)}
+        assert files >= {*PICTURES, "predictions", "model"}, name
+        picture = Path(run.info.artifact_uri) / "augmentation.png"
+        assert picture.read_bytes().startswith(b"\x89PNG")
+        (data,) = run.inputs.dataset_inputs
+        assert data.dataset.digest == parent.data.tags["data_md5"]
+        assert data.dataset.digest.endswith(".dir") and data.dataset.digest in tracked
+        for metric in ("train_loss", "val_loss", "val_accuracy", "lr", "seconds"):
+            history = home.mlflow.get_metric_history(run.info.run_id, f"epoch/{metric}")
+            assert [point.step for point in history] == [1, 2], (name, metric)
+        for part, images in (("val", 12), ("test", 12)):
+            assert run.data.metrics[f"{part}/images"] == images
+            low, accuracy, high = (run.data.metrics[f"{part}/accuracy{end}"] for end in ("_low", "", "_high"))
+            assert 0 <= low < accuracy < high <= 1 or accuracy in (0.0, 1.0)
+    best = max(children, key=lambda run: (run.data.metrics["val/accuracy"], -run.data.metrics["val/log_loss"]))
+    champion = home.mlflow.get_model_version_by_alias("weather-synthetic", "champion")
+    assert champion.run_id == best.info.run_id
+
+
+@pytest.mark.slow
+def test_prefect_shows_the_flow_completed_with_its_steps(home: Home) -> None:
+    """With PREFECT_API_URL set, the retraining is seen in Prefect, step by step."""
+    (parent,) = home.runs("retraining")
+    state, tasks = home.flow_run(parent)
+    assert state == "Completed"
+    steps = [re.sub("-[0-9a-f]{3}$", "", name) for name in tasks]
+    names = variant.names(home.root)
+    assert steps[:2] == ["ingest", "prepare"]
+    assert [step for step in steps if step.startswith("train ")] == [f"train {name}" for name in names]
+    assert [step for step in steps if step.startswith("evaluate ")] == [f"evaluate {name}" for name in names]
+    assert steps[-2:] == ["register", "close retraining"]
+
+
+@pytest.mark.slow
+def test_git_and_dvc_have_the_data_on_record(home: Home) -> None:
+    """After a retraining, git sees the data's two files and nothing else, and DVC has nothing to do."""
+    status = subprocess.run(["git", "status", "--porcelain"], cwd=home.root, capture_output=True, text=True)
+    assert status.stdout.split() == ["??", "data/raw.dvc", "??", "dvc.lock"]
+    dvc = [sys.executable, "-m", "dvc", "status"]
+    told = subprocess.run(dvc, cwd=home.root, capture_output=True, text=True, check=True)
+    assert "up to date" in told.stdout
+
+
+@pytest.mark.slow
+def test_a_second_time_nothing_is_trained_and_nothing_heavy_loaded(home: Home) -> None:
+    """The same command again says that nothing changed, within 3 s, before Prefect, torch, MLflow or DVC are loaded."""
+    before, used = len(home.runs()), resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = home.retrain(*FAST, PYTHONPROFILEIMPORTTIME="1")
+    now = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert done.returncode == 0
+    assert done.stdout.startswith("nothing to do (weather-synthetic, data ")
+    assert all(f"{name}: unchanged since run " in done.stdout for name in variant.names(home.root))
+    loaded = {line.rsplit("|", 1)[1].strip().split(".")[0] for line in done.stderr.splitlines()}
+    assert "typer" in loaded
+    assert not loaded & HEAVY
+    assert len(home.runs()) == before
+    assert now.ru_utime + now.ru_stime - used.ru_utime - used.ru_stime < 3
+
+
+@pytest.mark.slow
+def test_a_plan_trains_nothing(home: Home) -> None:
+    """`--plan` says what would be trained, why and about how long, and leaves it at that."""
+    before = len(home.runs())
+    done = home.retrain("--plan", *FAST, "dnn.train.epochs=20")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert re.search(r"^dnn: would be trained \(train\.epochs 2 → 20, about \d+ s\)$", done.stdout, re.M), done.stdout
+    assert "cnn: unchanged since run " in done.stdout
+    assert len(home.runs()) == before
+
+
+@pytest.mark.slow
+def test_what_changed_is_trained_and_a_failure_takes_nobody_along(home: Home) -> None:
+    """Of three variants, one is unchanged and stands, one is trained anew, and one cannot be trained: the first two are
+    compared and decided on, the third is told with its reason; the command and the flow end as failed."""
+    before = {run.info.run_id for run in home.runs()}
+    champion = home.mlflow.get_model_version_by_alias("weather-synthetic", "champion")
+    done = home.retrain(*FAST, "cnn.train.lr=1e38", "dnn.train.epochs=3")
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+    fresh = {run.info.run_name.split()[0]: run for run in home.runs() if run.info.run_id not in before}
+    states = {name: run.info.status for name, run in fresh.items()}
+    assert states == {"retrain": "FAILED", "cnn": "FAILED", "dnn": "FINISHED"}
+    assert "lower train.lr" in fresh["cnn"].data.tags["failure"]
+    table = re.sub(r"\s*\n {2,}| +", " ", done.stdout)  # its long cells run over several lines
+    assert re.search(r"^cnn failed cnn: .* lower train\.lr", table, re.M), done.stdout
+    assert re.search(r"^lstm .* reused", table, re.M)
+    assert fresh["retrain"].data.tags["decision"] in ("promoted", "not promoted")
+    assert fresh["retrain"].data.tags["best_variant"] in ("dnn", "lstm")
+    assert home.flow_run(fresh["retrain"])[0] == "Failed"
+    version = home.mlflow.get_model_version_by_alias("weather-synthetic", "champion")
+    assert version.run_id in (champion.run_id, fresh["dnn"].info.run_id)
+    versions = home.mlflow.search_model_versions("name = 'weather-synthetic'")
+    assert fresh["cnn"].info.run_id not in {version.run_id for version in versions}
+
+
+@pytest.fixture(scope="module")
+def clean(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A clone in which nothing was ever done."""
+    return copy_project(tmp_path_factory.mktemp("clean"))
+
+
+def folder_of(root: Path, **counts: int) -> Path:
+    """A folder of class folders with so many images each, outside of the project."""
+    from PIL import Image
+
+    source = root.parent / f"photographs {' '.join(counts)}"
+    shutil.rmtree(source, ignore_errors=True)
+    for label, count in counts.items():
+        (source / label).mkdir(parents=True)
+        for number in range(count):
+            Image.effect_noise((64, 64), 40 + number).convert("RGB").save(source / label / f"{number}.png")
+    return source
+
+
+BAD: dict[str, tuple[Callable[[Path], list[str]], str]] = {
+    "variant": (lambda root: ["--variants", "cnn", "vit"], "no variant 'vit'; params/models/ has cnn, dnn, lstm"),
+    "parameter": (lambda root: ["--set", "train.epoch=5"], "no key 'epoch' (did you mean 'epochs'?)"),
+    "value": (lambda root: ["--set", "cnn.train.epochs=0"], "'train.epochs' is 0: "),
+    "device": (lambda root: ["--device", "quantum"], "--device quantum: "),
+    "missing folder": (lambda root: ["--source", "no/such/folder"], "source no/such/folder: no such folder or archive"),
+    "empty class": (lambda root: ["--source", str(folder_of(root, rain=12, shine=12, snow=0))], "'snow' is empty"),
+    "one class": (lambda root: ["--source", str(folder_of(root, rain=12))], "only the class 'rain'"),
+    "few images": (lambda root: ["--source", str(folder_of(root, rain=12, shine=3))], "class 'shine' has 3 images"),
+    "dataset": (lambda root: ["--dataset", "My Weather"], "--dataset: 'dataset' is 'My Weather': "),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("arguments", "told"), BAD.values(), ids=BAD)
+def test_bad_input_is_one_clear_line_and_changes_nothing(
+    home: Home, clean: Path, arguments: Callable[[Path], list[str]], told: str
+) -> None:
+    """Exit status 2 and one line that names what is wrong; params, data and stores are as they were."""
+    done = weathervane(clean, "retrain", *arguments(clean), PREFECT_API_URL=home.api)
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert done.stderr.startswith("weathervane: ") and done.stderr.count("\n") == 1
+    assert told in done.stderr
+    status = subprocess.run(["git", "status", "--porcelain"], cwd=clean, capture_output=True, text=True)
+    assert status.stdout == ""
+    assert not (clean / "mlflow.db").exists() and not (clean / "data/raw").exists()
+
+
+@pytest.mark.slow
+def test_a_wrong_option_is_refused(clean: Path) -> None:
+    """What the command line does not understand is refused with status 2 and the option's name."""
+    for arguments in (["--seed", "many"], ["--epochs", "5"]):
+        done = weathervane(clean, "retrain", *arguments)
+        assert done.returncode == 2
+        assert arguments[0] in done.stderr.splitlines()[-1]
+        assert "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("variable", "told"),
+    [("MLFLOW_TRACKING_URI", "no MLflow server answers there"), ("PREFECT_API_URL", "no Prefect server answers there")],
+)
+def test_a_server_that_is_down_stops_it_before_it_begins(home: Home, clean: Path, variable: str, told: str) -> None:
+    """Nothing is ingested or trained that could not be recorded; the password stays out of the log."""
+    variables = {"PREFECT_API_URL": home.api, variable: "http://anna:secret@127.0.0.1:9/api"}
+    done = weathervane(clean, "retrain", **variables)
+    assert done.returncode == 2
+    assert told in done.stderr and variable in done.stderr and done.stderr.count("\n") == 1
+    assert "secret" not in done.stdout + done.stderr
+    assert not (clean / "data/raw").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, -signal.SIGTERM)])
+def test_an_interrupted_retraining_leaves_no_process_and_no_running_run(
+    home: Home, number: signal.Signals, status: int
+) -> None:
+    """Stopped while it trains, by Ctrl-C or by a worker, the command is gone within 15 s with all its processes, and
+    MLflow shows the retraining and its variant as killed."""
+    before = {run.info.run_id for run in home.runs()}
+    training = home.root / ".weathervane/training"
+    started = set(training.glob("*/metrics.jsonl"))
+    own_server = number == signal.SIGINT
+    process = subprocess.Popen(
+        [str(WEATHERVANE), "retrain", "--variants", "dnn", "--set", f"train.epochs={100_000 + number}"],
+        cwd=home.root,
+        env=environment(home.root, **({} if own_server else {"PREFECT_API_URL": home.api})),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        deadline = time.monotonic() + 120
+        while not any(record.stat().st_size for record in set(training.glob("*/metrics.jsonl")) - started):
+            assert process.poll() is None and time.monotonic() < deadline
+            time.sleep(0.1)
+        family = psutil.Process(process.pid).children(recursive=True)
+        assert len(family) >= 1 + own_server
+        began = time.monotonic()
+        if own_server:
+            os.killpg(process.pid, number)  # a terminal's Ctrl-C is for the whole group
+        else:
+            process.send_signal(number)
+        out, err = process.communicate(timeout=60)
+        _, alive = psutil.wait_procs(family, timeout=max(0.1, began + 15 - time.monotonic()))
+        assert alive == []
+        assert time.monotonic() - began < 15
+    finally:
+        process.kill()
+    assert process.returncode == status, out + err
+    assert "Traceback" not in out + err
+    ended = [(run.data.tags["kind"], run.info.status) for run in home.runs() if run.info.run_id not in before]
+    assert ended == [("retraining", "KILLED"), ("variant", "KILLED")]
