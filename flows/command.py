@@ -8,7 +8,7 @@ from typing import Any
 
 from flows.edit_ingest import difference, edited
 from flows.environment import apply
-from flows.server import LocalServer, configured
+from flows.server import LocalServer, check, configured
 from tasks.data import INGEST, PREPARE, current, ingest_and_record, prepare_and_record, prepared_version
 from tasks.gate import REGISTER, Register
 from tasks.plan import Plan, make_plan, read_variants
@@ -61,8 +61,13 @@ def run_retrain(request: Request, plan_only: bool = False) -> int:
     elif plan_only:
         say(f"the data would change first, so all of {', '.join(variants)} would be trained on what ingest finds")
         return 0
-    else:
-        check_server(uri(root))
+    if request.device not in ("auto", "cpu"):
+        from weathervane.device import choose
+
+        choose(request.device)
+    check_server(uri(root))
+    if address := configured():
+        check(address)
     with ExitStack() as stack:
         server = _server(root, stack)
         if before != after:

@@ -21,6 +21,7 @@ from types import FrameType
 from typing import Self
 
 from weathervane import lifeline
+from weathervane.errors import InputError, masked
 
 ENVIRONMENT = {
     "DO_NOT_TRACK": "true",
@@ -115,18 +116,42 @@ class LocalServer:
         self.stop()
 
 
-def configured() -> bool:
-    """True if the person has a Prefect server: in the environment, or in the active profile of Prefect's settings."""
-    if os.environ.get("PREFECT_API_URL"):
-        return True
+def configured() -> str | None:
+    """The address of the person's Prefect server, from the environment or the active profile of Prefect's settings."""
+    if address := os.environ.get("PREFECT_API_URL"):
+        return address
     home = Path(os.environ.get("PREFECT_HOME") or "~/.prefect").expanduser()
     path = Path(os.environ.get("PREFECT_PROFILES_PATH") or home / "profiles.toml")
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, tomllib.TOMLDecodeError):
-        return False
+        return None
     active = os.environ.get("PREFECT_PROFILE") or content.get("active", "")
-    return bool(content.get("profiles", {}).get(active, {}).get("PREFECT_API_URL"))
+    return content.get("profiles", {}).get(active, {}).get("PREFECT_API_URL") or None
+
+
+def check(address: str) -> None:
+    """Ask a configured server for anything at all, so that one that is down is told before the work begins.
+
+    Raises:
+        InputError: nothing answers within 8 s.
+    """
+    import urllib.error
+    import urllib.request
+    from urllib.parse import urlsplit
+
+    parts = urlsplit(address)
+    try:
+        url = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')}/health"
+        urllib.request.urlopen(url, timeout=8).close()
+    except urllib.error.HTTPError:
+        return  # it answers; whom it lets in is not asked here
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "reason", error)
+        raise InputError(
+            f"PREFECT_API_URL {masked(address)}: no Prefect server answers there ({reason}): start it, or unset it (in "
+            "the environment or the profile) and one is started for the time of the command"
+        ) from None
 
 
 def _send_what_is_queued() -> None:

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from flows.environment import apply
 from tasks.tracking import client
-from tasks.tracking_read import masked, uri
+from tasks.tracking_read import uri
 from weathervane import lifeline, project
-from weathervane.errors import InputError
+from weathervane.errors import InputError, masked
 from weathervane.ingest import Ingest
 from weathervane.params import load
 from weathervane.progress import say

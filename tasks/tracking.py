@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
-from tasks.tracking_read import masked, uri
+from tasks.tracking_read import uri
 from weathervane import project
-from weathervane.errors import InputError
+from weathervane.errors import InputError, masked
 from weathervane.params import flatten
 
 if TYPE_CHECKING:

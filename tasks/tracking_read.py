@@ -7,7 +7,6 @@ that the installed MLflow makes.
 import base64
 import json
 import os
-import re
 import sqlite3
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -17,7 +16,7 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import quote, unquote, urlsplit
 from urllib.request import Request, urlopen
 
-from weathervane.errors import InputError
+from weathervane.errors import InputError, masked
 
 TIMEOUT = 8.0  # seconds: a server that is down is told within ten
 
@@ -37,11 +36,6 @@ class Run:
 def uri(root: Path) -> str:
     """MLFLOW_TRACKING_URI, or the database that a bare `mlflow ui` at the project's root reads."""
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{root / 'mlflow.db'}"
-
-
-def masked(address: str) -> str:
-    """The address without user and password."""
-    return re.sub(r"://[^/]*@", "://***@", address)
 
 
 def runs(address: str, experiment: str, tag: str, values: Iterable[str]) -> list[Run]:

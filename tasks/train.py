@@ -12,9 +12,8 @@ from prefect.cache_policies import NO_CACHE
 
 from tasks import tracking
 from tasks.plan import Candidate, Plan
-from tasks.tracking_read import masked
 from weathervane import lifeline, project
-from weathervane.errors import InputError, TrainingError
+from weathervane.errors import InputError, TrainingError, masked
 from weathervane.files import replacing
 from weathervane.progress import bar, say
 

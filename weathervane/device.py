@@ -14,7 +14,7 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, as every
 
 
 def choose(name: str) -> torch.device:
-    """The device called `name`; `auto` takes CUDA, then Apple's MPS, then the CPU.
+    """The device called `name`; `auto` takes CUDA, then Apple's MPS, then the CPU. Nothing is allocated on it.
 
     Raises:
         InputError: it is not there.
@@ -22,12 +22,15 @@ def choose(name: str) -> torch.device:
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
-        device = torch.device(name)
-        torch.zeros(1, device=device).cpu()
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"--device {name}: not available here ({reason}): use --device cpu or auto") from None
-    return device
+        device, reason = torch.device(name), "no such kind of device"
+    except RuntimeError as error:
+        device, reason = torch.device("meta"), str(error).splitlines()[0]
+    there = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
+    if (device.index or 0) < there.get(device.type, 0):
+        return device
+    if device.type in there:
+        reason = f"there are {there[device.type]} of them"
+    raise InputError(f"--device {name}: not available here ({reason}): use --device cpu or auto")
 
 
 def resident(pixels: np.ndarray, size: int, device: torch.device) -> Tensor:

@@ -1,4 +1,6 @@
-"""What a person can put right."""
+"""What a person can put right, and how it is told."""
+
+import re
 
 
 class InputError(ValueError):
@@ -10,3 +12,8 @@ class InputError(ValueError):
 
 class TrainingError(RuntimeError):
     """A variant could not be trained: the message says at which epoch and why."""
+
+
+def masked(text: str) -> str:
+    """The text with user and password of every URL in it left out."""
+    return re.sub(r"://[^/\s]*@", "://***@", text)

@@ -11,7 +11,7 @@ import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Container
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -24,6 +24,7 @@ from weathervane import images, project
 from weathervane.duplicates import Signature, groups, pairs, signature
 from weathervane.errors import InputError
 from weathervane.files import replacing, sha256
+from weathervane.layout import shown
 from weathervane.ledger import LARGE_GROUP, Ledger, Quarantined, Row
 from weathervane.parallel import in_order
 from weathervane.params import Strict, load
@@ -128,8 +129,7 @@ def ingest(params: Ingest, root: Path) -> Report:
     try:
         report = _sort_out(params, root, ledger, staging)
         _check(params, root, ledger, report)
-        if report.accepted or report.quarantined:
-            _move_in(root, ledger, report, staging)
+        _move_in(root, ledger, report, staging)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
     with replacing(root / project.WORK / "ingest.json") as file:
@@ -148,7 +148,6 @@ def _sort_out(params: Ingest, root: Path, ledger: Ledger, staging: Path) -> Repo
     """Every file into its list; bytes of the good and the bad go to `staging`, so memory stays flat."""
     report = Report()
     held = {row.sha256: (row.label, row.name) for row in ledger.rows}
-    before = {(bad.sha256, bad.name) for bad in ledger.quarantined}
     fresh: dict[str, _Image] = {}
     conflicts: set[str] = set()
 
@@ -160,7 +159,8 @@ def _sort_out(params: Ingest, root: Path, ledger: Ledger, staging: Path) -> Repo
     for source in params.sources:
         files = track(source.files(root), f"ingest {source.title}", source.count(root))
         with closing(in_order(partial(_examine, held.keys()), files)) as examined:
-            for found, digest, outcome in examined:
+            for original, digest, outcome in examined:
+                found = replace(original, name=shown(original.name))
                 report.files += 1
                 if found.ignored:
                     report.ignored.append(found.name)
@@ -192,7 +192,6 @@ def _sort_out(params: Ingest, root: Path, ledger: Ledger, staging: Path) -> Repo
             f"{bad} of {report.files:,} files are bad, more than max_bad: {params.max_bad} in params/ingest.yaml "
             f"allows; nothing was taken in. First: {worst}"
         )
-    report.quarantined = [q for q in report.quarantined if (q.sha256, q.name) not in before]
     report.accepted = _place(params, ledger, list(fresh.values()), _signatures(root, ledger))
     report.excluded = [row for row in report.accepted if row.split == EXCLUDED]
     sizes = Counter(row.group for row in (*ledger.rows, *report.accepted))
@@ -317,18 +316,22 @@ def _check(params: Ingest, root: Path, ledger: Ledger, report: Report) -> None:
 
 
 def _move_in(root: Path, ledger: Ledger, report: Report, staging: Path) -> None:
+    before = {(bad.sha256, bad.name) for bad in ledger.quarantined}
+    refused = [bad for bad in report.quarantined if (bad.sha256, bad.name) not in before]
+    if not (report.accepted or refused):
+        return
     for row in report.accepted:
         target = root / project.RAW / row.path
         target.parent.mkdir(parents=True, exist_ok=True)
         (staging / row.sha256).replace(target)
-    for bad in report.quarantined:
+    for bad in refused:
         aside = staging / f"{bad.sha256}.bad"
         if aside.is_file():
             _thumbnail(aside.read_bytes(), root / project.RAW / "quarantine" / f"{bad.sha256}.jpg")
             (root / project.QUARANTINE).mkdir(parents=True, exist_ok=True)
             aside.replace(root / project.QUARANTINE / bad.sha256)
     ledger.rows += report.accepted
-    ledger.quarantined += report.quarantined
+    ledger.quarantined += refused
     ledger.ingests += 1
     ledger.write()
 

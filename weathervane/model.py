@@ -63,7 +63,8 @@ class Model:
             if spec.format != FORMAT or spec.family not in FAMILIES:
                 known = f"format {FORMAT}, families {', '.join(FAMILIES)}"
                 raise InputError(f"made by other code (format {spec.format}, family {spec.family}; here: {known})")
-            net = build(spec)
+            with torch.random.fork_rng([]):  # the weights that are about to be replaced are drawn globally
+                net = build(spec)
             net.load_state_dict(load_file(folder / "model.safetensors"))
         except (OSError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
             raise _unusable(folder, error) from None

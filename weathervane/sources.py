@@ -214,12 +214,12 @@ def _walk(folder: Path) -> Iterator[str]:
 
 def _read(folder: Path, name: str, label: str | None) -> Found:
     path = folder / name
-    if path.is_symlink() and not path.resolve().is_relative_to(folder.resolve()):
-        return Found(name, label, reason="outside the source", detail=f"a link to {path.readlink()}")
     try:
+        if path.is_symlink() and not path.resolve().is_relative_to(folder.resolve()):
+            return Found(name, label, reason="outside the source", detail=f"a link to {path.readlink()}")
         if not path.is_file():
             return Found(name, label, reason="unreadable file", detail="not a regular file")
         with open(path, "rb") as file:
             return Found(name, label, file.read(images.MAX_BYTES + 1))
-    except OSError as error:
-        return Found(name, label, reason="unreadable file", detail=error.strerror or str(error))
+    except (OSError, RuntimeError) as error:  # RuntimeError: how Python 3.11 and 3.12 tell a loop of links
+        return Found(name, label, reason="unreadable file", detail=getattr(error, "strerror", None) or str(error))

@@ -167,7 +167,7 @@ def test_prefect_shows_the_flow_completed_with_its_steps(home: Home) -> None:
 def test_git_and_dvc_have_the_data_on_record(home: Home) -> None:
     """After a retraining, git sees the data's two files and nothing else, and DVC has nothing to do."""
     status = subprocess.run(["git", "status", "--porcelain"], cwd=home.root, capture_output=True, text=True)
-    assert status.stdout.split() == ["??", "data/raw.dvc", "??", "dvc.lock"]
+    assert status.stdout.split() == ["M", "data/raw.dvc", "M", "dvc.lock"]
     dvc = [sys.executable, "-m", "dvc", "status"]
     told = subprocess.run(dvc, cwd=home.root, capture_output=True, text=True, check=True)
     assert "up to date" in told.stdout

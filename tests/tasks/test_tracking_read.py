@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 
 from tasks import tracking
-from tasks.tracking_read import Run, _by_client, check_server, masked, runs, uri
-from weathervane.errors import InputError
+from tasks.tracking_read import Run, _by_client, check_server, runs, uri
+from weathervane.errors import InputError, masked
 
 
 @dataclass

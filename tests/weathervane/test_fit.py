@@ -40,8 +40,8 @@ def small(size: int = 32, **changes: Any) -> Variant:
     return Variant.model_validate(content | {"train": TRAIN | changes})
 
 
-def run(store: Store, folder: Path, **changes: Any) -> Outcome:
-    return fit("small", small(**changes), store, folder, device=CPU, about={"dataset": "test"})
+def run(store: Store, folder: Path, seed: int = 0, **changes: Any) -> Outcome:
+    return fit("small", small(**changes), store, folder, device=CPU, seed=seed, about={"dataset": "test"})
 
 
 def record(folder: Path) -> list[dict[str, Any]]:
@@ -54,9 +54,13 @@ def record(folder: Path) -> list[dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def spoilt(store: Store, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Outcome]:
-    """8 epochs that are better in the middle than at the end: the learning rate only rises, far too high."""
-    folder = tmp_path_factory.mktemp("spoilt")
-    return folder, run(store, folder, epochs=8, optimizer="sgd", lr=40.0, warmup=0.99, ema=0)
+    """8 epochs of which the last is not the best: the learning rate only rises, far too high (chance has 4 tries)."""
+    for seed in range(4):
+        folder = tmp_path_factory.mktemp("spoilt")
+        outcome = run(store, folder, seed, epochs=8, optimizer="sgd", lr=40.0, warmup=0.99, ema=0)
+        if outcome.best_epoch < 8:
+            break
+    return folder, outcome
 
 
 def test_one_line_an_epoch(spoilt: tuple[Path, Outcome]) -> None:

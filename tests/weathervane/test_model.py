@@ -56,6 +56,13 @@ def test_a_saved_model_comes_back_whole(folder: Path) -> None:
     assert not model.net.training
 
 
+def test_loading_draws_no_random_numbers(folder: Path) -> None:
+    """A notebook's own random numbers are the same with and without a load in between."""
+    before = torch.get_rng_state()
+    Model.load(folder)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 def test_nothing_else_is_written_and_all_may_read_it(tmp_path: Path) -> None:
     """Three files, none of them a pickle, mode 0644: a server under another user can read them."""
     before = os.umask(0o022)

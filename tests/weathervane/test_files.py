@@ -1,0 +1,64 @@
+"""Files are replaced whole: a reader meets the old one or the new one."""
+
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from weathervane.files import replacing, sha256
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_the_new_file_takes_the_place_of_the_old(tmp_path: Path) -> None:
+    """Text is UTF-8 with the line ends that were written, folders are made, nothing is left beside it."""
+    path = tmp_path / "deep/er/x.csv"
+    for text in ("old\n", "눈\r\n"):
+        with replacing(path) as file:
+            file.write(text)
+        assert path.read_bytes() == text.encode()
+    with replacing(path, "wb") as file:
+        file.write(b"\xff")
+    assert path.read_bytes() == b"\xff"
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_failure_leaves_the_old_file(tmp_path: Path) -> None:
+    """An error half way through changes nothing and leaves nothing behind."""
+    path = tmp_path / "x.csv"
+    path.write_text("old")
+    with pytest.raises(ZeroDivisionError), replacing(path) as file:
+        file.write("half of")
+        raise ZeroDivisionError
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
+def test_a_kill_leaves_the_old_file(tmp_path: Path) -> None:
+    """Killed in the middle of writing, the old file is whole; the next writer succeeds."""
+    path = tmp_path / "x.csv"
+    path.write_text("old")
+    script = (
+        "import os, sys; from pathlib import Path; from weathervane.files import replacing\n"
+        "with replacing(Path(sys.argv[1])) as file:\n"
+        "    file.write('half'); file.flush(); os.kill(os.getpid(), 9)"
+    )
+    done = subprocess.run([sys.executable, "-c", script, str(path)], cwd=ROOT)
+    assert done.returncode == -signal.SIGKILL
+    assert path.read_text() == "old"
+    with replacing(path) as file:
+        file.write("new")
+    assert path.read_text() == "new"
+
+
+def test_sha256(tmp_path: Path) -> None:
+    """The digest that `sha256sum` prints."""
+    path = tmp_path / "x"
+    data = os.urandom(3_000_000)
+    path.write_bytes(data)
+    assert sha256(path) == hashlib.sha256(data).hexdigest()
