@@ -8,9 +8,14 @@ def momentary(task: Any, run: Any, state: Any) -> bool:
     try:
         state.result()
     except Exception as error:
-        chain = [error, error.__cause__, error.__context__]
-        return any(isinstance(one, ConnectionError | TimeoutError) or _names_a_server(one) for one in chain)
+        return may_pass(error)
     return False
+
+
+def may_pass(error: BaseException) -> bool:
+    """True for what may be gone in a moment, by the error or by what it came from."""
+    chain = [error, error.__cause__, error.__context__]
+    return any(isinstance(one, ConnectionError | TimeoutError) or _names_a_server(one) for one in chain)
 
 
 RETRY: dict[str, Any] = {"retries": 3, "retry_delay_seconds": [2, 10, 30], "retry_condition_fn": momentary}

@@ -59,5 +59,7 @@ def test_the_losses_of_the_default_variants(name: str, skies: Store, tmp_path: P
         here[name] = losses
         PINNED.write_text(json.dumps(pinned, indent=1, sort_keys=True) + "\n")
     if name not in here:
-        pytest.skip(f"no losses are pinned for {name} on {kind_of_machine()}: run with WEATHERVANE_PIN=1 before a refactor")
+        pytest.skip(
+            f"no losses are pinned for {name} on {kind_of_machine()}: run with WEATHERVANE_PIN=1 before a refactor"
+        )
     assert losses == here[name]
