@@ -66,6 +66,7 @@ def run_retrain(request: Request, plan_only: bool = False) -> int:
         from weathervane.device import choose
 
         choose(request.device)
+    project.check_writable(root)
     check_server(uri(root))
     if address := configured():
         check(address)

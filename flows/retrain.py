@@ -46,6 +46,7 @@ def retrain(
     """
     root = project.root()
     chosen = read_variants(root, variants, changes or [])
+    project.check_writable(root)
     with alone(root):
         end_dead_runs(root)
         home = restore(root, data_version) if data_version else None

@@ -12,16 +12,15 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from tasks import tracking
-from tasks.momentary import may_pass
+from tasks.momentary import in_brief, may_pass, patiently
 from tasks.plan import Candidate, Plan
 from weathervane import lifeline, project
-from weathervane.errors import InputError, TrainingError, masked
+from weathervane.errors import InputError, TrainingError
 from weathervane.files import replacing
 from weathervane.progress import bar, say
 
 POLL = 0.5  # seconds
 GRACE = 10.0  # seconds between asking a child to leave and making it
-PATIENCE = 600.0  # seconds that the last metrics wait for a tracking server that is gone
 
 
 @task(name="train", task_run_name="train {candidate.name}", cache_policy=NO_CACHE)
@@ -56,7 +55,7 @@ def train(root: Path, plan: Plan, candidate: Candidate, run: str, device: str) -
     tags["notes"] = "; ".join(outcome["notes"])
     for note in outcome["notes"]:
         say(f"{candidate.name}: {note}")
-    tracking.log(root, run, metrics=numbers, tags=tags)
+    patiently(lambda: tracking.log(root, run, metrics=numbers, tags=tags))
     return folder
 
 
@@ -72,7 +71,7 @@ def drop_checkpoints(root: Path, candidate: Candidate) -> None:
 
 def _run_child(root: Path, candidate: Candidate, run: str, folder: Path) -> None:
     command = [sys.executable, "-m", "weathervane.train", str(folder)]
-    held = tracking.recorded(root, run)
+    held = patiently(lambda: tracking.recorded(root, run))
     with open(folder / "log.txt", "w", encoding="utf-8") as log:
         child = subprocess.Popen(
             command,
@@ -97,7 +96,7 @@ def _run_child(root: Path, candidate: Candidate, run: str, folder: Path) -> None
                     time.sleep(POLL)
         finally:
             _end(child)
-    _copy_the_rest(root, run, folder, held)
+    patiently(lambda: tracking.log_record(root, run, _record(folder), held))
     if child.returncode:
         raise _failure(folder, child.returncode, candidate.name)
 
@@ -116,16 +115,8 @@ def _copy(root: Path, run: str, lines: list[dict[str, Any]], held: set[tuple[str
     except Exception as error:
         if not may_pass(error):
             raise
-        return masked(str(error).splitlines()[0])[:200]
+        return in_brief(error)
     return None
-
-
-def _copy_the_rest(root: Path, run: str, folder: Path, held: set[tuple[str, int]]) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while trouble := _copy(root, run, _record(folder), held):
-        if time.monotonic() > deadline:
-            raise TrainingError(f"the tracking server is gone ({trouble}); the next retraining goes on from here")
-        time.sleep(2)
 
 
 def _end(child: "subprocess.Popen[bytes]") -> None:
@@ -156,5 +147,5 @@ def _failure(folder: Path, status: int, name: str) -> Exception:
 
 
 def _commit(root: Path, run: str) -> dict[str, str]:
-    tags = tracking.client(root).get_run(run).data.tags
+    tags = patiently(lambda: tracking.client(root).get_run(run)).data.tags
     return {key: tags[key] for key in ("git_commit", "git_dirty") if key in tags}
