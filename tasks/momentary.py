@@ -42,8 +42,9 @@ def patiently(work: Callable[[], Result]) -> Result:
 
 
 def in_brief(error: BaseException) -> str:
-    """An error as one short line without passwords."""
-    return masked(str(error).splitlines()[0])[:200] if str(error) else type(error).__name__
+    """An error as one short line without passwords, nor what a client of HTTP adds of its own workings."""
+    first = str(error).partition(" failed with exception")[0].splitlines()
+    return masked(first[0])[:200] if first else type(error).__name__
 
 
 RETRY: dict[str, Any] = {"retries": 3, "retry_delay_seconds": [2, 10, 30], "retry_condition_fn": momentary}

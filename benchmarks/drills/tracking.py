@@ -73,7 +73,7 @@ def trial(root: Path, server: Server, epochs: int, gone: float, rng: random.Rand
     from tasks.train import train
 
     chosen = variant.load(ROOT, "dnn", {"size": 32, "train.epochs": epochs, "network.hidden": [32, 32]})
-    candidate = Candidate("dnn", chosen, f"{number:032d}", {}, "drill")
+    candidate = Candidate("dnn", chosen, f"{number:012d}", {}, "drill")
     plan = Plan("drill", "0" * 32 + ".dir", root / project.PREPARED, 0, [candidate], older=False)
     run = tracking.start_run(root, tracking.experiment(root, "drill"), "dnn", {})
     record = root / project.TRAINING / f"dnn-{candidate.fingerprint[:12]}" / "metrics.jsonl"
