@@ -8,7 +8,7 @@ import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from weathervane.augment import augment, mix
+from weathervane.calibration import temperature
 from weathervane.device import normalise, resident, unit
 from weathervane.errors import InputError, TrainingError
 from weathervane.model import PROBE, Model, Spec, build, logits
@@ -28,13 +29,15 @@ from weathervane.variant import Train, Variant
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a fit came to; seconds are of the loop alone."""
+    """What a fit came to; seconds are of the loop alone. `overfitting_gap` is by how much the kept weights are
+    better on the training images, as they are, than on the validation ones (accuracy, -1 to 1)."""
 
     best_epoch: int
     val_accuracy: float
     parameters: int
     seconds: float
     images_per_second: float
+    overfitting_gap: float
 
 
 @dataclass(frozen=True)
@@ -94,9 +97,11 @@ def fit(
                 kept = {key: value.detach().clone() for key, value in state.judged.state_dict().items()}
         seconds = time.perf_counter() - started
     state.net.load_state_dict(kept)
+    spec = replace(spec, temperature=temperature(outputs(state.net, val, variant.flip_test), val.labels))
+    gap = validate(state.net, train, variant.flip_test)[0] - best[0]
     Model(state.net, spec, device).save(folder / "model", store.pixels(store.part("train", fold=fold)[:PROBE]))
     parameters = sum(p.numel() for p in state.net.parameters())
-    return Outcome(best[2], best[0], parameters, seconds, variant.train.epochs * len(train.labels) / seconds)
+    return Outcome(best[2], best[0], parameters, seconds, variant.train.epochs * len(train.labels) / seconds, gap)
 
 
 @dataclass
@@ -208,10 +213,15 @@ def batches(n: int, size: int, rng: np.random.Generator, device: torch.device) -
 
 
 @torch.inference_mode()
+def outputs(net: nn.Module, part: Part, flip: bool) -> Tensor:
+    """float32 logits [N, K] of a part, as it is."""
+    net.eval()
+    return torch.cat([logits(net, block, flip) for block in part.images.split(256)])
+
+
 def validate(net: nn.Module, part: Part, flip: bool) -> tuple[float, float]:
     """Accuracy (0-1) and mean cross-entropy (nats)."""
-    net.eval()
-    out = torch.cat([logits(net, block, flip) for block in part.images.split(256)])
+    out = outputs(net, part, flip)
     right = (out.argmax(1) == part.labels).sum().item()
     return right / len(out), F.cross_entropy(out, part.labels).item()
 
