@@ -11,6 +11,7 @@ from prefect.cache_policies import NO_CACHE
 from tasks import tracking
 from tasks.momentary import RETRY
 from tasks.plan import Candidate, Plan, Result
+from tasks.view import PICTURES
 from weathervane.progress import say
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 @task(name="evaluate", task_run_name="evaluate {candidate.name}", cache_policy=NO_CACHE, **RETRY)
 def evaluate(root: Path, plan: Plan, candidate: Candidate, run: str, folder: Path) -> Result:
     """Score the trained model on validation and test, log all of it, and close the run."""
+    from PIL import Image
+
     from weathervane.evaluate import before_scaling, intervals, latency, predictions, scores, test_set_hash
     from weathervane.model import Model
     from weathervane.store import Store
@@ -43,6 +46,9 @@ def evaluate(root: Path, plan: Plan, candidate: Candidate, run: str, folder: Pat
             (Path(temporary) / "predictions").mkdir(exist_ok=True)
             table.to_parquet(Path(temporary) / "predictions" / f"{part}.parquet", index=False)
         client.log_artifacts(run, temporary)
+        for key in PICTURES:  # once more, in the form that MLflow puts side by side
+            with Image.open(Path(temporary) / f"{key}.png") as picture:
+                client.log_image(run, picture, key=key, step=0)
     client.log_artifacts(run, str(folder / "model"), "model")
     tracking.log(root, run, metrics=metrics, tags={"test_set": test_set_hash(store)})
     tracking.end_run(root, run)

@@ -59,7 +59,7 @@ def intervals(table: "pd.DataFrame", classes: list[str], seed: int = 0) -> dict[
     """
     group, value = _groups(table), scores(table, classes)
     blocks = [_of(table, classes, weights) for weights in _weights(table["label"].to_numpy(), group, seed)]
-    found = {}
+    found: dict[str, float] = {}
     for name in blocks[0]:
         kind, _, label = name.partition("/")
         column = table["predicted" if kind == "precision" else "label"].to_numpy()

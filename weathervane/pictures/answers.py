@@ -7,7 +7,7 @@ import numpy as np
 
 from weathervane.evaluate import scores, wilson
 from weathervane.measures import BINS, Answers, bins
-from weathervane.pictures.style import AFTER, BEFORE, GREY, bare, colours, save
+from weathervane.pictures.style import AFTER, BAR, BEFORE, GREY, bare, colours, save
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -68,25 +68,27 @@ def reliability_picture(
 ) -> None:
     """Accuracy against stated confidence, a point a bin with its 95 % interval, before and after temperature scaling.
 
-    The bars at the foot are the share of images in each bin.
+    The bars at the foot are the share of images in each bin, after it.
     """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(9, 4.6), layout="constrained")
-    panels = figure.subplots(1, 2, sharey=True)
-    for axes, table, colour, name in zip(panels, (before, after), (BEFORE, AFTER), ("before", "after"), strict=True):
+    figure = Figure(figsize=(5.2, 4.8), layout="constrained")
+    axes = figure.subplots()
+    axes.plot([0, 1], [0, 1], color=GREY, linewidth=0.8, linestyle=":")
+    for table, colour, name in ((before, BEFORE, "before"), (after, AFTER, "after")):
         answers = Answers.of(table, classes)
         inside, confidence = bins(answers.probability), answers.probability.max(1)
-        axes.plot([0, 1], [0, 1], color=GREY, linewidth=0.8, linestyle=":")
+        error = scores(table, classes)["ece"]
+        axes.plot([], [], "o", color=colour, label=f"{name} temperature scaling: error {error:.3f}")
         for number in np.unique(inside):
             mine = inside == number
-            share, place = answers.right[mine].mean(), confidence[mine].mean()
-            low, high = wilson(answers.right[mine].sum(), mine.sum())
-            axes.plot([place, place], [low, high], color=colour, linewidth=1.5)
-            axes.plot(place, share, "o", color=colour, clip_on=False)
-            axes.bar((number + 0.5) / BINS, mine.mean() / 4, width=0.9 / BINS, color="#dddddd")
-        bare(axes, f"{name} temperature scaling: calibration error {scores(table, classes)['ece']:.3f}")
-        axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="stated probability")
-    panels[0].set_ylabel("share that is right")
-    figure.suptitle(title, fontsize=10)
+            place, right = confidence[mine].mean(), answers.right[mine]
+            axes.plot([place, place], wilson(right.sum(), len(right)), color=colour, linewidth=1.2)
+            axes.plot(place, right.mean(), "o", color=colour, clip_on=False)
+    axes.bar(
+        (np.arange(BINS) + 0.5) / BINS, np.bincount(inside, minlength=BINS) / len(inside) / 4, 0.9 / BINS, color=BAR
+    )
+    bare(axes, title)
+    axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="stated probability", ylabel="share that is right")
+    figure.legend(frameon=False, fontsize=9, loc="outside lower center")
     save(figure, path)

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 DPI = 110
-GREY = "#666666"
+GREY, BAR = "#666666", "#dddddd"
 BEFORE, AFTER = "#999999", "#0072b2"  # two states of one thing: what it was, what it is
 # Okabe & Ito 2008: told apart by colour-blind people; without its yellow, which no text is legible in.
 CLASSES = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000"]
