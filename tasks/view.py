@@ -42,7 +42,7 @@ def tags() -> dict[str, str]:
 
 def _state() -> dict[str, Any]:
     """The part of the page's state that is not what it is anyway."""
-    charts = [
+    charts: list[dict[str, Any]] = [
         {"type": "BAR", "metricKey": "test/accuracy"},
         {"type": "SCATTER", "xaxis": _metric("val/accuracy"), "yaxis": _metric("test/accuracy")},
         {"type": "LINE", "metricKey": "epoch/val_accuracy"},

@@ -50,8 +50,8 @@ def model_card(
         "Every image gets one of its classes, also one that shows none of them. Not for decisions about people's "
         "safety, not as a weather instrument.",
         "",
-        f"**How good it is.** On {metrics['test/images']:.0f} test images; neither they nor near-duplicates of them were "
-        "trained on. With 95 % intervals:",
+        f"**How good it is.** On {metrics['test/images']:.0f} test images; neither they nor near-duplicates that "
+        "were found were trained on. With 95 % intervals:",
         "",
         "| | | 95 % |",
         "|---|---|---|",

@@ -22,16 +22,17 @@ BLOCK = 4_000_000  # weights in memory at a time
 
 
 def predictions(model: Model, store: Store, split: str, fold: int | None = None) -> "pd.DataFrame":
-    """One row an image: sha256, path, group, split, label, predicted, and p_<class> (0-1) for each class."""
+    """One row an image: label, predicted, p_<class> (0-1) for each class, path, group, split, sha256."""
     import pandas as pd
 
     rows = store.part(split, fold=fold)
     probability = model.probabilities(store.pixels(rows))
-    columns = {name: store.manifest[name][rows] for name in ("sha256", "path", "group", "split", "label")}
-    table = pd.DataFrame(columns)
+    table = pd.DataFrame({"label": store.manifest["label"][rows]})
     table["predicted"] = np.array(model.spec.classes)[probability.argmax(1)]
     for number, label in enumerate(model.spec.classes):
         table[f"p_{label}"] = probability[:, number]
+    for name in ("path", "group", "split", "sha256"):
+        table[name] = store.manifest[name][rows]
     return table
 
 
