@@ -93,6 +93,18 @@ def data_diff(
     show_difference(old, new)
 
 
+runs = typer.Typer(no_args_is_help=True, help="Look after runs that nobody works at any more.")
+app.add_typer(runs, name="runs")
+
+
+@runs.command("clean")
+def runs_clean() -> None:
+    """End the runs whose process is gone, in MLflow and in Prefect, with the reason."""
+    from flows.runs_command import clean
+
+    clean()
+
+
 @app.command()
 def ui(
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 5000,

@@ -49,6 +49,11 @@ class Plan:
         return all(candidate.settled for candidate in self.candidates)
 
     @property
+    def fingerprint(self) -> str:
+        """Equal for retrainings of which one may go on with what the other left."""
+        return digest({"data": self.data_md5, **{one.name: one.fingerprint for one in self.candidates}})
+
+    @property
     def to_train(self) -> list[Candidate]:
         """The variants that have no finished run."""
         return [candidate for candidate in self.candidates if candidate.run is None]

@@ -78,20 +78,64 @@ def start_run(root: Path, experiment_id: str, name: str, tags: dict[str, str], p
     return str(client(root).create_run(experiment_id, tags=tags, run_name=name).info.run_id)
 
 
-def log(root: Path, run_id: str, *, params: dict[str, Any] | None = None, metrics: dict[str, float] | None = None,
-        tags: dict[str, str] | None = None, step: int = 0) -> None:  # fmt: skip
-    """Parameters (nested ones flattened with dots), metrics and tags in one call."""
+def reopen_run(root: Path, run_id: str, tags: dict[str, str]) -> str:
+    """Go on with a run that was ended, with new values for its tags; its id."""
+    client(root).update_run(run_id, status="RUNNING")
+    log(root, run_id, tags=tags)
+    if "failure" in client(root).get_run(run_id).data.tags:
+        client(root).delete_tag(run_id, "failure")
+    return run_id
+
+
+def log(
+    root: Path,
+    run_id: str,
+    *,
+    params: dict[str, Any] | None = None,
+    metrics: dict[str, float] | None = None,
+    tags: dict[str, str] | None = None,
+) -> None:
+    """Parameters (nested ones flattened with dots), metrics and tags in one call.
+
+    A metric that the run has already stays as it is: a step that is done again after an interruption doubles nothing.
+    """
     import time
 
     from mlflow.entities import Metric, Param, RunTag
 
-    now = int(time.time() * 1000)
+    now, held = int(time.time() * 1000), client(root).get_run(run_id).data.metrics if metrics else {}
     client(root).log_batch(
         run_id,
-        metrics=[Metric(key, float(value), now, step) for key, value in (metrics or {}).items()],
+        metrics=[Metric(key, float(value), now, 0) for key, value in (metrics or {}).items() if key not in held],
         params=[Param(key, str(value)) for key, value in flatten(params or {}).items()],
         tags=[RunTag(key, value) for key, value in (tags or {}).items()],
     )
+
+
+def log_record(root: Path, run_id: str, lines: list[dict[str, Any]], held: set[tuple[str, int]]) -> None:
+    """Lines {epoch, time, metrics} of a training's record as metrics `epoch/...`, but for those (key, step) in `held`.
+
+    The time is the line's own, so that a call that is repeated because its answer was lost doubles nothing. What was
+    logged is added to `held`.
+    """
+    from mlflow.entities import Metric
+
+    fresh = [
+        Metric(f"epoch/{key}", float(value), int(line["time"] * 1000), line["epoch"])
+        for line in lines
+        for key, value in line["metrics"].items()
+        if (f"epoch/{key}", line["epoch"]) not in held
+    ]
+    for first in range(0, len(fresh), 1000):  # MLflow takes so many at once
+        block = fresh[first : first + 1000]
+        client(root).log_batch(run_id, metrics=block)
+        held |= {(metric.key, metric.step) for metric in block}
+
+
+def recorded(root: Path, run_id: str) -> set[tuple[str, int]]:
+    """(key, step) of every `epoch/...` metric that a run holds."""
+    keys = [key for key in client(root).get_run(run_id).data.metrics if key.startswith("epoch/")]
+    return {(key, point.step) for key in keys for point in client(root).get_metric_history(run_id, key)}
 
 
 def end_run(root: Path, run_id: str, status: str = "FINISHED") -> None:
