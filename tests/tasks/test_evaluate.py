@@ -31,7 +31,7 @@ def run(store: Store, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any
     experiment = tracking.experiment(root, "test")
     run = tracking.start_run(root, experiment, "small", {"kind": "variant"})
     tracking.log(root, run, metrics={"train/overfitting_gap": outcome.overfitting_gap, "train/whole_seconds": 1.0})
-    tracking.log(root, run, metrics={"epoch/val_accuracy": outcome.val_accuracy}, params={"family": "dnn"}, step=1)
+    tracking.log(root, run, metrics={"epoch/val_accuracy": outcome.val_accuracy}, params={"family": "dnn"})
     plan = Plan("test", "1" * 32, store.folder, 0, [], older=False)
     candidate = Candidate("small", small(), "f" * 32, {}, "")
     for _ in range(2):
