@@ -70,6 +70,7 @@ def open_variant(root: Path, plan: Plan, candidate: Candidate, parent: str) -> s
         "dataset": plan.dataset,
         "data_md5": plan.data_md5,
         "seed": str(plan.seed),
+        "retraining": tracking.client(root).get_run(parent).info.run_name,  # sorts the children by time
         "fingerprint": candidate.fingerprint,
         "owner": me(),
         **{f"ingredient.{name}": content for name, content in candidate.ingredients.items()},

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
+from tasks import view
 from tasks.tracking_read import uri
 from weathervane import project
 from weathervane.errors import InputError, masked
@@ -45,7 +46,7 @@ def make_database(root: Path, path: Path) -> None:
 
 
 def experiment(root: Path, dataset: str) -> str:
-    """Id of the dataset's experiment.
+    """Id of the dataset's experiment, which carries a view of its runs.
 
     Raises:
         InputError: a remote server that would have every machine write artifacts to a folder of its own.
@@ -57,12 +58,16 @@ def experiment(root: Path, dataset: str) -> str:
     # MLflow's default is mlruns/ below the folder that the person happens to stand in.
     beside = str(database.parent / "mlruns" / dataset) if database else None
     made = found.experiment_id if found else client(root).create_experiment(dataset, beside)
-    location = client(root).get_experiment(made).artifact_location
+    current = client(root).get_experiment(made)
+    location = current.artifact_location
     if uri(root).startswith("http") and location.startswith(("/", "file:", ".")):
         raise InputError(
             f"MLFLOW_TRACKING_URI {masked(uri(root))}: its artifact root is the local folder {location}, which other "
             "machines do not share: start the server with --serve-artifacts and --artifacts-destination"
         )
+    for key, value in view.tags().items():
+        if key not in current.tags:  # people may change it
+            client(root).set_experiment_tag(made, key, value)
     return str(made)
 
 

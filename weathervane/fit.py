@@ -10,7 +10,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from weathervane.augment import augment, mix
+from weathervane.calibration import temperature
 from weathervane.device import normalise, resident, unit
 from weathervane.errors import InputError, Interrupted, TrainingError
 from weathervane.model import PROBE, Model, Spec, logits
@@ -39,6 +40,7 @@ class Outcome:
     parameters: int
     seconds: float
     images_per_second: float
+    overfitting_gap: float  # the kept weights' accuracy on the training images, not augmented, less val_accuracy
     micro_batch: int  # images that went through the network at once
     notes: list[str] = field(default_factory=list)  # interruptions and what came of them
 
@@ -111,10 +113,12 @@ def fit(
             record(folder, state.epoch, metrics)
             saved.save_if_cheap(state)
     state.net.load_state_dict(state.kept)
+    spec = replace(spec, temperature=temperature(outputs(state.net, val, variant.flip_test), val.labels))
+    gap = validate(state.net, train, variant.flip_test)[0] - state.best[0]
     Model(state.net, spec, device).save(folder / "model", store.pixels(store.part("train", fold=fold)[:PROBE]))
     parameters = sum(p.numel() for p in state.net.parameters())
     speed = variant.train.epochs * len(train.labels) / state.seconds
-    return Outcome(state.best[2], state.best[0], parameters, state.seconds, speed, state.micro, state.notes)
+    return Outcome(state.best[2], state.best[0], parameters, state.seconds, speed, gap, state.micro, state.notes)
 
 
 def load(store: Store, variant: Variant, fold: int, device: torch.device) -> tuple[Part, Part]:
@@ -201,10 +205,15 @@ def finite(state: State, train: Part) -> float:
 
 
 @torch.inference_mode()
+def outputs(net: nn.Module, part: Part, flip: bool) -> Tensor:
+    """float32 logits [N, K] of a part, as it is."""
+    net.eval()
+    return torch.cat([logits(net, block, flip) for block in part.images.split(256)])
+
+
 def validate(net: nn.Module, part: Part, flip: bool) -> tuple[float, float]:
     """Accuracy (0-1) and mean cross-entropy (nats)."""
-    net.eval()
-    out = torch.cat([logits(net, block, flip) for block in part.images.split(256)])
+    out = outputs(net, part, flip)
     right = (out.argmax(1) == part.labels).sum().item()
     return right / len(out), F.cross_entropy(out, part.labels).item()
 

@@ -90,6 +90,29 @@ def test_the_best_epochs_weights_are_kept(spoilt: tuple[Path, Outcome], store: S
     assert nn.functional.cross_entropy(logits, numbers).item() == pytest.approx(best["metrics"]["val_loss"], rel=1e-5)
 
 
+def test_the_kept_models_temperature_is_validations(store: Store, tmp_path: Path) -> None:
+    """No other temperature gives the validation labels a higher likelihood; none is 1 by chance."""
+    run(store, tmp_path, epochs=6)
+    model, rows = Model.load(tmp_path / "model"), store.part("train", fold=0)
+    logits = model.logits(store.pixels(rows))
+    labels = torch.from_numpy(np.searchsorted(model.spec.classes, store.manifest["label"][rows]))
+
+    def loss(t: float) -> float:
+        return nn.functional.cross_entropy(logits / t, labels).item()
+
+    best = model.spec.temperature
+    assert best != 1 and min(loss(best * 1.05), loss(best / 1.05), loss(1.0)) >= loss(best) - 1e-6
+
+
+def test_the_overfitting_gap_is_of_the_kept_weights(spoilt: tuple[Path, Outcome], store: Store) -> None:
+    """Accuracy on the training images, not augmented, less that on the validation images."""
+    folder, outcome = spoilt
+    model, rows = Model.load(folder / "model"), store.part("train", without_fold=0)
+    said = np.array(model.spec.classes)[model.logits(store.pixels(rows)).argmax(1)]
+    train = (said == store.manifest["label"][rows]).mean()
+    assert outcome.overfitting_gap == pytest.approx(train - outcome.val_accuracy)
+
+
 def test_a_model_says_where_it_comes_from(spoilt: tuple[Path, Outcome], store: Store) -> None:
     """Its variant, classes, sizes and what the caller told about it travel in model.json."""
     spec = Model.load(spoilt[0] / "model").spec
