@@ -105,7 +105,7 @@ def promote(
 
 
 @app.command()
-def rollback(why: Annotated[str, typer.Option(help="The reason; it stays on record.")]) -> None:
+def rollback(why: Annotated[str, typer.Option(help="The reason; it stays on record.")] = "rolled back") -> None:
     """Make the version champion that was it before."""
     from flows.promote_command import rollback
 

@@ -1,4 +1,4 @@
-"""`weathervane promote`, `rollback` and `history`: the champion by a person's word, and how every champion came to be."""
+"""`weathervane promote`, `rollback`, `history`: champions by a person's word, and how every champion came to be."""
 
 from typing import TYPE_CHECKING
 

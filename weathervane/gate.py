@@ -64,7 +64,7 @@ class Comparison:
 
     def shows(self, kind: str, enough: float) -> bool:
         """Is the challenger shown to be `better`, or `not_worse` by the margin, with a p up to `enough`."""
-        return self.p(kind) <= enough and (kind != "better" or self.gained > self.lost)
+        return bool(shown(kind, self.gained, self.lost, self.p(kind), enough))
 
 
 @dataclass(frozen=True)
@@ -112,10 +112,13 @@ def level(alpha: float, look: int) -> float:
 
 
 def p_better(gained: Any, lost: Any) -> Any:
-    """McNemar's exact test, two-sided: how often votes that mean nothing would differ as much as these."""
-    from scipy.stats import binom
+    """McNemar's exact test, two-sided: how often votes that mean nothing would differ as much as these.
 
-    return np.minimum(1.0, 2 * binom.cdf(np.minimum(gained, lost), np.add(gained, lost), 0.5))
+    Written as an incomplete beta function, which is the binomial's tail for whole votes and smooth between them.
+    """
+    from scipy.special import betainc
+
+    return np.minimum(1.0, 2 * betainc(np.maximum(gained, lost), np.minimum(gained, lost) + 1.0, 0.5))
 
 
 def p_not_worse(gained: Any, lost: Any, groups: Any, margin: float) -> Any:
@@ -132,6 +135,11 @@ def p_not_worse(gained: Any, lost: Any, groups: Any, margin: float) -> Any:
     share = (root - b) / (4 * groups)  # of votes lost, most likely if the difference were exactly -margin
     spread = np.sqrt(groups * np.maximum(1e-12, 2 * share - margin * (1 + margin)))
     return np.minimum(1.0, 2 * norm.sf((gained - lost + groups * margin) / spread))
+
+
+def shown(kind: str, gained: Any, lost: Any, p: Any, enough: Any) -> Any:
+    """Are votes with this p evidence for `better` or `not_worse`, where a p up to `enough` is."""
+    return (p <= enough) & ((kind != "better") | np.greater(gained, lost))
 
 
 def leaked(today: "pd.DataFrame", *trained: "pd.DataFrame") -> set[str]:
@@ -361,7 +369,7 @@ def _needed(comparison: Comparison, kind: str, enough: float, margin: float) -> 
         return None
     groups = np.unique(np.geomspace(comparison.groups + 1, FURTHEST * comparison.groups, 5000).astype(int))
     share = groups / comparison.groups
-    gained, lost = np.rint(comparison.gained * share), np.rint(comparison.lost * share)
+    gained, lost = comparison.gained * share, comparison.lost * share
     p = p_better(gained, lost) if kind == "better" else p_not_worse(gained, lost, groups, margin)
     told = groups[p <= enough]
     return round((told[0] / comparison.groups - 1) * comparison.images) if len(told) else None
