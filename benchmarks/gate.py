@@ -195,15 +195,17 @@ def disagreement() -> float:
 def main() -> None:
     """Simulate, and write tables and picture into docs/."""
     began = time.perf_counter()
-    page = PAGE.read_text(encoding="utf-8")
     say(f"equal models disagree on {100 * disagreement():.1f} % of the images")
     points = [f"{100 * difference:+.0f}" for difference in DIFFERENCES]
     rows, share = single()
-    page = put(page, "single", ["gate", "images", *points], rows)
-    page = put(page, "years", ["gate", "images", *points[1:], "promotions a year at 0"], nights())
-    page = put(
-        page, "decline", ["gate", "images", "promotions", "points lost", f"more than {MARGIN:.0%} lost"], decline()
-    )
+    tables = {
+        "single": (["gate", "images", *points], rows),
+        "years": (["gate", "images", *points[1:], "promotions a year at 0"], nights()),
+        "decline": (["gate", "images", "promotions", "points lost", f"more than {MARGIN:.0%} lost"], decline()),
+    }
+    page = PAGE.read_text(encoding="utf-8")
+    for name, (head, lines) in tables.items():
+        page = put(page, name, head, lines)
     PAGE.write_text(page, encoding="utf-8")
     draw(share, PICTURE)
     say(f"{PAGE} and {PICTURE} written in {time.perf_counter() - began:.0f} s")

@@ -156,7 +156,8 @@ def _by_hand(client: "MlflowClient", name: str, now: Standing, version: str, pol
     try:
         found = client.get_model_version(name, version)
     except MlflowException:
-        known = ", ".join(sorted((v.version for v in client.search_model_versions(f"name = '{name}'")), key=int))
+        numbers = sorted(int(one.version) for one in client.search_model_versions(f"name = '{name}'"))
+        known = ", ".join(map(str, numbers))
         raise InputError(f"version {version}: {name} has {f'versions {known}' if known else 'no versions'}") from None
     if now.champion == str(found.version):
         raise InputError(f"version {version} of {name} is champion already")

@@ -1,0 +1,1 @@
+"""Long runs of the faults that the tests try in short."""
