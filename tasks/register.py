@@ -91,7 +91,7 @@ def _carry_out(
 def _write_down(root: Path, plan: Plan, best: Result, version: str, verdict: Verdict, promoted: bool) -> None:
     """The decision on the version, on the challenger's run and in Prefect; the tag `decision` last of all."""
     client, word = tracking.client(root), "promoted" if promoted else "not promoted"
-    text = f"**Version {version}, {word}:** {verdict.why}.\n\n{table(verdict)}"
+    text = f"**Version {version}, {word}:** {verdict.why}.\n\n{table(verdict)}".rstrip()
     about = f"{best.name}, trained on {plan.dataset} {plan.data_md5}.\n\n{text}"
     client.update_model_version(plan.dataset, version, about[:DESCRIPTION])
     tracking.log(root, best.run_id, metrics=verdict.figures())
