@@ -1,4 +1,4 @@
-"""Promotions that race, are killed and are watched: `python -m benchmarks.drills.promotion`.
+"""Promotions that race, are killed and are watched: `python -m benchmarks.drills.promotion [--races N ...]`.
 
 Real processes on a real store. A nursery imports everything once and forks a child for each operation; the models
 answer what the drill needs (tests/exam.py). Every operation goes to a log as it was invoked, and as it ended; `check`
@@ -18,6 +18,10 @@ from itertools import cycle, islice, product
 from pathlib import Path
 from typing import Any
 
+import typer
+
+from flows.environment import apply
+
 RULES = "policy: better\nalpha: 0.05\nmargin: 0.03\nmin_images: 50\nslice_margin: 0.5\nlimits: {}\n"
 WRONG = (range(60), range(30), [])  # test images of 200 that the weak, the middle and the best student miss
 # The n-th call of a method of MLflow's client, of all calls that write: by a rollback, and by a retraining.
@@ -25,7 +29,6 @@ BY_HAND = [("set_registered_model_tag", 1), ("set_registered_model_tag", 2)]
 BY_HAND += [("set_registered_model_alias", 1), ("set_registered_model_alias", 2)]
 BY_RETRAINING = [("create_model_version", 1), *BY_HAND, ("update_model_version", 1), ("set_registered_model_tag", 3)]
 BY_RETRAINING += [("log_artifact", 1), ("log_batch", 1), *(("set_model_version_tag", n) for n in range(1, 6))]
-RACES, KILLS, LOADS = 200, 50, 10_000
 
 
 @dataclass
@@ -222,7 +225,7 @@ def client(root: Path) -> Any:
 
 def nursery() -> None:
     """Fork a child for each operation of a line, wait for all, and print how they ended."""
-    for module in ("torch", "mlflow.pyfunc", "pandas", "scipy.stats", "tasks.register", "weathervane.evaluate"):
+    for module in ("torch", "mlflow.pyfunc", "pandas", "tasks.register", "weathervane.evaluate"):
         importlib.import_module(module)
     for line in sys.stdin:
         children = []
@@ -330,22 +333,22 @@ def _read(root: Path, operation: dict[str, Any]) -> dict[str, Any]:
 OPERATIONS = {"register": _register, "rollback": _rollback, "flip": _flip, "read": _read}
 
 
-def main() -> None:
-    """All three drills in full."""
+def main(races: int = 200, retrainings: int = 50, loads: int = 10_000) -> None:
+    """Race, kill and watch so often; exit status 1 if anything was wrong."""
     from weathervane.progress import say, track
 
     wrong: list[str] = []
     with tempfile.TemporaryDirectory() as folder:
         drill = Drill(Path(folder) / "project")
-        for number in track(range(RACES), "races", RACES):
+        for number in track(range(races), "races", races):
             wrong += race(drill, number)
-        say(f"{RACES} races: {len(wrong)} wrong")
-        places = list(islice(cycle(product(BY_RETRAINING, (False, True))), KILLS))
+        say(f"{races} races: {len(wrong)} wrong")
+        places = list(islice(cycle(product(BY_RETRAINING, (False, True))), retrainings))
         found = [what for place in track(places, "kills") for what in kill_retraining(drill, *place)]
-        say(f"{KILLS} kills: {len(found)} wrong")
+        say(f"{retrainings} killed retrainings: {len(found)} wrong")
         wrong += found
-        wrong += (found := watch(drill, LOADS))
-        say(f"{LOADS:,} loads: {len(found)} wrong")
+        wrong += (found := watch(drill, loads))
+        say(f"{loads:,} loads: {len(found)} wrong")
         drill.close()
     for line in wrong:
         say(line)
@@ -353,4 +356,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    nursery() if sys.argv[1:] == ["nursery"] else main()
+    apply()
+    nursery() if sys.argv[1:] == ["nursery"] else typer.run(main)
