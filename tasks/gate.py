@@ -52,7 +52,7 @@ def gate(root: Path, plan: Plan, rules: Register, best: Result, version: str, no
     try:
         return _compared(root, plan, rules, version, now)
     except InputError as error:
-        return Verdict(False, f"the champion, version {now.champion}, cannot be compared: {error}", rules.policy)
+        return Verdict(False, f"not compared with the champion, version {now.champion}: {error}", rules.policy)
 
 
 def note_what_was_seen(client: "MlflowClient", run: str, store: "Store") -> None:
@@ -79,9 +79,9 @@ def _compared(root: Path, plan: Plan, rules: Register, version: str, now: Standi
 
     client, store = tracking.client(root), Store(plan.prepared)
     today = pd.DataFrame({name: store.manifest[name] for name in ("sha256", "group")})
-    runs = {one: str(client.get_model_version(plan.dataset, one).run_id) for one in (version, now.champion, now.best)}
+    runs = {one: _run_of(client, plan.dataset, one) for one in (version, now.champion, now.best)}
     with tempfile.TemporaryDirectory() as folder:
-        there = {one: _contestant(client, run, store, Path(folder) / one) for one, run in runs.items()}
+        there = {one: _contestant(client, one, run, store, Path(folder) / one) for one, run in runs.items()}
     ours = there.pop(version)
     found = {
         one: compare(
@@ -103,7 +103,21 @@ def _compared(root: Path, plan: Plan, rules: Register, version: str, now: Standi
     return judge(version, policy, found[now.champion], best, look, rules)
 
 
-def _contestant(client: "MlflowClient", run: str, store: "Store", folder: Path) -> Contestant:
+def _run_of(client: "MlflowClient", name: str, version: str) -> str:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return str(client.get_model_version(name, version).run_id)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        raise InputError(
+            f"version {version}, the best champion so far, was deleted: 'weathervane promote VERSION --why ...' "
+            "says which one is to be compared with instead; that may be the present champion"
+        ) from None
+
+
+def _contestant(client: "MlflowClient", version: str, run: str, store: "Store", folder: Path) -> Contestant:
     import pandas as pd
 
     from weathervane.evaluate import predictions
@@ -111,17 +125,21 @@ def _contestant(client: "MlflowClient", run: str, store: "Store", folder: Path) 
 
     folder.mkdir()
     if not client.list_artifacts(run, "model"):
-        raise InputError(f"its run {run} no longer holds the model")
+        raise InputError(f"run {run} of version {version} no longer holds the model")
     if not any(file.path == f"data/{TRAINED}" for file in client.list_artifacts(run, "data")):
-        raise InputError(f"its run {run} does not say what the model was trained on (data/{TRAINED})")
+        raise InputError(f"run {run} of version {version} does not say what it was trained on (data/{TRAINED})")
     path = Path(client.download_artifacts(run, "model", str(folder)))
     model = Model.load(path)
     error = model.probe_error(path)
     if not error <= PROBE_TOLERANCE:
         commit = model.spec.about.get("git_commit", "unknown")
-        raise InputError(f"its logits on its own probe differ by {error:.2g}: load it with the code of commit {commit}")
+        raise InputError(
+            f"the logits of version {version} on its own probe differ by {error:.2g}: load it with the code of commit "
+            f"{commit}"
+        )
     if model.spec.size > store.size:
-        raise InputError(f"it needs images of {model.spec.size} pixels: set image_size in params/prepare.yaml")
+        size = model.spec.size
+        raise InputError(f"version {version} needs images of {size} pixels: set image_size in params/prepare.yaml")
     trained = pd.read_parquet(client.download_artifacts(run, f"data/{TRAINED}", str(folder)))
     return Contestant(model, trained, predictions(model, store, "test"))
 

@@ -40,7 +40,7 @@ class Move:
     policy: str  # what it was let in by: first, better, not_worse, promote, rollback
     evidence: dict[str, float] = field(default_factory=dict)
     done: bool = False
-    key: str = ""  # of the tag that holds it; in the order of time
+    key: str = ""  # of the tag that holds it; in the order of the moves
 
 
 @dataclass(frozen=True)
@@ -89,9 +89,11 @@ def move(client: "MlflowClient", name: str, expected: str, wanted: Move) -> str:
     Raises:
         InputError: the champion is another by now; nothing has been moved.
     """
-    now = datetime.now(UTC)
-    key = f"{PREFIX}{now:%Y%m%dT%H%M%S.%f}.{secrets.token_hex(3)}"
-    made = replace(wanted, when=f"{now:%Y-%m-%d %H:%M:%S}", start=expected, why=wanted.why[:WHY], key=key)
+    # Numbered, not dated: clocks go back. Two hosts at once take the same number, and both records stay.
+    number = 1 + max((int(one.key.split(".")[1]) for one in _read(client, name)[1]), default=0)
+    key = f"{PREFIX}{number:06}.{secrets.token_hex(3)}"
+    now = f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S}"
+    made = replace(wanted, when=now, start=expected, why=wanted.why[:WHY], key=key)
     _write(client, name, made)
     found = _read(client, name)[0].get(CHAMPION, "")
     if found != expected:
@@ -107,7 +109,7 @@ def move(client: "MlflowClient", name: str, expected: str, wanted: Move) -> str:
 
 
 def promote(client: "MlflowClient", name: str, version: str, why: str, by: str) -> Move:
-    """A person's decision: `version` becomes champion.
+    """A person's decision: `version` becomes champion, and the best one so far; a champion that was not, too.
 
     Raises:
         InputError: there is no such version, its files are gone, or it is champion already.
@@ -159,7 +161,7 @@ def _by_hand(client: "MlflowClient", name: str, now: Standing, version: str, pol
         numbers = sorted(int(one.version) for one in client.search_model_versions(f"name = '{name}'"))
         known = ", ".join(map(str, numbers))
         raise InputError(f"version {version}: {name} has {f'versions {known}' if known else 'no versions'}") from None
-    if now.champion == str(found.version):
+    if str(found.version) == now.champion == now.best:
         raise InputError(f"version {version} of {name} is champion already")
     if not client.list_artifacts(found.run_id, "model"):
         raise InputError(f"version {version} of {name}: its run {found.run_id} no longer holds the model")
@@ -186,12 +188,12 @@ def _read(client: "MlflowClient", name: str) -> tuple[dict[str, str], list[Move]
 def _write(client: "MlflowClient", name: str, entry: Move) -> None:
     content: dict[str, Any] = asdict(entry)
     key = content.pop("key")
-    client.set_registered_model_tag(name, key, json.dumps(content))
+    client.set_registered_model_tag(name, key, json.dumps(content, ensure_ascii=False))
 
 
 def _finish(client: "MlflowClient", name: str, entry: Move) -> None:
     """What follows once the alias has moved."""
-    if entry.start:
+    if entry.start not in ("", entry.to):
         client.set_registered_model_alias(name, PREVIOUS, entry.start)
     _write(client, name, replace(entry, done=True))
 

@@ -23,7 +23,6 @@ from weathervane.errors import InputError
 from weathervane.files import sha256
 from weathervane.gate import Register, Verdict, table
 from weathervane.params import load
-from weathervane.progress import say
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -57,15 +56,16 @@ def register(root: Path, plan: Plan, results: list[Result]) -> Decision:
         known = next(iter(client.search_model_versions(wanted)), None)
         if known and "decision" in known.tags:
             why = f"{best.name} is still the best by validation, and version {known.version} already"
+            why += f" ({known.tags['decision']})"
             return Decision(False, why, best.name)
         now = promotion.standing(client, plan.dataset)
-        if now.elsewhere:
-            say(f"{plan.dataset}: {now.elsewhere}")
         version = str(known.version) if known else _new_version(root, plan, best)
         if version == now.champion:
             verdict, promoted = Verdict(True, now.moves[-1].why, now.moves[-1].policy), True
         else:
             verdict = gate(root, plan, rules, best, version, now)
+            if now.champion and now.elsewhere:
+                verdict = replace(verdict, why=f"{verdict.why}; {now.elsewhere}")
             verdict, promoted = _carry_out(client, plan.dataset, version, verdict, now)
         _write_down(root, plan, best, version, verdict, promoted)
     return Decision(promoted, verdict.why, best.name, version, verdict.figures())

@@ -183,12 +183,13 @@ def compare(
     """
     common = tuple(sorted(set(classes[0]) & set(classes[1])))
     if len(common) < 2:
-        raise InputError(f"its classes are {', '.join(classes[1])}, the challenger's {', '.join(classes[0])}")
+        whose = f"the classes of version {version} are {', '.join(classes[1])}"
+        raise InputError(f"{whose}, the challenger's {', '.join(classes[0])}")
     both = challenger.merge(other[["sha256", "predicted"]], on="sha256", suffixes=("", "_other"))
     both = both[both["label"].isin(common)]
     kept = both[~both["group"].isin(out)]
     if kept.empty:
-        raise InputError(f"one of the two was trained on all {len(both)} test images")
+        raise InputError(f"version {version} or the challenger was trained on each of the {len(both)} test images")
     right = kept.assign(ours=kept["predicted"] == kept["label"], theirs=kept["predicted_other"] == kept["label"])
     gained, lost, groups = votes(right)
     low, high = _interval(right)

@@ -67,7 +67,7 @@ def test_a_person_promotes_and_rolls_back(root: Path, name: str) -> None:
     """Any version by its number, with a reason; rollback leads to the champion before, and back again."""
     client = tracking.client(root)
     moved(root, name, "1", "2")
-    promotion.promote(client, name, "4", "wins on the new site", "anna")
+    promotion.promote(client, name, "4", "wins on the new site " + "é" * 9000, "anna")
     assert promotion.standing(client, name).champion == "4"
     promotion.rollback(client, name, "it does not", "anna")
     now = promotion.standing(client, name)

@@ -149,7 +149,7 @@ def test_images_that_either_was_trained_on_are_left_out_for_both() -> None:
     assert (found.images, found.left_out, found.gained, found.other_accuracy) == (95, 5, 0, 1.0)
     why = judge("7", "better", found, None, 1, RULES).why
     assert "5 test images left out because one of the two was trained on them" in why
-    with pytest.raises(InputError, match="trained on all 100 test images"):
+    with pytest.raises(InputError, match="trained on each of the 100 test images"):
         compared([True] * 100, [True] * 100, group=["g"] * 100, out={"g"})
 
 
@@ -175,7 +175,7 @@ def test_different_classes_are_compared_on_the_common_ones() -> None:
     )
     assert (found.images, found.classes) == (40, ("rain", "shine"))
     assert "on the common classes rain, shine" in judge("7", "better", found, None, 1, RULES).why
-    with pytest.raises(InputError, match="its classes are cat, rain, the challenger's dog, rain"):
+    with pytest.raises(InputError, match="the classes of version 3 are cat, rain, the challenger's dog, rain"):
         compare(ours, theirs, "3", (["dog", "rain"], ["cat", "rain"]), set(), pd.DataFrame(), RULES)
 
 
@@ -286,14 +286,14 @@ def test_a_slice_that_got_worse_is_a_veto() -> None:
 
 
 def test_many_slices_do_not_veto_by_chance() -> None:
-    """Two equal models, 12 classes: with Holm's correction a veto comes up in fewer than 5 of 100 comparisons."""
+    """Two equal models, 12 classes: with Holm's correction a veto comes up in at most 1 of 30 comparisons."""
     rng, vetoes = np.random.default_rng(1), 0
     label = [f"class {number % 12}" for number in range(600)]
-    for _ in range(100):
+    for _ in range(30):
         ours, theirs = rng.random(600) < 0.9, rng.random(600) < 0.9
         both = answers(ours.tolist(), label), answers(theirs.tolist(), label)
         vetoes += bool(compare(*both, "3", (sorted(set(label)),) * 2, set(), pd.DataFrame(), RULES).losses)
-    assert vetoes < 5
+    assert vetoes <= 1
 
 
 def test_limits_name_what_exceeds_them_or_is_not_known() -> None:
