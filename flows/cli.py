@@ -106,6 +106,33 @@ def runs_clean() -> None:
 
 
 @app.command()
+def promote(
+    version: Annotated[str, typer.Argument(help="Number of a version of the dataset's registered model.")],
+    why: Annotated[str, typer.Option(help="The reason; it stays on record.")],
+) -> None:
+    """Make a version champion, whatever the gate said."""
+    from flows.promote_command import promote
+
+    promote(version, why)
+
+
+@app.command()
+def rollback(why: Annotated[str, typer.Option(help="The reason; it stays on record.")] = "rolled back") -> None:
+    """Make the version champion that was it before."""
+    from flows.promote_command import rollback
+
+    rollback(why)
+
+
+@app.command()
+def history() -> None:
+    """List every move of the champion: when, from, to, by whom, on what evidence."""
+    from flows.promote_command import show_history
+
+    show_history()
+
+
+@app.command()
 def ui(
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 5000,
     open_: Annotated[bool, typer.Option("--open/--no-open", help="Open the page in a browser.")] = True,

@@ -10,12 +10,13 @@ from flows.edit_ingest import difference, edited
 from flows.environment import apply
 from flows.server import LocalServer, check, configured
 from tasks.data import INGEST, PREPARE, current, ingest_and_record, prepare_and_record, prepared_version
-from tasks.gate import REGISTER, Register
+from tasks.gate import REGISTER
 from tasks.plan import Plan, make_plan, read_variants
 from tasks.tracking_read import check_server, running, uri
 from weathervane import project
 from weathervane.errors import InputError, TrainingError
 from weathervane.files import replacing
+from weathervane.gate import Register
 from weathervane.ingest import Ingest
 from weathervane.owner import gone
 from weathervane.params import load
