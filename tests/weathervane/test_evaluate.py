@@ -13,7 +13,7 @@ from sklearn import metrics
 
 from weathervane.evaluate import predictions, scores, test_set_hash, wilson
 from weathervane.model import Model, Spec, build
-from weathervane.store import Store
+from weathervane.store import Store, seal
 
 test_set_hash.__test__ = False  # pytest would take it for a test
 CLASSES = ["cloudy", "rain", "shine"]
@@ -126,6 +126,7 @@ def test_predictions_are_one_row_an_image_joined_by_name(store: Store) -> None:
 def with_manifest(store: Store, folder: Path, manifest: dict[str, np.ndarray]) -> Store:
     folder.mkdir()
     pq.write_table(pa.table(manifest), folder / "manifest.parquet")
+    seal(folder)
     return Store(folder)
 
 
