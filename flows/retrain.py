@@ -55,8 +55,6 @@ def retrain(
     parent = open_retraining(root, plan)
     results, failures = [], {}
     try:
-        if home is None:
-            report(root, parent)
         for candidate in plan.candidates:
             outcome = reused(candidate) or one_variant(root, plan, candidate, parent, device)
             if isinstance(outcome, Result):
@@ -64,6 +62,8 @@ def retrain(
             else:
                 failures[candidate.name] = outcome
         decision = register(root, plan, results) if results else Decision(False, "no variant could be trained", "")
+        if home is None:
+            report(root, parent, next((result.run_id for result in results if result.name == decision.variant), None))
         rows = [row(result, decision) for result in results]
         rows += [{"variant": name, "why": error} for name, error in failures.items()]
         tags = {
