@@ -70,8 +70,6 @@ def retrain(
 def train_and_decide(root: Path, plan: Plan, parent: str, device: str) -> dict[str, Any]:
     """Train what has to be, let the best one meet the champion, and close the retraining; see `retrain`."""
     results, failures = [], {}
-    if not plan.older:
-        report(root, parent)
     for candidate in plan.candidates:
         outcome = reused(candidate, parent) or one_variant(root, plan, candidate, parent, device)
         if isinstance(outcome, Result):
@@ -79,6 +77,8 @@ def train_and_decide(root: Path, plan: Plan, parent: str, device: str) -> dict[s
         else:
             failures[candidate.name] = outcome
     decision = register(root, plan, results) if results else Decision(False, "no variant could be trained", "")
+    if not plan.older:
+        report(root, parent, next((result.run_id for result in results if result.name == decision.variant), None))
     rows = [row(result, decision) for result in results]
     rows += [{"variant": name, "why": error} for name, error in failures.items()]
     tags = {

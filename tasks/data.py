@@ -22,6 +22,7 @@ from weathervane.ledger import Ledger
 from weathervane.params import load
 from weathervane.prepare import Prepare, prepare
 from weathervane.progress import say
+from weathervane.store import changed
 
 INGEST, PREPARE = Path("params/ingest.yaml"), Path("params/prepare.yaml")
 
@@ -70,7 +71,8 @@ def prepared_version(root: Path, text: str) -> Path | None:
         params = load(Prepare, root / PREPARE)
         made, code = home / "prepared.json", (path.read_bytes() for path in sources("weathervane.prepare"))
         key = hashlib.sha256(b"\0".join([params.model_dump_json().encode(), *code])).hexdigest()
-        if not (made.is_file() and made.read_text(encoding="utf-8") == key):
+        intact = made.is_file() and made.read_text(encoding="utf-8") == key and not changed(home / project.PREPARED)
+        if not intact:
             say(f"prepare: data version {version}")
             prepare(params, home)
             with replacing(made) as file:

@@ -3,6 +3,7 @@
 `python -m weathervane.prepare` is what `dvc repro prepare` runs.
 """
 
+import hashlib
 import shutil
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from weathervane.ledger import Ledger, Row
 from weathervane.parallel import in_order
 from weathervane.params import Strict, load
 from weathervane.progress import say, track
-from weathervane.store import MANIFEST, PIXELS, shard_name
+from weathervane.store import MANIFEST, PIXELS, SUMS, seal, shard_name
 
 
 class Prepare(Strict):
@@ -28,10 +29,10 @@ class Prepare(Strict):
 
 
 def prepare(params: Prepare, root: Path) -> int:
-    """Write the manifest and the pixel store anew; returns the number of images, N.
+    """Write the manifest, the pixel store and their checksums anew; returns the number of images, N.
 
     The store is uint8 [N, image_size, image_size, 3] in shards of `shard` images, in the ledger's order. A killed
-    prepare leaves no manifest, and without one the store does not open.
+    prepare leaves no checksums, and without them the store does not open.
 
     Raises:
         InputError: no ledger, or an image that is missing, changed or no longer decodes.
@@ -40,13 +41,17 @@ def prepare(params: Prepare, root: Path) -> int:
     rows = Ledger.read(raw).rows
     if not rows:
         raise InputError(f"{project.LEDGER}: nothing ingested yet: run 'weathervane retrain'")
-    (out / MANIFEST).unlink(missing_ok=True)
+    for name in (SUMS, MANIFEST):
+        (out / name).unlink(missing_ok=True)
     shutil.rmtree(out / PIXELS, ignore_errors=True)
     (out / PIXELS).mkdir(parents=True)
 
     def pixels(row: Row) -> np.ndarray:
         try:
-            return images.decode((raw / row.path).read_bytes(), params.image_size)
+            data = (raw / row.path).read_bytes()
+            if hashlib.sha256(data).hexdigest() != row.sha256:
+                raise images.BadImage("checksum mismatch", "not the bytes that were taken in")
+            return images.decode(data, params.image_size)
         except (OSError, images.BadImage) as error:
             raise InputError(
                 f"data/raw/{row.path}: {error}: bring it back with 'dvc checkout data/raw.dvc --force'"
@@ -62,6 +67,7 @@ def prepare(params: Prepare, root: Path) -> int:
         shard.flush()
     list(decoded)  # let the bar finish
     _write_manifest(rows, out / MANIFEST)
+    seal(out)
     return len(rows)
 
 

@@ -1,15 +1,17 @@
 """data/raw and data/prepared → data/prepared/report.html: the data, to be looked at. A pure function, a DVC stage.
 
 `python -m weathervane.report` is what `dvc repro report` runs. The page, report.html.j2, needs nothing but itself.
+A retraining's copy has a section more, on what its best model suspects; the models themselves are not known here.
 """
 
 import base64
 import io
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median_low
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
@@ -21,6 +23,9 @@ from weathervane.ledger import LARGE_GROUP, Ledger, Quarantined, Row
 from weathervane.progress import say
 from weathervane.splits import EXCLUDED, TEST, TRAIN
 from weathervane.store import MANIFEST, Store
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 REPORT = "report.html"
 TEMPLATE = Path(__file__).with_name("report.html.j2")
@@ -98,6 +103,15 @@ class Group:
 
 
 @dataclass(frozen=True)
+class Suspects:
+    """Labels suspected of being wrong: how many, (label, suggested, images) of each kind, the worst as pictures."""
+
+    size: int
+    kinds: list[tuple[str, str, int]]
+    cards: list[Card]
+
+
+@dataclass(frozen=True)
 class Growth:
     """A class before the last ingest, and what that brought."""
 
@@ -110,9 +124,22 @@ def report(root: Path) -> Path:
     """Write data/prepared/report.html and return its path; equal data give equal bytes.
 
     Raises:
+        InputError: see `page`.
+    """
+    target = root / project.PREPARED / REPORT
+    text = page(root)
+    with replacing(target) as file:
+        file.write(text)
+    return target
+
+
+def page(root: Path, suspects: "pd.DataFrame | None" = None) -> str:
+    """The page as HTML; `suspects`, once a model exists, is the table that `weathervane.suspects` makes.
+
+    Raises:
         InputError: nothing ingested or prepared yet, or data/prepared is not made of this data/raw.
     """
-    raw, target = root / project.RAW, root / project.PREPARED / REPORT
+    raw = root / project.RAW
     ledger, store = Ledger.read(raw), Store(root / project.PREPARED)
     rows = ledger.rows
     if not rows or store.manifest["sha256"].tolist() != [row.sha256 for row in rows]:
@@ -131,7 +158,7 @@ def report(root: Path) -> Path:
     several = {name: group for name, group in members.items() if len(group) > 1}
     new = [row for row in rows if row.first_seen == ledger.ingests]
     excluded = [row for row in rows if row.split == EXCLUDED]
-    text = _page(
+    return _rendered(
         dataset=ledger.dataset,
         ingests=ledger.ingests,
         size=store.size,
@@ -158,14 +185,12 @@ def report(root: Path) -> Path:
         growth=_growth(rows, ledger.ingests),
         newcomers=[card(row) for row in _sample(new, OTHERS)] if ledger.ingests > 1 else [],
         new_bad=sum(bad.first_seen == ledger.ingests for bad in ledger.quarantined),
+        suspects=None if suspects is None else _suspects(suspects, {row.sha256: row for row in rows}, card),
         sheets=_sheets(rows, card),
     )
-    with replacing(target) as file:
-        file.write(text)
-    return target
 
 
-def _page(**content: object) -> str:
+def _rendered(**content: object) -> str:
     from jinja2 import Environment, StrictUndefined
 
     # File names are what a stranger chose: all of them are escaped, because everything is.
@@ -230,6 +255,16 @@ def _groups(several: dict[str, list[Row]], card: Callable[[Row], Card]) -> list[
         for name in by_size
         if name in shown
     ]
+
+
+def _suspects(table: "pd.DataFrame", rows: dict[str, Row], card: Callable[[Row], Card]) -> Suspects:
+    """The table's first images, each with the two classes and what speaks for them."""
+    kinds = Counter(zip(table["label"], table["suggested"], strict=True)).most_common()
+    cards = []
+    for line in table.head(OTHERS).itertuples():
+        told = f"{line.label} {line.p_label:.0%}, {line.suggested} {line.p_suggested:.0%}"
+        cards.append(replace(card(rows[line.sha256]), label=told))
+    return Suspects(len(table), [(*kind, count) for kind, count in kinds], cards)
 
 
 def _growth(rows: Sequence[Row], last: int) -> list[Growth]:

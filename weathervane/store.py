@@ -1,4 +1,4 @@
-"""Reading data/prepared: the manifest and the memory-mapped pixels.
+"""Reading data/prepared: the manifest and the memory-mapped pixels, as prepare left them and no others.
 
 Legend: N = images, S = the store's size in pixels; pixels are uint8 0-255, RGB.
 """
@@ -9,8 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from weathervane.errors import InputError
+from weathervane.files import replacing, sha256
+from weathervane.parallel import in_order
 
-MANIFEST, PIXELS = "manifest.parquet", "pixels"
+MANIFEST, PIXELS, SUMS = "manifest.parquet", "pixels", "SHA256SUMS"
 
 
 def shard_name(number: int) -> str:
@@ -18,13 +20,44 @@ def shard_name(number: int) -> str:
     return f"{PIXELS}/{number:05d}.npy"
 
 
+def seal(folder: Path) -> None:
+    """Record what the manifest and the shards hold, as `sha256sum` does: from now on no other bytes are read."""
+    with replacing(folder / SUMS) as file:
+        file.writelines(f"{digest}  {name}\n" for name, digest in _sums(folder).items())
+
+
+def changed(folder: Path) -> str | None:
+    """A file of a prepared dataset that is not as `seal` saw it, or one that is missing; None if all of them are."""
+    if not (folder / SUMS).is_file():
+        return SUMS
+    lines = (folder / SUMS).read_text(encoding="utf-8", errors="replace").splitlines()
+    sealed = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
+    found = _sums(folder)
+    return next((name for name in sorted({*sealed, *found}) if sealed.get(name) != found.get(name)), None)
+
+
+def _sums(folder: Path) -> dict[str, str]:
+    """Name → sha256 of the manifest and the shards that stand there."""
+    files = [path for path in (folder / MANIFEST, *sorted((folder / PIXELS).glob("*.npy"))) if path.is_file()]
+    names = [path.relative_to(folder).as_posix() for path in files]
+    return dict(zip(names, in_order(sha256, files), strict=True))
+
+
 class Store:
-    """A prepared dataset: `manifest[column]` lists of length N, and pixels by row number."""
+    """A prepared dataset: `manifest[column]` lists of length N, and pixels by row number.
+
+    Raises:
+        InputError: there is none, or a file changed since it was prepared.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         if not (folder / MANIFEST).is_file():
             raise InputError(f"{folder}: no {MANIFEST}: run 'dvc repro prepare' or 'weathervane retrain'")
+        if name := changed(folder):
+            raise InputError(
+                f"{folder / name}: not as it was prepared: run 'weathervane retrain' to have it made again"
+            )
 
     @cached_property
     def manifest(self) -> dict[str, np.ndarray]:
@@ -36,10 +69,7 @@ class Store:
 
     @cached_property
     def _shards(self) -> list[np.ndarray]:
-        shards = [np.load(path, mmap_mode="r") for path in sorted((self.folder / PIXELS).glob("*.npy"))]
-        if sum(map(len, shards)) != len(self.manifest["sha256"]):
-            raise InputError(f"{self.folder}: pixels and {MANIFEST} disagree: run 'dvc checkout {self.folder}'")
-        return shards
+        return [np.load(path, mmap_mode="r") for path in sorted((self.folder / PIXELS).glob("*.npy"))]
 
     @property
     def size(self) -> int:

@@ -22,7 +22,7 @@ from weathervane.evaluate import (
     wilson,
 )
 from weathervane.model import Model, Spec, build
-from weathervane.store import Store
+from weathervane.store import Store, seal
 
 test_set_hash.__test__ = False  # pytest would take it for a test
 CLASSES = ["cloudy", "rain", "shine"]
@@ -228,6 +228,7 @@ def test_latency_is_of_one_image_on_one_thread(store: Store) -> None:
 def with_manifest(store: Store, folder: Path, manifest: dict[str, np.ndarray]) -> Store:
     folder.mkdir()
     pq.write_table(pa.table(manifest), folder / "manifest.parquet")
+    seal(folder)
     return Store(folder)
 
 

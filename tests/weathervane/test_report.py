@@ -9,6 +9,7 @@ from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from PIL import Image
 
@@ -16,6 +17,7 @@ from weathervane import images, report, synthetic
 from weathervane.errors import InputError
 from weathervane.fingerprint import sources
 from weathervane.ingest import Ingest, ingest
+from weathervane.layout import shown
 from weathervane.ledger import LARGE_GROUP, Ledger
 from weathervane.params import read
 from weathervane.prepare import Prepare, prepare
@@ -158,8 +160,9 @@ def test_every_link_has_its_target(page: Page) -> None:
 
 def test_names_are_text_and_never_markup(page: Page) -> None:
     """Whoever names a file in an inbox cannot run anything in the browser of whoever looks at the report."""
-    assert HOSTILE in {image["alt"].removeprefix("rain: ").removeprefix("rain/") for image in page.all("img")}
-    assert any(HOSTILE in figure.get("title", "") for figure in page.all("figure"))
+    name = shown(HOSTILE)
+    assert name in {image["alt"].removeprefix("rain: ").removeprefix("rain/") for image in page.all("img")}
+    assert any(name in figure.get("title", "") for figure in page.all("figure"))
     assert "rain/" + BROKEN in [line[1] for line in page.tables["quarantine"]]
 
 
@@ -238,6 +241,51 @@ def test_the_quarantine_with_reasons_and_thumbnails(made: Path, page: Page) -> N
     assert (lines["snow/short.jpg"][0], lines["rain/" + BROKEN][0]) == ("", "no picture")
     thumbnail = next(image["src"] for image in page.all("img") if image["alt"] == "snow/short.jpg")
     assert Image.open(io.BytesIO(base64.b64decode(thumbnail.split(",")[1]))).size == (64, 64)
+
+
+def doubts(root: Path, names: list[str]) -> pd.DataFrame:
+    """A table as `weathervane.suspects` makes it: these images look like shine, each a little less than the last."""
+    of = {row.name: row for row in Ledger.read(root / "data/raw").rows}
+    rows = [of[name] for name in names]
+    table = pd.DataFrame({"sha256": [row.sha256 for row in rows], "label": [row.label for row in rows]})
+    sure = [0.97 - 0.02 * number for number in range(len(rows))]
+    return table.assign(suggested="shine", p_label=0.01, p_suggested=sure)
+
+
+def test_suspected_label_errors_are_pictures(made: Path, tmp_path: Path) -> None:
+    """Once a model exists: how many labels are suspected, of what, and each image with what speaks for both classes,
+    the most suspicious first. Names are text there, too."""
+    names = [shown("rain/" + HOSTILE), "rain/rain2.jpg", "snow/snow1.jpg"]
+    (tmp_path / "report.html").write_text(report.page(made, doubts(made, names)), encoding="utf-8")
+    page = Page(tmp_path / "report.html")
+    assert page.tables["suspects"][1:] == [["rain", "shine", "2"], ["snow", "shine", "1"]]
+    assert "3 labels are suspected of being wrong" in page.text.split("Counts by class")[0]
+    assert "3 images, 8.8 % of all, look like another class" in page.text
+    told = [image["alt"] for image in page.all("img") if ", shine " in image["alt"]]
+    assert told == [
+        f"rain 1%, shine 97%: {names[0]}",
+        f"rain 1%, shine 95%: {names[1]}",
+        f"snow 1%, shine 93%: {names[2]}",
+    ]
+    assert "script" not in {tag for tag, _ in page.elements}
+
+
+def test_only_the_most_suspicious_are_shown(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many there are, the page stays small, counts them all and names the list."""
+    monkeypatch.setattr(report, "OTHERS", 2)
+    names = [f"rain/rain{number}.jpg" for number in (2, 4, 5, 6)]
+    (tmp_path / "report.html").write_text(report.page(made, doubts(made, names)), encoding="utf-8")
+    page = Page(tmp_path / "report.html")
+    assert sum(", shine " in image["alt"] for image in page.all("img")) == 2
+    assert "4 images" in page.text and "The 2 most suspicious come first; all are in data/suspects.csv" in page.text
+
+
+def test_where_suspected_labels_are_found_is_said(made: Path, page: Page, tmp_path: Path) -> None:
+    """The page of the DVC stage knows no model and says where the section is; a model without doubts says so."""
+    assert "the copy of this page that a retraining logs to its run in MLflow, data/report.html, shows" in page.text
+    (tmp_path / "report.html").write_text(report.page(made, doubts(made, [])), encoding="utf-8")
+    told = Page(tmp_path / "report.html")
+    assert "No image looks more like another class" in told.text and "suspects" not in told.tables
 
 
 def test_a_damaged_thumbnail_is_none(mine: Path) -> None:
