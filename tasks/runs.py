@@ -34,6 +34,7 @@ def open_retraining(root: Path, plan: Plan) -> str:
         "seed": str(plan.seed),
         "variants": " ".join(candidate.name for candidate in plan.candidates),
         "why": "; ".join(f"{c.name}: {c.why}" for c in plan.candidates)[:5000],
+        "reused_runs": " ".join(candidate.run.run_id for candidate in plan.candidates if candidate.run),
         "prefect_flow_run_id": str(runtime.flow_run.id or ""),
         "prefect_flow_run": str(runtime.flow_run.name or ""),
         "machine": platform.node(),

@@ -19,6 +19,7 @@ from urllib.request import Request, urlopen
 from weathervane.errors import InputError, masked
 
 TIMEOUT = 8.0  # seconds: a server that is down is told within ten
+CLEANED = "artifacts_deleted"  # tag of a run whose artifacts `weathervane clean` removed: the date
 
 
 @dataclass(frozen=True)
