@@ -18,13 +18,12 @@ from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO
-from urllib.parse import quote
 
 from filelock import FileLock
 from pydantic import Field
 
 from tasks.tracking import local_database
-from tasks.tracking_read import TIMEOUT, uri
+from tasks.tracking_read import reading, uri
 from weathervane import archives, project
 from weathervane.errors import InputError, masked
 from weathervane.files import replacing, sha256, sync_folder
@@ -136,15 +135,8 @@ def _work(home: Path, name: str) -> Iterator[Path]:
 
 def _snapshot(database: Path, copy: Path) -> None:
     """A consistent copy of a database that others may be writing to."""
-    address = f"file:{quote(str(database))}?mode=ro"
-    with (
-        closing(sqlite3.connect(address, uri=True, timeout=TIMEOUT)) as live,
-        closing(sqlite3.connect(copy)) as still,
-    ):
-        try:
-            live.backup(still)
-        except sqlite3.Error as error:
-            raise InputError(f"{database}: cannot be copied ({error}): try again") from None
+    with reading(database) as live, closing(sqlite3.connect(copy)) as still:
+        live.backup(still)
 
 
 class _Hashed:
@@ -213,7 +205,7 @@ def _manifest_name(content: bytes) -> str:
 
 def _move_paths(database: Path, old: str, new: str) -> None:
     """Paths below the old folder, plain or as file: URIs, become the same below the new one."""
-    with closing(sqlite3.connect(database)) as connection, connection:
+    with reading(database) as connection, connection:
         for table, column in LOCATIONS:
             for was, now in ((old, new), (Path(old).as_uri(), Path(new).as_uri())):
                 connection.execute(

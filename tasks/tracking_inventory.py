@@ -7,15 +7,12 @@ import re
 import sqlite3
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 from tasks import tracking
-from tasks.tracking_read import TIMEOUT, uri
-from weathervane.errors import InputError
+from tasks.tracking_read import reading, uri
 
 KINDS = ("retraining", "variant")
 MOVE = "move."  # begins the tags of a registered model that hold, as JSON, the moves of its alias `champion`
@@ -90,11 +87,8 @@ def inventory(root: Path) -> Inventory:
 def _from_sqlite(path: Path) -> Found:
     if not path.is_file():
         return [], [], []
-    with closing(sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, timeout=TIMEOUT)) as database:
-        try:
-            return _select(database)
-        except sqlite3.Error as error:
-            raise InputError(f"{path}: not readable as MLflow's database ({error})") from None
+    with reading(path) as database:
+        return _select(database)
 
 
 def _select(database: sqlite3.Connection) -> Found:

@@ -1,6 +1,8 @@
 """What `weathervane clean` removes and what it keeps, in real stores whose runs have grown old."""
 
+import json
 import os
+import random
 import shutil
 import signal
 import sqlite3
@@ -16,7 +18,9 @@ from tasks.retention import Retention, Survey, clean, limits, survey
 from tasks.tracking_inventory import Held, Registered, _by_client, _from_sqlite, inventory
 from tasks.tracking_read import CLEANED
 from tests.conftest import copy_project
+from tests.tasks.test_plan import plan_of, record
 from weathervane.errors import InputError
+from weathervane.ledger import Ledger
 from weathervane.params import check
 
 DAY = 86_400
@@ -94,7 +98,8 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def store(tmp_path: Path, database: Path) -> Store:
+def store(tmp_path: Path, database: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")  # MLflow looks models up there
     return Store(tmp_path, database)
 
 
@@ -261,27 +266,22 @@ def test_leftovers_go_by_their_age(store: Store, older: Retention) -> None:
     assert not list(work.glob("gone-*"))
 
 
-def test_an_emptied_run_is_trained_again_when_it_is_asked_for(store: Store) -> None:
+def test_an_emptied_run_is_trained_again_when_it_is_asked_for(store: Store, older: Retention) -> None:
     """A variant whose model is gone does not stand as trained: it could neither be registered nor be compared."""
-    from tests.tasks.test_plan import plan_of, record
-
-    outs = '[{"path": "data/prepared/pixels", "hash": "md5", "md5": "1.dir"}]'
-    lock = f'{{"schema": "2.0", "stages": {{"prepare": {{"cmd": "x", "outs": {outs}}}}}}}'
-    (store.root / "dvc.lock").write_text(lock)
-    from weathervane.ledger import Ledger
-
+    outs = [{"path": "data/prepared/pixels", "hash": "md5", "md5": "1" * 32 + ".dir"}]
+    lock = {"schema": "2.0", "stages": {"prepare": {"cmd": "python -m weathervane.prepare", "outs": outs}}}
+    (store.root / "dvc.lock").write_text(json.dumps(lock))
     ledger = Ledger(store.root / "data/raw")
     ledger.dataset = WEATHER
     ledger.write()
-    plan = plan_of(store.root)
-    record(store.root, plan)
+    parent, children = record(store.root, plan_of(store.root))
+    store.client.log_text(children["cnn"], "weights", "model/model.safetensors")
     store.grow_old()
     assert plan_of(store.root).nothing_to_do
     record(store.root, plan_of(store.root, ["train.epochs=4"]))
-    clean(store.root, limits(store.root, "90d"))
-    again = plan_of(store.root)
-    assert again.to_train
-    assert again.candidates[0].why == "train.epochs 4 → 3"
+    assert runs_of(clean(store.root, older)[0]) == {parent, children["cnn"]}
+    (candidate,) = plan_of(store.root).to_train
+    assert candidate.why == "train.epochs 4 → 3"
 
 
 @pytest.mark.parametrize(("text", "stands_for"), [("24h", 1), ("90d", 90), ("12w", 84), ("0h", 0)])
@@ -330,36 +330,40 @@ def test_where_nothing_was_tracked_nothing_goes(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_killed_clean_leaves_nothing_half(store: Store) -> None:
-    """SIGKILL at any moment: whatever version is still there has its model and its run's files whole, whatever run has
-    lost some of them says so, and the next clean finishes."""
-    retrainings = [store.retraining() for _ in range(12)]
-    for _, child in retrainings:
-        store.version(child)
+def test_a_killed_clean_leaves_nothing_half(store: Store, older: Retention) -> None:
+    """SIGKILL at random moments, until one gets through: whatever version is still there has its model and its run's
+    files whole, and whatever run has lost some of them says so."""
+    old = [run for _ in range(12) for run in store.retraining()]
+    for run in old[1::2]:
+        store.version(run)
     store.grow_old()
     store.retraining()
-    older = limits(store.root, "90d")
-    old = {run for pair in retrainings for run in pair}
-    seen, halves = 0, 0
-    for delay in (0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.6):
-        child = os.fork()
-        if child == 0:
+
+    def progress() -> tuple[int, int]:
+        return len(store.versions()), sum(len(store.files(run)) for run in old)
+
+    rng, killed, ended = random.Random(0), 0, False
+    while not ended:
+        before, process = progress(), os.fork()
+        if process == 0:
             tracking.client.cache_clear()
             clean(store.root, older)
             os._exit(0)
-        time.sleep(delay)
-        os.kill(child, signal.SIGKILL)
-        seen += os.WIFSIGNALED(os.waitpid(child, 0)[1])
+        while progress() == before and not ended:
+            time.sleep(0.01)
+            ended = os.waitpid(process, os.WNOHANG)[0] != 0
+        if not ended:
+            time.sleep(rng.random() * 0.3)
+            os.kill(process, signal.SIGKILL)
+            ended = not os.WIFSIGNALED(os.waitpid(process, 0)[1])
+            killed += not ended
         stock = inventory(store.root)
-        for run in (stock.runs[run] for run in old):
-            whole = "model.safetensors" in store.files(run.run_id)
-            assert whole or CLEANED in run.tags, delay
-            halves += whole and CLEANED in run.tags
+        for run in old:
+            assert "model.safetensors" in store.files(run) or CLEANED in stock.runs[run].tags
         for version in stock.versions:
-            assert store.files(version.run_id) == ["MLmodel", "model.safetensors"], delay
-    assert seen and halves
-    assert clean(store.root, older)[1] == []
-    assert all(store.files(run) == [] for run in old) and store.versions() == set()
+            assert store.files(version.run_id) == ["MLmodel", "model.safetensors"]
+    assert killed >= 3
+    assert progress() == (0, 0)
     assert not any(run.tags.get(CLEANED, "").startswith("begun") for run in inventory(store.root).runs.values())
 
 
