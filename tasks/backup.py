@@ -57,12 +57,12 @@ def backup(root: Path, target: Path) -> int:
     database = _store(root)
     if not database.is_file():
         raise InputError(f"{database}: no such file: nothing was tracked yet, so there is nothing to back up")
-    with _work(database.parent, "backup") as folder:
-        members = {DATABASE: folder / DATABASE}
+    with _work(database.parent, "backup") as work:
+        members = {DATABASE: work / DATABASE}
         _snapshot(database, members[DATABASE])
         # After the database, so that every artifact that it names is there.
-        for path in sorted((database.parent / ARTIFACTS).rglob("*")):
-            if path.is_file():
+        for folder, _, names in os.walk(database.parent / ARTIFACTS):
+            for path in (Path(folder) / name for name in names):
                 members[path.relative_to(database.parent).as_posix()] = path
         with replacing(target, "wb") as file, tarfile.open(fileobj=file, mode="w") as tar:
             files = {name: _add(tar, name, path) for name, path in track(members.items(), "backup", len(members))}

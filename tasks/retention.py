@@ -5,13 +5,15 @@ with. Metrics and parameters stay: of a run go its artifacts and its logged mode
 """
 
 import json
+import os
 import re
 import shutil
+import stat
 import tempfile
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -222,7 +224,8 @@ def _retire(root: Path, found: Survey) -> None:
         for version in versions:
             tracking.client(root).delete_model_version(version.name, version.version)
         for run in runs:
-            _mark(root, run, BEGUN)
+            if CLEANED not in run.tags:
+                _mark(root, run, BEGUN)
     except MlflowException as error:
         raise InputError(f"{masked(uri(root))}: {masked(str(error))}: run it again: it goes on from there") from None
 
@@ -257,7 +260,7 @@ def _leftovers(root: Path, at_work: list[Held]) -> Iterator[Path]:
     yield from (path for path in (root / project.WORK).glob("*-*") if path.is_dir())
     for folder in (root / project.WORK, root / project.DOWNLOADS):
         yield from folder.glob("*.part")
-    yield from (root / project.RAW.parent).rglob("*.part")
+    yield from (path for path in _walk(root / project.RAW.parent) if path.suffix == ".part")
     yield from root.glob("mlflow.db.new*")
 
 
@@ -273,16 +276,20 @@ def _below(folder: Path) -> list[Path]:
     return sorted(folder.iterdir()) if folder.is_dir() else []
 
 
+def _walk(folder: Path) -> Iterator[Path]:
+    """All that a folder holds, however deep; what goes meanwhile is passed over."""
+    for parent, folders, files in os.walk(folder):
+        yield from (Path(parent) / name for name in (*folders, *files))
+
+
 def _measure(path: Path) -> tuple[int, float]:
     """Bytes of a file or of what a folder holds, and when the newest of it changed (seconds since 1970)."""
     size, changed = 0, 0.0
-    for one in (path, *path.rglob("*")):
-        try:
+    for one in (path, *_walk(path)):
+        with suppress(FileNotFoundError):
             status = one.lstat()
-        except FileNotFoundError:  # gone meanwhile
-            continue
-        size += 0 if one.is_dir() else status.st_size
-        changed = max(changed, status.st_mtime)
+            size += 0 if stat.S_ISDIR(status.st_mode) else status.st_size
+            changed = max(changed, status.st_mtime)
     return size, changed
 
 

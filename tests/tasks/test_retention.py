@@ -30,10 +30,8 @@ WEATHER = "weather"
 class Store:
     """A project with a store of its own, in which retrainings are recorded as the flow leaves them."""
 
-    def __init__(self, root: Path, database: Path | None = None) -> None:
+    def __init__(self, root: Path) -> None:
         self.root = copy_project(root)
-        if database:
-            shutil.copy(database, root / "mlflow.db")
         self.client = tracking.client(root)
         self.experiment = tracking.experiment(root, WEATHER)
 
@@ -89,18 +87,11 @@ class Store:
         return {version.version for version in inventory(self.root).versions}
 
 
-@pytest.fixture(scope="module")
-def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A fresh database, made once: that takes seconds."""
-    root = tmp_path_factory.mktemp("fresh")
-    tracking.client(root)
-    return root / "mlflow.db"
-
-
 @pytest.fixture
-def store(tmp_path: Path, database: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+def store(tmp_path: Path, fresh_database: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")  # MLflow looks models up there
-    return Store(tmp_path, database)
+    shutil.copy(fresh_database, tmp_path)
+    return Store(tmp_path)
 
 
 @pytest.fixture
@@ -333,27 +324,24 @@ def test_where_nothing_was_tracked_nothing_goes(tmp_path: Path) -> None:
 def test_a_killed_clean_leaves_nothing_half(store: Store, older: Retention) -> None:
     """SIGKILL at random moments, until one gets through: whatever version is still there has its model and its run's
     files whole, and whatever run has lost some of them says so."""
-    old = [run for _ in range(12) for run in store.retraining()]
+    old = [run for _ in range(4) for run in store.retraining()]
     for run in old[1::2]:
         store.version(run)
     store.grow_old()
     store.retraining()
 
-    def progress() -> tuple[int, int]:
-        return len(store.versions()), sum(len(store.files(run)) for run in old)
-
-    rng, killed, ended = random.Random(0), 0, False
+    database, rng, killed, ended = store.root / "mlflow.db", random.Random(0), 0, False
     while not ended:
-        before, process = progress(), os.fork()
+        before, process = database.stat().st_mtime_ns, os.fork()
         if process == 0:
             tracking.client.cache_clear()
             clean(store.root, older)
             os._exit(0)
-        while progress() == before and not ended:
-            time.sleep(0.01)
+        while database.stat().st_mtime_ns == before and not ended:
+            time.sleep(0.001)
             ended = os.waitpid(process, os.WNOHANG)[0] != 0
         if not ended:
-            time.sleep(rng.random() * 0.3)
+            time.sleep(rng.random() * 0.1)
             os.kill(process, signal.SIGKILL)
             ended = not os.WIFSIGNALED(os.waitpid(process, 0)[1])
             killed += not ended
@@ -363,7 +351,7 @@ def test_a_killed_clean_leaves_nothing_half(store: Store, older: Retention) -> N
         for version in stock.versions:
             assert store.files(version.run_id) == ["MLmodel", "model.safetensors"]
     assert killed >= 3
-    assert progress() == (0, 0)
+    assert store.versions() == set() and not any(store.files(run) for run in old)
     assert not any(run.tags.get(CLEANED, "").startswith("begun") for run in inventory(store.root).runs.values())
 
 
