@@ -28,11 +28,10 @@ def clean(older_than: str | None, yes: bool) -> int:
         rows = [[what, f"{count:,}", _size(sizes[what, why]), why] for (what, why), count in counts.items()]
         _print("what", "how many", "bytes", "why it may go", rows=rows)
     for why, count in found.kept.items():
-        say(f"kept, though as old: {count} runs {why}")
+        say(f"kept, though as old: {_many(count, 'run')} {why}")
     for failure in failures:
         say(f"not removed: {failure}: the next clean goes on with it")
-    total = f"{len(found.removable):,} things, {_size(sum(sizes.values()))}"
-    _conclude(bool(counts), yes, total)
+    _conclude(yes, f"{_many(len(found.removable), 'thing')}, {_size(sum(sizes.values()))}" if counts else "")
     return 1 if failures else 0
 
 
@@ -41,7 +40,7 @@ def backup(file: Path) -> None:
     root = project.root()
     apply()
     count = store.backup(root, file)
-    say(f"{file}: {count:,} files, {_size(file.stat().st_size)}; 'weathervane restore {file}' brings them back")
+    say(f"{file}: {_many(count, 'file')}, {_size(file.stat().st_size)}; 'weathervane restore {file}' brings them back")
 
 
 def restore(file: Path, force: bool) -> None:
@@ -51,7 +50,7 @@ def restore(file: Path, force: bool) -> None:
     manifest, aside = store.restore(root, file, force)
     for path in aside:
         say(f"set aside: {path.name}")
-    say(f"restored: {len(manifest.files):,} files as they were on {manifest.made} UTC")
+    say(f"restored: {_many(len(manifest.files), 'file')} as they were on {manifest.made} UTC")
 
 
 def collect_data(yes: bool) -> None:
@@ -71,15 +70,19 @@ def collect_data(yes: bool) -> None:
         say(f"lost: the data {one.md5} of {', '.join(one.models)}: neither DVC's cache nor a remote has all of it")
     for one in found.endangered:
         say(f"only here: the data {one.md5} of {', '.join(one.models)}: 'dvc gc' would take it, unknown to git")
-    size = _size(sum(found.unneeded.values()))
-    _conclude(bool(found.unneeded), yes, f"{len(found.unneeded):,} objects of DVC's cache that nobody needs, {size}")
+    what = f"{_many(len(found.unneeded), 'object')} of DVC's cache that nobody needs"
+    _conclude(yes, f"{what}, {_size(sum(found.unneeded.values()))}" if found.unneeded else "")
 
 
-def _conclude(anything: bool, yes: bool, what: str) -> None:
-    if not anything:
+def _conclude(yes: bool, what: str) -> None:
+    if not what:
         say("nothing to remove")
     else:
         say(f"removed: {what}" if yes else f"{what}: nothing is removed yet: --yes removes it")
+
+
+def _many(count: int, word: str) -> str:
+    return f"{count:,} {word}{'' if count == 1 else 's'}"
 
 
 def _print(*head: str, rows: list[list[Any]]) -> None:

@@ -23,7 +23,7 @@ from filelock import FileLock
 from pydantic import Field
 
 from tasks.tracking import local_database
-from tasks.tracking_read import reading, uri
+from tasks.tracking_read import opened, uri
 from weathervane import archives, project
 from weathervane.errors import InputError, masked
 from weathervane.files import replacing, sha256, sync_folder
@@ -135,7 +135,7 @@ def _work(home: Path, name: str) -> Iterator[Path]:
 
 def _snapshot(database: Path, copy: Path) -> None:
     """A consistent copy of a database that others may be writing to."""
-    with reading(database) as live, closing(sqlite3.connect(copy)) as still:
+    with opened(database) as live, closing(sqlite3.connect(copy)) as still:
         live.backup(still)
 
 
@@ -205,7 +205,7 @@ def _manifest_name(content: bytes) -> str:
 
 def _move_paths(database: Path, old: str, new: str) -> None:
     """Paths below the old folder, plain or as file: URIs, become the same below the new one."""
-    with reading(database) as connection, connection:
+    with opened(database) as connection, connection:
         for table, column in LOCATIONS:
             for was, now in ((old, new), (Path(old).as_uri(), Path(new).as_uri())):
                 connection.execute(

@@ -25,6 +25,7 @@ from filelock import FileLock
 from pydantic import BeforeValidator
 
 from tasks import tracking
+from tasks.alone import alone
 from tasks.data_versions import has_bytes
 from tasks.plan import make_plan, read_variants
 from tasks.tracking_inventory import Held, Inventory, Registered, inventory
@@ -120,16 +121,16 @@ def survey(root: Path, older: Retention) -> Survey:
 
 
 def clean(root: Path, older: Retention) -> tuple[Survey, list[str]]:
-    """Remove what may go; what was, and what could not be, in words.
+    """Remove what may go; what was, and what could not be, in words. Waits for a retraining that runs in this clone.
 
     Killed in between, it leaves nothing half there that looks whole: versions go before their models, runs are marked
     before they are emptied, folders are renamed first. The next one goes on.
     """
     names = sorted({run.dataset for run in inventory(root).runs.values()})
-    with ExitStack() as alone:
+    with ExitStack() as held:
+        held.enter_context(alone(root))
         for name in (*(f"champion-{name}" for name in names), "data"):
-            (root / project.LOCKS).mkdir(parents=True, exist_ok=True)
-            alone.enter_context(FileLock(root / project.LOCKS / f"{name}.lock"))
+            held.enter_context(FileLock(root / project.LOCKS / f"{name}.lock"))
         found = survey(root, older)
         for path in found.targets(Path):
             _discard(root, path)
@@ -254,10 +255,12 @@ def _versions(root: Path, at_work: list[Held]) -> Iterator[Path]:
 
 
 def _leftovers(root: Path, at_work: list[Held]) -> Iterator[Path]:
-    """Training folders of runs that ended; temporary folders, which have a dash in their names; halves of files."""
+    """Training folders of runs that ended; temporary folders, which have a dash in their names, and those that `ingest`
+    and `prepare` would go on from; halves of files."""
     busy = {run.run_id for run in at_work}
     yield from (path for path in _below(root / project.TRAINING) if _run_of(path) not in busy)
-    yield from (path for path in (root / project.WORK).glob("*-*") if path.is_dir())
+    temporary = [*(root / project.WORK).glob("*-*"), root / project.WORK / "ingest", root / project.WORK / "prepare"]
+    yield from (path for path in temporary if path.is_dir())
     for folder in (root / project.WORK, root / project.DOWNLOADS):
         yield from folder.glob("*.part")
     yield from (path for path in _walk(root / project.RAW.parent) if path.suffix == ".part")

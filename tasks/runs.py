@@ -16,7 +16,7 @@ from prefect.cache_policies import NO_CACHE
 from tasks import tracking
 from tasks.momentary import RETRY
 from tasks.plan import Candidate, Plan
-from tasks.tracking_read import Run, runs, uri
+from tasks.tracking_read import CLEANED, Run, runs, uri
 from weathervane import project
 from weathervane.owner import me
 from weathervane.progress import say
@@ -95,7 +95,8 @@ def open_variant(root: Path, plan: Plan, candidate: Candidate, parent: str) -> s
 
 def _mine(run: Run) -> bool:
     """Interrupted, or opened by this process in an attempt whose answer was lost."""
-    return run.status == "KILLED" or (run.status == "RUNNING" and run.tags.get("owner") == me())
+    killed = run.status == "KILLED" and CLEANED not in run.tags
+    return killed or (run.status == "RUNNING" and run.tags.get("owner") == me())
 
 
 @task(name="close variant", cache_policy=NO_CACHE, **RETRY)

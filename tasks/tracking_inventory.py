@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks import tracking
-from tasks.tracking_read import reading, uri
+from tasks.tracking_read import opened, uri
 
 KINDS = ("retraining", "variant")
 MOVE = "move."  # begins the tags of a registered model that hold, as JSON, the moves of its alias `champion`
@@ -87,7 +87,7 @@ def inventory(root: Path) -> Inventory:
 def _from_sqlite(path: Path) -> Found:
     if not path.is_file():
         return [], [], []
-    with reading(path) as database:
+    with opened(path) as database:
         return _select(database)
 
 

@@ -72,11 +72,11 @@ def running(address: str) -> list[Run]:
 
 
 @contextmanager
-def reading(path: Path) -> Iterator[sqlite3.Connection]:
-    """A local mlflow.db to read from.
+def opened(path: Path) -> Iterator[sqlite3.Connection]:
+    """A local mlflow.db.
 
-    Opened for writing, too: what a killed writer left behind is rolled back by the next one who opens it, and
-    nobody could read it before that.
+    For writing, too, though hardly anybody does: what a killed writer left behind is rolled back by the next one who
+    opens it so, and nobody could read it before.
 
     Raises:
         InputError: the file is no database of MLflow's, or is locked for longer than seconds.
@@ -104,7 +104,7 @@ def _from_sqlite(path: Path, experiment: str, tag: str, values: list[str]) -> li
 def _select(path: Path, condition: str, arguments: list[str]) -> list[Run]:
     if not path.is_file():
         return []
-    with reading(path) as database:
+    with opened(path) as database:
         rows = database.execute(
             "SELECT r.run_uuid, r.name, r.status, r.start_time FROM runs r"
             " JOIN experiments e ON e.experiment_id = r.experiment_id"

@@ -52,13 +52,13 @@ def test_clean_shows_first(store: Path) -> None:
     shown = weathervane(store, "clean")
     assert shown.returncode == 0, shown.stderr
     assert "artifacts of retraining runs  1         10 bytes  metrics and parameters stay" in shown.stdout
-    assert "kept, though as old: 1 runs of the last settled retraining of weather" in shown.stdout
+    assert "kept, though as old: 1 run of the last settled retraining of weather" in shown.stdout
     assert "nothing is removed yet: --yes removes it" in shown.stdout
     assert files(store) == ["variants.json"] * 2
     assert "nothing to remove" in weathervane(store, "clean", "--older-than", "60w").stdout
     done = weathervane(store, "clean", "--older-than", "51w", "--yes")
     assert (done.returncode, files(store)) == (0, ["variants.json"]), done.stderr
-    assert "removed: 1 things, 10 bytes" in done.stdout
+    assert "removed: 1 thing, 10 bytes" in done.stdout
     assert "nothing to remove" in weathervane(store, "clean").stdout
 
 

@@ -231,6 +231,7 @@ def test_leftovers_go_by_their_age(store: Store, older: Retention) -> None:
     goes = [
         aged(work / "ingest-123/a", 8),
         aged(work / "aside-123/rain/a.jpg", 8),
+        aged(work / "ingest/a", 8),
         aged(work / ".last.json.77.part", 8),
         aged(work / "downloads/photographs.zip.part", 8),
         aged(store.root / "data/prepared/.manifest.parquet.77.part", 8),
