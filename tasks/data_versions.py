@@ -88,6 +88,24 @@ def has_bytes(root: Path, version: str) -> bool:
     return files is not None and all(_object(root, digest).is_file() for digest in files.values())
 
 
+def objects(root: Path, version: str) -> set[str]:
+    """md5s of the cache objects that a version is made of: its list, and the files on it if the list is there."""
+    return {version, *(_listing(root, version) or {}).values()}
+
+
+def heads(root: Path) -> dict[str, str]:
+    """The version at the head of each branch (remote ones, too) and tag that tracks one, by the branch's name."""
+    names = _git(root, "for-each-ref", "--format=%(refname:short)", "refs/heads", "refs/tags", "refs/remotes").split()
+    tracked = ((name, _tracked_at(root, name)) for name in names)
+    return {name: version for name, version in tracked if version}
+
+
+def cached(root: Path) -> list[str]:
+    """Every version whose list DVC's cache holds, whether or not anything else knows of it."""
+    found = (f"{path.parent.name}{path.name}" for path in sorted((root / CACHE).glob("??/*.dir")))
+    return [version for version in found if project.LEDGER.name in (_listing(root, version) or {})]
+
+
 def ledger_of(root: Path, version: str) -> Ledger | None:
     """The ledger of a version, out of DVC's cache; None if it is not there."""
     files = _listing(root, version)

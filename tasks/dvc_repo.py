@@ -6,10 +6,12 @@ DVC's repository lock is never held while a step works, so that `dvc status` and
 import logging
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from tasks.data_versions import CACHE
 from tasks.dvc_lock import md5, raw_md5, stale_because
 from weathervane.errors import InputError
 from weathervane.progress import say
@@ -61,6 +63,51 @@ def fetch(root: Path, target: str) -> bool:
         return True
     shutil.rmtree(root / target, ignore_errors=True)  # DVC checks out damaged objects without a word
     return False
+
+
+@contextmanager
+def locked(root: Path) -> Iterator[None]:
+    """Nobody else works on the DVC repository meanwhile."""
+    with _open(root) as repo:
+        _patiently(repo.lock.lock)
+        try:
+            yield
+        finally:
+            repo.lock.unlock()
+
+
+def used(root: Path) -> set[str]:
+    """md5s of all that the work tree and the heads of branches and tags track, the files of folders included.
+
+    Raises:
+        InputError: DVC cannot read one of them, or its cache is not the project's own.
+    """
+    from dvc.exceptions import DvcException
+
+    with _open(root) as repo:
+        if Path(repo.cache.local.path).resolve() != (root / CACHE).resolve():
+            raise InputError(f"{repo.cache.local.path}: a cache that other projects may share: see 'dvc gc --projects'")
+        logging.getLogger("dvc").setLevel(logging.ERROR)  # what has never run has nothing to lose
+        try:
+            found = _patiently(lambda: repo.used_objs(all_branches=True, all_tags=True, force=True))
+        except DvcException as error:
+            raise InputError(f"git's history cannot be read whole, so nothing is removed: {error}") from None
+    return {str(info.value) for infos in found.values() for info in infos}
+
+
+def in_remote(root: Path, digests: list[str]) -> set[str] | None:
+    """Which of the objects the default remote holds; None where there is no remote.
+
+    Raises:
+        InputError: the remote does not answer.
+    """
+    with _open(root) as repo:
+        if not repo.config["core"].get("remote"):
+            return None
+        try:
+            return set(repo.cloud.get_remote_odb().oids_exist(digests))
+        except Exception as error:  # each kind of remote has its own
+            raise InputError(f"DVC's remote: {' '.join(str(error).split())}: see 'dvc remote list'") from None
 
 
 def bring_up_to_date(root: Path, stage: str, work: Callable[[], object]) -> str | None:

@@ -16,7 +16,7 @@ from prefect.cache_policies import NO_CACHE
 from tasks import tracking
 from tasks.momentary import RETRY
 from tasks.plan import Candidate, Plan
-from tasks.tracking_read import Run, runs, uri
+from tasks.tracking_read import CLEANED, Run, runs, uri
 from weathervane import project
 from weathervane.owner import me
 from weathervane.progress import say
@@ -34,6 +34,7 @@ def open_retraining(root: Path, plan: Plan) -> str:
         "seed": str(plan.seed),
         "variants": " ".join(candidate.name for candidate in plan.candidates),
         "why": "; ".join(f"{c.name}: {c.why}" for c in plan.candidates)[:5000],
+        "reused_runs": " ".join(candidate.run.run_id for candidate in plan.candidates if candidate.run),
         "prefect_flow_run_id": str(runtime.flow_run.id or ""),
         "prefect_flow_run": str(runtime.flow_run.name or ""),
         "machine": platform.node(),
@@ -95,7 +96,8 @@ def open_variant(root: Path, plan: Plan, candidate: Candidate, parent: str) -> s
 
 def _mine(run: Run) -> bool:
     """Interrupted, or opened by this process in an attempt whose answer was lost."""
-    return run.status == "KILLED" or (run.status == "RUNNING" and run.tags.get("owner") == me())
+    killed = run.status == "KILLED" and CLEANED not in run.tags
+    return killed or (run.status == "RUNNING" and run.tags.get("owner") == me())
 
 
 @task(name="close variant", cache_policy=NO_CACHE, **RETRY)

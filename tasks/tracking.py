@@ -23,7 +23,7 @@ def client(root: Path) -> "MlflowClient":
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     from mlflow import MlflowClient
 
-    if database := _database(root):
+    if database := local_database(root):
         make_database(root, database)
     return MlflowClient(uri(root))
 
@@ -54,7 +54,7 @@ def experiment(root: Path, dataset: str) -> str:
     found = client(root).get_experiment_by_name(dataset)
     if found is not None and found.lifecycle_stage == "deleted":
         client(root).restore_experiment(found.experiment_id)
-    database = _database(root)
+    database = local_database(root)
     # MLflow's default is mlruns/ below the folder that the person happens to stand in.
     beside = str(database.parent / "mlruns" / dataset) if database else None
     made = found.experiment_id if found else client(root).create_experiment(dataset, beside)
@@ -143,7 +143,7 @@ def end_run(root: Path, run_id: str, status: str = "FINISHED") -> None:
     client(root).set_terminated(run_id, status)
 
 
-def _database(root: Path) -> Path | None:
+def local_database(root: Path) -> Path | None:
     """The file of a local store; None where it is a server."""
     address = uri(root)
     return Path(address.removeprefix("sqlite:///")).absolute() if address.startswith("sqlite:///") else None

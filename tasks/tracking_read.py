@@ -8,7 +8,8 @@ import base64
 import json
 import os
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from urllib.request import Request, urlopen
 from weathervane.errors import InputError, masked
 
 TIMEOUT = 8.0  # seconds: a server that is down is told within ten
+CLEANED = "artifacts_deleted"  # tag of a run whose artifacts `weathervane clean` removed: the date
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,23 @@ def running(address: str) -> list[Run]:
     return _ask(client, [one.experiment_id for one in client.search_experiments()], [wanted])
 
 
+@contextmanager
+def opened(path: Path) -> Iterator[sqlite3.Connection]:
+    """A local mlflow.db.
+
+    For writing, too, though hardly anybody does: what a killed writer left behind is rolled back by the next one who
+    opens it so, and nobody could read it before.
+
+    Raises:
+        InputError: the file is no database of MLflow's, or is locked for longer than seconds.
+    """
+    with closing(sqlite3.connect(f"file:{quote(str(path))}?mode=rw", uri=True, timeout=TIMEOUT)) as database:
+        try:
+            yield database
+        except sqlite3.Error as error:
+            raise InputError(f"{path}: not readable as MLflow's database ({error})") from None
+
+
 def check_server(address: str) -> None:
     """Ask a configured server for anything at all, so that one that is down is told before the work begins."""
     if address.startswith(("http://", "https://")):
@@ -85,27 +104,24 @@ def _from_sqlite(path: Path, experiment: str, tag: str, values: list[str]) -> li
 def _select(path: Path, condition: str, arguments: list[str]) -> list[Run]:
     if not path.is_file():
         return []
-    with sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, timeout=TIMEOUT) as database:
-        try:
-            rows = database.execute(
-                "SELECT r.run_uuid, r.name, r.status, r.start_time FROM runs r"
-                " JOIN experiments e ON e.experiment_id = r.experiment_id"
-                f" WHERE r.lifecycle_stage = 'active' AND {condition} ORDER BY r.start_time DESC",
-                arguments,
-            ).fetchall()
-            return [
-                Run(
-                    run_id,
-                    name,
-                    status,
-                    started,
-                    dict(database.execute("SELECT key, value FROM tags WHERE run_uuid = ?", [run_id])),
-                    dict(database.execute("SELECT key, value FROM latest_metrics WHERE run_uuid = ?", [run_id])),
-                )
-                for run_id, name, status, started in rows
-            ]
-        except sqlite3.Error as error:
-            raise InputError(f"{path}: not readable as MLflow's database ({error})") from None
+    with opened(path) as database:
+        rows = database.execute(
+            "SELECT r.run_uuid, r.name, r.status, r.start_time FROM runs r"
+            " JOIN experiments e ON e.experiment_id = r.experiment_id"
+            f" WHERE r.lifecycle_stage = 'active' AND {condition} ORDER BY r.start_time DESC",
+            arguments,
+        ).fetchall()
+        return [
+            Run(
+                run_id,
+                name,
+                status,
+                started,
+                dict(database.execute("SELECT key, value FROM tags WHERE run_uuid = ?", [run_id])),
+                dict(database.execute("SELECT key, value FROM latest_metrics WHERE run_uuid = ?", [run_id])),
+            )
+            for run_id, name, status, started in rows
+        ]
 
 
 def _from_server(address: str, experiment: str, tag: str, values: list[str]) -> list[Run]:

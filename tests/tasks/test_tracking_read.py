@@ -3,6 +3,7 @@
 import os
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -131,6 +132,23 @@ def test_a_damaged_database_is_told(tmp_path: Path) -> None:
         (tmp_path / "mlflow.db").write_bytes(content)
         with pytest.raises(InputError, match=r"mlflow\.db: not readable as MLflow's database"):
             runs(f"sqlite:///{tmp_path}/mlflow.db", "weather", "kind", ["variant"])
+
+
+def test_a_database_whose_writer_was_killed_is_read(written: Written, tmp_path: Path) -> None:
+    """A journal that a killed run left beside mlflow.db is rolled back, and what was there before is read."""
+    database = tmp_path / "mlflow.db"
+    database.write_bytes((written.root / "mlflow.db").read_bytes())
+    child = os.fork()
+    if child == 0:
+        connection = sqlite3.connect(database, isolation_level=None)
+        connection.execute("PRAGMA cache_size = 1")  # so that pages are written before the end of the transaction
+        connection.execute("BEGIN")
+        connection.execute("UPDATE tags SET value = 'half'")
+        connection.execute("UPDATE runs SET name = 'half'")
+        os.kill(os.getpid(), signal.SIGKILL)
+    os.waitpid(child, 0)
+    assert (tmp_path / "mlflow.db-journal").stat().st_size
+    assert runs(f"sqlite:///{database}", "weather", "kind", ["variant"]) == written.variants
 
 
 @pytest.mark.slow
