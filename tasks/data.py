@@ -5,8 +5,8 @@ do. Neither imports DVC when nothing changed.
 """
 
 import hashlib
-import os
 import shutil
+import time
 from pathlib import Path
 
 from filelock import FileLock
@@ -17,7 +17,7 @@ from weathervane import project
 from weathervane.errors import InputError
 from weathervane.files import replacing
 from weathervane.fingerprint import sources
-from weathervane.ingest import Ingest, ingest, unchanged
+from weathervane.ingest import Ingest, finish, ingest, unchanged
 from weathervane.ledger import Ledger
 from weathervane.params import load
 from weathervane.prepare import Prepare, prepare
@@ -42,6 +42,7 @@ def ingest_and_record(root: Path) -> str:
     """
     params = load(Ingest, root / INGEST)
     with _alone(root, "data"):
+        finish(root)  # an ingest that was killed at the end
         if unchanged(params, root) and md5(root / project.RAW) == raw_md5(root):
             say("ingest: nothing new")
             return str(raw_md5(root))
@@ -51,13 +52,17 @@ def ingest_and_record(root: Path) -> str:
         aside = _set_aside(root, params.dataset)
         try:
             _bring_back(root, params)
-            say(f"ingest: {ingest(params, root)}")
+            started = time.monotonic()
+            report = ingest(params, root)
+            taken = time.monotonic()
         except BaseException:
             _restore(root, aside)
             raise
         if aside:
             shutil.rmtree(aside)
-        return add(root, str(project.RAW), {"dataset": params.dataset})
+        version = add(root, str(project.RAW), {"dataset": params.dataset})
+        say(f"ingest: {report}; {taken - started:.1f} s, and DVC {time.monotonic() - taken:.1f} s")
+        return version
 
 
 def prepared_version(root: Path, text: str) -> Path | None:
@@ -129,7 +134,7 @@ def _set_aside(root: Path, dataset: str) -> Path | None:
 
     kept = add(root, str(project.RAW), {"dataset": held})
     say(f"ingest: the dataset '{held}' stays in DVC's cache as {kept}")
-    aside = root / project.WORK / f"aside-{os.getpid()}"
+    aside = root / project.WORK / "aside"
     shutil.rmtree(aside, ignore_errors=True)
     raw.replace(aside)
     return aside
