@@ -42,12 +42,17 @@ def replacing(path: Path, mode: str = "w", size: int = 0) -> Iterator[IO[Any]]:
         aside.replace(path)
     except OSError as error:
         written = aside.stat().st_size if aside.is_file() else 0
-        aside.unlink(missing_ok=True)  # before the free bytes are counted
+        _remove(aside)  # before the free bytes are counted
         raise_if_no_room(error, path, size or written + 1)
         raise
     finally:
-        aside.unlink(missing_ok=True)
+        _remove(aside)
     sync_folder(path.parent)
+
+
+def _remove(path: Path) -> None:
+    if path.is_file():
+        path.unlink()
 
 
 def raise_if_no_room(error: OSError, path: Path, needed: int) -> None:

@@ -67,6 +67,7 @@ def prepare(params: Prepare, root: Path) -> int:
     for shard, part in lacking:
         _write_shard(shard, (len(part), params.image_size, params.image_size, 3), decoded)
     list(decoded)  # let the bar finish
+    _write_manifest(rows, making / MANIFEST)
 
     (out / MANIFEST).unlink(missing_ok=True)
     shutil.rmtree(out / PIXELS, ignore_errors=True)
@@ -74,7 +75,8 @@ def prepare(params: Prepare, root: Path) -> int:
     for number, shard in enumerate(shards):
         shard.replace(out / shard_name(number))
     sync_folder(out / PIXELS)
-    _write_manifest(rows, out / MANIFEST)
+    (making / MANIFEST).replace(out / MANIFEST)
+    sync_folder(out)
     shutil.rmtree(making)
     return len(rows)
 
