@@ -11,13 +11,13 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from tasks.data_versions import edited, find_damage, has_bytes, last_version, materialise, resolve
+from tasks.data_versions import find_damage, has_bytes, last_version, materialise, resolve
 from tasks.dvc_lock import md5, prepared_md5, raw_md5, stale_because, tracked_dataset
 from weathervane import project
 from weathervane.errors import InputError
 from weathervane.files import replacing
 from weathervane.fingerprint import sources
-from weathervane.ingest import Ingest, finish, ingest, unchanged
+from weathervane.ingest import Ingest, finish, ingest, refuse_edits, unchanged
 from weathervane.ledger import Ledger
 from weathervane.params import load
 from weathervane.prepare import Prepare, prepare
@@ -48,7 +48,7 @@ def ingest_and_record(root: Path) -> str:
             return str(raw_md5(root))
         from tasks.dvc_repo import add
 
-        _refuse_edits(root)
+        refuse_edits(root)
         aside = _set_aside(root, params.dataset)
         try:
             _bring_back(root, params)
@@ -115,15 +115,6 @@ def _alone(root: Path, name: str) -> FileLock:
     return FileLock(root / project.LOCKS / f"{name}.lock")
 
 
-def _refuse_edits(root: Path) -> None:
-    version = raw_md5(root)
-    if version and (root / project.RAW).exists() and (names := edited(root, version)):
-        raise InputError(
-            f"data/raw/{names[0]}{f' and {len(names) - 1} more' if names[1:] else ''}: not the bytes that were taken "
-            "in: images never change in place; run 'dvc checkout data/raw.dvc --force' to have them back"
-        )
-
-
 def _set_aside(root: Path, dataset: str) -> Path | None:
     """Move another dataset's data/raw out of the way, once DVC's cache holds every byte of it."""
     raw = root / project.RAW
@@ -154,7 +145,7 @@ def _bring_back(root: Path, params: Ingest) -> None:
     """
     raw = root / project.RAW
     version = raw_md5(root) if tracked_dataset(root) == params.dataset else last_version(root, params.dataset)
-    if raw.exists() or version is None:
+    if (root / project.LEDGER).is_file() or version is None:
         return
     from tasks.dvc_repo import fetch
 

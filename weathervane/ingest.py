@@ -30,7 +30,7 @@ from weathervane.ledger import LARGE_GROUP, Ledger, Quarantined, Row
 from weathervane.parallel import in_order
 from weathervane.params import Strict, load
 from weathervane.progress import say, track
-from weathervane.sources import Found, Local, Source
+from weathervane.sources import Found, Local, Source, stamp
 from weathervane.splits import EXCLUDED, Place, assign
 
 SAME_ENDINGS = {".jpg": (".jpeg", ".jpe", ".mpo"), ".tif": (".tiff",)}
@@ -127,13 +127,7 @@ def ingest(params: Ingest, root: Path) -> Report:
             ledger, or the disk is full.
     """
     finish(root)
-    raw = root / project.RAW
-    if raw.is_dir() and any(raw.iterdir()) and not (root / project.LEDGER).is_file():
-        raise InputError(
-            f"{project.RAW} holds files but no ledger.csv: bring it back with 'dvc checkout data/raw.dvc --force', or "
-            "remove the folder to start anew, with new splits"
-        )
-    ledger = Ledger.read(raw)
+    ledger = _ledger(root)
     if ledger.rows and ledger.dataset != params.dataset:
         raise InputError(
             f"data/raw holds the dataset '{ledger.dataset}', params/ingest.yaml names '{params.dataset}': datasets "
@@ -175,6 +169,39 @@ def finish(root: Path) -> None:
         sync_folder(root / project.RAW)
     if ready.is_dir():
         shutil.rmtree(ready)
+
+
+def _ledger(root: Path) -> Ledger:
+    raw = root / project.RAW
+    if not (root / project.LEDGER).is_file() and any(path.is_file() for path in raw.rglob("*")):
+        raise InputError(
+            f"{project.RAW} holds files but no ledger.csv: bring it back with 'dvc checkout data/raw.dvc --force', or "
+            "remove the folder to start anew, with new splits"
+        )
+    return Ledger.read(raw)
+
+
+def refuse_edits(root: Path) -> None:
+    """Images of the ledger must be the bytes that were taken in; one is hashed when its size or time is another.
+
+    Raises:
+        InputError: some were changed or removed in place, or there are images and no ledger.
+    """
+    raw = root / project.RAW
+    edited = []
+    with Record(root / project.EXAMINED) as record:
+        for row in _ledger(root).rows:
+            path = raw / row.path
+            here = path.is_file()
+            if here and record.sha256(str(path), stamp(path)) is None:
+                record.saw(str(path), stamp(path), sha256(path))
+            if not here or record.sha256(str(path), stamp(path)) != row.sha256:
+                edited.append(row.path)
+    if edited:
+        raise InputError(
+            f"data/raw/{edited[0]}{f' and {len(edited) - 1} more' if edited[1:] else ''}: not the bytes that were "
+            "taken in: images never change in place; run 'dvc checkout data/raw.dvc --force' to have them back"
+        )
 
 
 def inspect(source: Source, root: Path) -> Report:

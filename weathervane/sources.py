@@ -215,8 +215,8 @@ def _walk(folder: Path) -> Iterator[str]:
     for parent, folders, files in os.walk(folder):
         base = Path(parent)
         links = [name for name in folders if (base / name).is_symlink()]
-        for name in (*files, *links):
-            yield (base / name).relative_to(folder).as_posix()
+        inside = "" if base == folder else f"{base.relative_to(folder).as_posix()}/"
+        yield from (inside + name for name in (*files, *links))
 
 
 def _read(folder: Path, name: str, label: str | None, seen: Seen) -> Found:
@@ -226,7 +226,7 @@ def _read(folder: Path, name: str, label: str | None, seen: Seen) -> Found:
             return Found(name, label, reason="outside the source", detail=f"a link to {path.readlink()}")
         if not path.is_file():
             return Found(name, label, reason="unreadable file", detail="not a regular file")
-        found = Found(name, label, path=str(path), stamp=_stamp(path))
+        found = Found(name, label, path=str(path), stamp=stamp(path))
         if digest := seen(found.path, found.stamp):
             return replace(found, sha256=digest)
         with open(path, "rb") as file:
@@ -236,17 +236,18 @@ def _read(folder: Path, name: str, label: str | None, seen: Seen) -> Found:
 
 
 def _unpack(archive: Path, wanted: list[str], classes: dict[str, str | None], seen: Seen) -> Iterator[Found]:
-    stamp, twice = _stamp(archive), {name for name, count in Counter(wanted).items() if count > 1}
-    known = {name: seen(f"{archive}/{name}", stamp) for name in wanted if name not in twice}
+    state, twice = stamp(archive), {name for name, count in Counter(wanted).items() if count > 1}
+    known = {name: seen(f"{archive}/{name}", state) for name in wanted if name not in twice}
     unread = archives.read(archive, {name for name in wanted if not known.get(name)}, images.MAX_BYTES)
     for name in wanted:
         path = "" if name in twice else f"{archive}/{name}"
         if digest := known.get(name):
-            yield Found(name, classes[name], sha256=digest, path=path, stamp=stamp)
+            yield Found(name, classes[name], sha256=digest, path=path, stamp=state)
         else:
-            yield Found(name, classes[name], next(unread)[1], path=path, stamp=stamp)
+            yield Found(name, classes[name], next(unread)[1], path=path, stamp=state)
 
 
-def _stamp(path: Path) -> str:
+def stamp(path: Path) -> str:
+    """Another text whenever a file's bytes are others, as git judges it: by size and modification time."""
     status = path.stat()
     return f"{status.st_size} {status.st_mtime_ns}"

@@ -21,7 +21,7 @@ from PIL import Image
 
 from weathervane.errors import InputError
 from weathervane.files import replacing
-from weathervane.ingest import Ingest, Report, ingest, inspect, unchanged
+from weathervane.ingest import Ingest, Report, ingest, inspect, refuse_edits, unchanged
 from weathervane.ledger import Ledger
 from weathervane.prepare import Prepare, prepare
 from weathervane.sources import Local
@@ -368,6 +368,20 @@ print(len(take_in(Path(sys.argv[2]), sys.argv[3]).accepted))
 """
     assert run(script, "take_in", root, source, late).stdout.split()[-1] == "12"
     assert late.exists() and not unchanged(params(source), root)
+
+
+def test_images_that_changed_in_place_are_named(source: Path, tmp_path: Path) -> None:
+    """Changed or removed in data/raw: told at once; a copy with other times is hashed, and is no change."""
+    ingest(params(source), tmp_path)
+    refuse_edits(tmp_path)
+    rows = Ledger.read(tmp_path / "data/raw").rows
+    touched, changed, removed = (tmp_path / "data/raw" / row.path for row in rows[:3])
+    os.utime(touched, ns=(1, 1))
+    refuse_edits(tmp_path)
+    changed.write_bytes(touched.read_bytes())
+    removed.unlink()
+    with pytest.raises(InputError, match=f"data/raw/{rows[1].path} and 1 more: .*dvc checkout"):
+        refuse_edits(tmp_path)
 
 
 def test_images_without_a_ledger_are_not_dealt_anew(source: Path, tmp_path: Path) -> None:
