@@ -8,6 +8,7 @@ import hashlib
 import sqlite3
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -131,12 +132,16 @@ class Record:
         self._run("INSERT OR REPLACE INTO files VALUES (?,?,?)", _bytes(path), stamp, sha256)
 
     def _connect(self) -> sqlite3.Connection:
-        return sqlite3.connect(self.path or ":memory:", check_same_thread=False)
+        try:
+            return sqlite3.connect(self.path or ":memory:", check_same_thread=False)
+        except sqlite3.Error:  # the folder is read-only
+            return sqlite3.connect(":memory:", check_same_thread=False)
 
     def _remove(self) -> None:
         if self.path:
             for path in (self.path, self.path.with_name(f"{self.path.name}-journal")):
-                path.unlink(missing_ok=True)
+                with suppress(OSError):
+                    path.unlink()
 
     def _run(self, statement: str, *values: object) -> list[Any]:
         with self._lock:

@@ -154,7 +154,7 @@ def ingest(params: Ingest, root: Path) -> Report:
 
 
 def finish(root: Path) -> None:
-    """Put what a finished ingest left in .weathervane/ingested into its place; can be killed, and goes on next time."""
+    """Put what a finished ingest left in .weathervane/ingested into its place; killed, it goes on next time."""
     ready = root / project.READY
     last = ready / project.LEDGER  # it is what makes images count
     for parent, _, names in os.walk(ready):
@@ -162,10 +162,10 @@ def finish(root: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         for name in names:
             if Path(parent, name) != last:
-                Path(parent, name).replace(folder / name)
+                shutil.move(Path(parent, name), folder / name)
         sync_folder(folder)
     if last.is_file():
-        last.replace(root / project.LEDGER)
+        shutil.move(last, root / project.LEDGER)
         sync_folder(root / project.RAW)
     if ready.is_dir():
         shutil.rmtree(ready)
@@ -192,10 +192,11 @@ def refuse_edits(root: Path) -> None:
     with Record(root / project.EXAMINED) as record:
         for row in _ledger(root).rows:
             path = raw / row.path
-            here = path.is_file()
-            if here and record.sha256(str(path), stamp(path)) is None:
-                record.saw(str(path), stamp(path), sha256(path))
-            if not here or record.sha256(str(path), stamp(path)) != row.sha256:
+            digest = record.sha256(str(path), stamp(path)) if path.is_file() else ""
+            if digest is None:
+                digest = sha256(path)
+                record.saw(str(path), stamp(path), digest)
+            if digest != row.sha256:
                 edited.append(row.path)
     if edited:
         raise InputError(

@@ -49,11 +49,13 @@ def prepare(params: Prepare, root: Path) -> int:
 
     def pixels(row: Row) -> np.ndarray:
         try:
-            return images.decode((raw / row.path).read_bytes(), params.image_size)
+            data = (raw / row.path).read_bytes()
+            if hashlib.sha256(data).hexdigest() == row.sha256:
+                return images.decode(data, params.image_size)
+            why = "not the bytes that were taken in"
         except (OSError, images.BadImage) as error:
-            raise InputError(
-                f"data/raw/{row.path}: {error}: bring it back with 'dvc checkout data/raw.dvc --force'"
-            ) from None
+            why = str(error)
+        raise InputError(f"data/raw/{row.path}: {why}: bring it back with 'dvc checkout data/raw.dvc --force'")
 
     parts = [rows[first : first + params.shard] for first in range(0, len(rows), params.shard)]
     shards = [making / f"{_made_of(params, part)}.npy" for part in parts]
@@ -73,9 +75,9 @@ def prepare(params: Prepare, root: Path) -> int:
     shutil.rmtree(out / PIXELS, ignore_errors=True)
     (out / PIXELS).mkdir(parents=True)
     for number, shard in enumerate(shards):
-        shard.replace(out / shard_name(number))
+        shutil.move(shard, out / shard_name(number))
     sync_folder(out / PIXELS)
-    (making / MANIFEST).replace(out / MANIFEST)
+    shutil.move(making / MANIFEST, out / MANIFEST)
     sync_folder(out)
     shutil.rmtree(making)
     return len(rows)

@@ -281,6 +281,16 @@ def test_a_killed_prepare_keeps_its_shards(tmp_path: Path) -> None:
     assert Store(tmp_path / "other/data/prepared").size == 16
 
 
+def test_prepare_names_an_image_that_changed(source: Path, tmp_path: Path) -> None:
+    """No shard is made of other bytes than the ledger's: the image is named, with the command that mends it."""
+    ingest(params(source), tmp_path)
+    row = Ledger.read(tmp_path / "data/raw").rows[3]
+    (tmp_path / "data/raw" / row.path).write_bytes(photograph(1234))
+    with pytest.raises(InputError, match=f"data/raw/{row.path}: not the bytes that were taken in: .*dvc checkout"):
+        prepare(Prepare(image_size=32, shard=4), tmp_path)
+    assert not (tmp_path / "data/prepared").exists()
+
+
 def test_an_inbox_costs_what_is_new(source: Path, tmp_path: Path) -> None:
     """5 files added: 5 read and decoded; a touched file is read, not decoded; a moved inbox likewise."""
     root = tmp_path / "root"
@@ -485,6 +495,42 @@ def test_prepare_on_a_full_disk(tmp_path: Path) -> None:
     line = in_little_room("lay_out_large", tmp_path / "small", "", source, tmp_path / "before")
     assert "/.weathervane/prepare: 2,949,120 bytes are needed" in line and "make room" in line
     assert content(tmp_path / "small-left") == content(tmp_path / "before")
+
+
+RECORD = """
+from tasks.data import ingest_and_record
+from weathervane.errors import InputError
+try:
+    ingest_and_record(Path(sys.argv[1]))
+except InputError as error:
+    print(error)
+    sys.exit(2)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("unshare") is None, reason="needs unshare")
+def test_a_cache_on_a_full_disk(project: Path, large: Path) -> None:
+    """DVC logs what it cannot copy and records it all the same; we record nothing, and the next try works."""
+    params = project / "params/ingest.yaml"
+    text = params.read_text().replace("dataset: weather-synthetic", "dataset: t")
+    skies = "kind: synthetic\n  per_class: 100\n  seed: 0\n"
+    assert skies in text
+    params.write_text(text.replace(skies, f"kind: local\n  path: {large}\n"))
+    cache, tracked = project / ".dvc/cache", project / "data/raw.dvc"
+    cache.mkdir(exist_ok=True)
+    before = tracked.read_bytes()
+    shell = f'mount -t tmpfs -o size=2m none {cache} || exit 77; {sys.executable} -c "$SCRIPT" {project}'
+    environment = os.environ | {"SCRIPT": STEPS + RECORD}
+    command = ["unshare", "-rm", "sh", "-c", shell]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120)
+    if done.returncode == 77:
+        pytest.skip("no small disk can be mounted here")
+    assert done.returncode == 2, done.stderr
+    assert f"{cache}/files/md5: DVC could not copy all of raw there: up to 4," in done.stdout
+    assert tracked.read_bytes() == before
+    assert run(RECORD, project).returncode == 0
+    assert tracked.read_bytes() != before
 
 
 def test_files_that_may_not_grow(large: Path, tmp_path: Path) -> None:
