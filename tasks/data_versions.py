@@ -18,7 +18,6 @@ from tasks.tracking_read import runs, uri
 from weathervane import project
 from weathervane.errors import InputError
 from weathervane.ledger import Ledger, Row
-from weathervane.parallel import in_order
 
 CACHE = Path(".dvc/cache/files/md5")
 
@@ -156,15 +155,6 @@ def materialise(root: Path, version: str) -> Path:
         if md5(target) != digest:
             raise InputError(damaged(source.relative_to(root), name))
     return home
-
-
-def edited(root: Path, version: str) -> list[str]:
-    """Images of a version that data/raw no longer holds as they were: taken in once, they never change."""
-    raw = root / project.RAW
-    files = _listing(root, version) or {}
-    images = {name: digest for name, digest in files.items() if "/" in name}
-    found = in_order(lambda name: md5(raw / name), images)
-    return [name for name, now in zip(images, found, strict=True) if now != images[name]]
 
 
 def damaged(path: Path, name: str) -> str:

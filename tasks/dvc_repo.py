@@ -24,9 +24,14 @@ PATIENCE = 120.0  # seconds to wait for another process that holds DVC's lock
 
 
 def add(root: Path, target: str, about: dict[str, str]) -> str:
-    """Track `target` as it stands now, with `about` in its .dvc file; its md5."""
-    with _open(root) as repo:
+    """Track `target` as it stands now, with `about` in its .dvc file; its md5.
+
+    Raises:
+        InputError: the cache cannot take it; nothing is recorded.
+    """
+    with _open(root) as repo, _only_what_is_kept(root / f"{target}.dvc") as kept:
         (stage,) = _patiently(lambda: repo.add([str(root / target)]))
+        kept(stage)
         if stage.meta != about:
             stage.meta = about
             stage.dump()
@@ -116,7 +121,8 @@ def bring_up_to_date(root: Path, stage: str, work: Callable[[], object]) -> str 
     Returns why it had to be done; None if nothing was to do.
 
     Raises:
-        InputError: a dependency changed while the step worked; nothing is recorded.
+        InputError: a dependency changed while the step worked, or the cache cannot take the outputs; nothing is
+            recorded.
     """
     reason = stale_because(root, stage)
     if reason is None:
@@ -131,8 +137,37 @@ def bring_up_to_date(root: Path, stage: str, work: Callable[[], object]) -> str 
         changed = [path for path, digest in before.items() if md5(root / path) != digest]
         if changed:
             raise InputError(f"{', '.join(changed)} changed while {stage} ran: run it again when nobody writes there")
-        _patiently(lambda: repo.commit(node.addressing, force=True))
+        with _only_what_is_kept(root / "dvc.lock") as kept:
+            _patiently(lambda: repo.commit(node.addressing, force=True))
+            kept(repo.stage.collect(node.addressing)[0])
     return f"{reason}; found in DVC's cache" if restored else reason
+
+
+@contextmanager
+def _only_what_is_kept(record: Path) -> Iterator[Callable[[Any], None]]:
+    """Yields a check that the cache has a stage's outputs: what DVC cannot copy it only logs, and records all the same.
+
+    The record is as it was before if the block fails.
+    """
+    before = record.read_bytes() if record.is_file() else None
+
+    def kept(node: Any) -> None:
+        for out in node.outs:
+            if out.changed_cache():
+                free = shutil.disk_usage(out.cache.path).free
+                raise InputError(
+                    f"{out.cache.path}: DVC could not copy all of {out.def_path} there: up to {out.meta.size or 0:,} "
+                    f"bytes are needed, {free:,} are free: make room and run it again; nothing is recorded"
+                )
+
+    try:
+        yield kept
+    except BaseException:
+        if before is None:
+            record.unlink(missing_ok=True)
+        else:
+            record.write_bytes(before)
+        raise
 
 
 def _clear(repo: "Repo", node: Any) -> None:
