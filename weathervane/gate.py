@@ -235,9 +235,10 @@ def judge(
     """
     enough = level(rules.alpha, look)
     reference = best or champion
+    voters = "images" if champion.groups == champion.images else "images or groups of near-duplicates"
     told = (
         f"version {challenger} is right where the champion, version {champion.other}, is wrong on {champion.gained} "
-        f"of {champion.images} images and wrong where it is right on {champion.lost}"
+        f"of {champion.groups} {voters} and wrong where it is right on {champion.lost}"
     )
 
     def verdict(opens: bool, why: str, needed: int | None = None) -> Verdict:
@@ -264,8 +265,8 @@ def judge(
             return verdict(False, f"{told}: {why}", needed)
     if champion.losses:
         return verdict(False, f"{told}; but {' and '.join(champion.losses)}")
-    shown = "better" if policy == "better" else f"not worse by {100 * rules.margin:.2g} points"
-    return verdict(True, f"{told}: {shown}, p = {champion.p(policy):.2g}")
+    proof = "better" if policy == "better" else f"not worse by {100 * rules.margin:.2g} points"
+    return verdict(True, f"{told}: {proof}, p = {champion.p(policy):.2g}")
 
 
 def table(verdict: Verdict) -> str:

@@ -140,6 +140,8 @@ def test_near_duplicates_have_one_vote() -> None:
     assert (found.images, found.groups, found.gained, found.lost) == (15, 5, 1, 0)
     assert found.p_better == 1
     assert found.difference == pytest.approx(10 / 15)
+    few = Register.model_validate(RULES.model_dump() | {"min_images": 10})
+    assert "on 1 of 5 images or groups of near-duplicates and" in judge("7", "better", found, None, 1, few).why
 
 
 def test_images_that_either_was_trained_on_are_left_out_for_both() -> None:
