@@ -83,7 +83,7 @@ class Report:
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class _Image:
     """An accepted newcomer, its bytes already on disk in the staging folder."""
 
