@@ -83,6 +83,7 @@ def _compared(root: Path, plan: Plan, rules: Register, version: str, now: Standi
     with tempfile.TemporaryDirectory() as folder:
         there = {one: _contestant(client, one, run, store, Path(folder) / one) for one, run in runs.items()}
     ours = there.pop(version)
+    _draw(client, runs[version], ours, there[now.champion], (version, now.champion), store)
     found = {
         one: compare(
             ours.predictions,
@@ -101,6 +102,19 @@ def _compared(root: Path, plan: Plan, rules: Register, version: str, now: Standi
     look = _count_look(client, plan.dataset, len(store.part("test")))
     best = found[now.best] if now.best != now.champion else None
     return judge(version, policy, found[now.champion], best, look, rules)
+
+
+def _draw(
+    client: "MlflowClient", run: str, ours: Contestant, champion: Contestant, versions: tuple[str, str], store: "Store"
+) -> None:
+    """The test images on which the two differ, as a picture on the challenger's run."""
+    from weathervane.pictures.photographs import disagreements
+
+    names = (f"version {versions[0]}", f"champion {versions[1]}")
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "disagreements.png"
+        disagreements(ours.predictions, champion.predictions, store, store.classes, names, path)
+        client.log_artifact(run, str(path))
 
 
 def _run_of(client: "MlflowClient", name: str, version: str) -> str:

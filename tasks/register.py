@@ -27,6 +27,7 @@ from weathervane.params import load
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
+SYNTHETIC = "synthetic"  # the source whose images are rendered
 DESCRIPTION = 5000  # characters that MLflow keeps
 
 
@@ -92,8 +93,7 @@ def _write_down(root: Path, plan: Plan, best: Result, version: str, verdict: Ver
     """The decision on the version, on the challenger's run and in Prefect; the tag `decision` last of all."""
     client, word = tracking.client(root), "promoted" if promoted else "not promoted"
     text = f"**Version {version}, {word}:** {verdict.why}.\n\n{table(verdict)}".rstrip()
-    about = f"{best.name}, trained on {plan.dataset} {plan.data_md5}.\n\n{text}"
-    client.update_model_version(plan.dataset, version, about[:DESCRIPTION])
+    client.update_model_version(plan.dataset, version, _card(client, plan, best, version, text)[:DESCRIPTION])
     tracking.log(root, best.run_id, metrics=verdict.figures())
     tags = {"why": verdict.why, "policy": verdict.policy, "look": str(verdict.look), "decision": word}
     for key, value in tags.items():
@@ -102,6 +102,17 @@ def _write_down(root: Path, plan: Plan, best: Result, version: str, verdict: Ver
         from prefect.artifacts import create_markdown_artifact
 
         create_markdown_artifact(text, key=f"decision-{plan.dataset.replace('_', '-')}", description=verdict.why[:200])
+
+
+def _card(client: "MlflowClient", plan: Plan, best: Result, version: str, decision: str) -> str:
+    from weathervane.card import model_card
+    from weathervane.store import Store
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = client.download_artifacts(best.run_id, "model/model.json", folder)
+        model = json.loads(Path(path).read_text(encoding="utf-8"))
+    synthetic = SYNTHETIC in Store(plan.prepared).manifest["source"]
+    return model_card(plan.dataset, version, model, best.metrics, synthetic=synthetic, decision=decision)
 
 
 def _new_version(root: Path, plan: Plan, best: Result) -> str:

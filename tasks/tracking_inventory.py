@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from tasks import tracking
+from tasks.promotion import PREFIX
 from tasks.tracking_read import opened, uri
 
 KINDS = ("retraining", "variant")
-MOVE = "move."  # begins the tags of a registered model that hold, as JSON, the moves of its alias `champion`
 
 
 @dataclass(frozen=True)
@@ -181,7 +181,7 @@ def _by_client(root: Path) -> Found:
 
 def _moved(tags: Iterable[tuple[str, str, str]]) -> set[tuple[str, str]]:
     """Name and version of all that were champion, or were to be, from (name, key, value) of registered models' tags."""
-    moves = ((name, text) for name, key, text in tags if key.startswith(MOVE))
+    moves = ((name, text) for name, key, text in tags if key.startswith(PREFIX))
     return {(name, version) for name, text in moves for version in re.findall(r'"(?:start|to|best)": "(\d+)"', text)}
 
 

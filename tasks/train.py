@@ -14,6 +14,7 @@ from prefect.cache_policies import NO_CACHE
 from tasks import tracking
 from tasks.momentary import in_brief, may_pass, patiently
 from tasks.plan import Candidate, Plan
+from tasks.system import watched
 from weathervane import lifeline, project
 from weathervane.errors import InputError, TrainingError
 from weathervane.files import replacing
@@ -48,7 +49,8 @@ def train(root: Path, plan: Plan, candidate: Candidate, run: str, device: str) -
     }
     with replacing(folder / "job.json") as file:
         json.dump(job, file, indent=1)
-    _run_child(root, candidate, run, folder)
+    with watched(root, run):
+        _run_child(root, candidate, run, folder)
     outcome = json.loads((folder / "outcome.json").read_text(encoding="utf-8"))
     numbers = {f"train/{key}": value for key, value in outcome.items() if isinstance(value, int | float)}
     tags = {key: str(outcome[key]) for key in ("device", "device_name", "threads")}

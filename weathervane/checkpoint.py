@@ -26,7 +26,7 @@ def write(folder: Path, number: int, tensors: dict[str, Tensor], content: dict[s
     """
     path = _path(folder, number)
     data = save({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, {"content": json.dumps(content)})
-    with replacing(path, "wb") as file:
+    with replacing(path, "wb", len(data)) as file:
         file.write(data)
     with replacing(path.with_suffix(".sha256")) as file:
         file.write(f"{hashlib.sha256(data).hexdigest()}  {path.name}\n")

@@ -18,7 +18,7 @@ from tasks.plan import Plan
 from tasks.register import Decision, register
 from tests.exam import CLASSES, exam, run_of, student
 from weathervane import synthetic
-from weathervane.store import Store
+from weathervane.store import Store, seal
 
 LOADS = """
 import base64, json, sys
@@ -203,6 +203,7 @@ def test_images_that_a_model_was_trained_on_do_not_count(root: Path, sit: Any, r
     manifest = pd.read_parquet(cheat.prepared / "manifest.parquet")
     manifest.loc[manifest.index[12:32], "split"] = "train"
     manifest.to_parquet(cheat.prepared / "manifest.parquet")
+    seal(cheat.prepared)
     result = run_of(root, cheat, 1, plan.prepared.parent / "runs")
     made = register.fn(root, replace(cheat, older=True), [result])  # by another clone's ledger
     client = tracking.client(root)

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
+import mlflow
 import pytest
 
 from tasks import tracking
@@ -89,7 +90,8 @@ class Store:
 
 @pytest.fixture
 def store(tmp_path: Path, fresh_database: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")  # MLflow looks models up there
+    mlflow.set_tracking_uri(None)  # other tests of this process have told MLflow of other places
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")  # it looks models up there
     shutil.copy(fresh_database, tmp_path)
     return Store(tmp_path)
 
