@@ -1,0 +1,1 @@
+"""The measurements that the README and docs/ quote, each a command of its own."""
