@@ -1,1 +1,1 @@
-"""The measurements that the README and docs/ quote, each a command of its own."""
+"""What the README's figures come from, and drills too long for the test suite: `python -m benchmarks.NAME`."""

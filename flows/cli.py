@@ -1,6 +1,7 @@
 """The command line, `weathervane`. Help, wrong input and nothing to do are answered before anything heavy loads."""
 
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -91,6 +92,87 @@ def data_diff(
     from flows.data_command import show_difference
 
     show_difference(old, new)
+
+
+@data.command("gc")
+def data_gc(
+    yes: Annotated[bool, typer.Option("--yes", help="Remove it; without, it is only shown.")] = False,
+) -> None:
+    """Say which models need which version of the data; remove from DVC's cache what nobody needs."""
+    from flows.house_command import collect_data
+
+    collect_data(yes)
+
+
+runs = typer.Typer(no_args_is_help=True, help="Look after runs that nobody works at any more.")
+app.add_typer(runs, name="runs")
+
+
+@runs.command("clean")
+def runs_clean() -> None:
+    """End the runs whose process is gone, in MLflow and in Prefect, with the reason."""
+    from flows.runs_command import clean
+
+    clean()
+
+
+@app.command()
+def promote(
+    version: Annotated[str, typer.Argument(help="Number of a version of the dataset's registered model.")],
+    why: Annotated[str, typer.Option(help="The reason; it stays on record.")],
+) -> None:
+    """Make a version champion, whatever the gate said."""
+    from flows.promote_command import promote
+
+    promote(version, why)
+
+
+@app.command()
+def rollback(why: Annotated[str, typer.Option(help="The reason; it stays on record.")] = "rolled back") -> None:
+    """Make the version champion that was it before."""
+    from flows.promote_command import rollback
+
+    rollback(why)
+
+
+@app.command()
+def history() -> None:
+    """List every move of the champion: when, from, to, by whom, on what evidence."""
+    from flows.promote_command import show_history
+
+    show_history()
+
+
+@app.command()
+def clean(
+    older_than: Annotated[
+        str | None, typer.Option(help="24h, 90d or 12w, for everything; params/retention.yaml by default.")
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Remove it; without, it is only shown.")] = False,
+) -> None:
+    """Remove old artifacts, model versions, quarantined files and leftovers that nothing needs."""
+    from flows.house_command import clean
+
+    raise typer.Exit(clean(older_than, yes))
+
+
+@app.command()
+def backup(file: Annotated[Path, typer.Argument(help="The tar file to write.")]) -> None:
+    """Write mlflow.db and mlruns/ to one file; runs may go on meanwhile."""
+    from flows.house_command import backup
+
+    backup(file)
+
+
+@app.command()
+def restore(
+    file: Annotated[Path, typer.Argument(help="A file that 'weathervane backup' wrote.")],
+    force: Annotated[bool, typer.Option("--force", help="Set aside the store that is there.")] = False,
+) -> None:
+    """Put a backup in place, here or in another clone, once all of it has been checked."""
+    from flows.house_command import restore
+
+    restore(file, force)
 
 
 @app.command()

@@ -10,13 +10,15 @@ from flows.edit_ingest import difference, edited
 from flows.environment import apply
 from flows.server import LocalServer, check, configured
 from tasks.data import INGEST, PREPARE, current, ingest_and_record, prepare_and_record, prepared_version
-from tasks.gate import REGISTER, Register
+from tasks.gate import REGISTER
 from tasks.plan import Plan, make_plan, read_variants
-from tasks.tracking_read import check_server, uri
+from tasks.tracking_read import check_server, running, uri
 from weathervane import project
 from weathervane.errors import InputError, TrainingError
 from weathervane.files import replacing
+from weathervane.gate import Register
 from weathervane.ingest import Ingest
+from weathervane.owner import gone
 from weathervane.params import load
 from weathervane.prepare import Prepare
 from weathervane.progress import console, say
@@ -55,7 +57,7 @@ def run_retrain(request: Request, plan_only: bool = False) -> int:
     home = prepared_version(root, request.data_version) if request.data_version else None
     if home or (before == after and current(root)):
         plan = make_plan(root, variants, request.seed, home)
-        if plan_only or plan.nothing_to_do:
+        if plan_only or (plan.nothing_to_do and not _any_dead(root)):
             say(describe(plan))
             return 0
     elif plan_only:
@@ -65,6 +67,7 @@ def run_retrain(request: Request, plan_only: bool = False) -> int:
         from weathervane.device import choose
 
         choose(request.device)
+    project.check_writable(root)
     check_server(uri(root))
     if address := configured():
         check(address)
@@ -77,6 +80,11 @@ def run_retrain(request: Request, plan_only: bool = False) -> int:
         if server:
             server.wait()
         return _run_flow(request)
+
+
+def _any_dead(root: Path) -> bool:
+    """A retraining whose process is gone is for the flow to end, in Prefect as well."""
+    return any(gone(run.tags["owner"]) for run in running(uri(root)) if "owner" in run.tags)
 
 
 def describe(plan: Plan) -> str:

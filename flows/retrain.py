@@ -5,7 +5,9 @@ from typing import Any
 
 from prefect import flow
 
+from tasks.alone import alone
 from tasks.augment import augment
+from tasks.dead_runs import end_dead_runs
 from tasks.evaluate import evaluate
 from tasks.ingest import ingest
 from tasks.plan import Candidate, Plan, Result, make_plan, read_variants
@@ -15,7 +17,7 @@ from tasks.register import Decision, register
 from tasks.report import report
 from tasks.restore import restore
 from tasks.runs import close_retraining, close_variant, open_retraining, open_variant
-from tasks.train import train
+from tasks.train import drop_checkpoints, train
 from weathervane import project
 from weathervane.errors import InputError, TrainingError
 from weathervane.progress import say
@@ -44,38 +46,48 @@ def retrain(
     """
     root = project.root()
     chosen = read_variants(root, variants, changes or [])
-    home = restore(root, data_version) if data_version else None
-    if home is None:
-        ingest(root)
-        prepare(root)
-        publish(root)
-    plan = make_plan(root, chosen, seed, home)
-    if plan.nothing_to_do:
-        return unchanged(plan)
-    parent = open_retraining(root, plan)
-    results, failures = [], {}
-    try:
-        for candidate in plan.candidates:
-            outcome = reused(candidate) or one_variant(root, plan, candidate, parent, device)
-            if isinstance(outcome, Result):
-                results.append(outcome)
-            else:
-                failures[candidate.name] = outcome
-        decision = register(root, plan, results) if results else Decision(False, "no variant could be trained", "")
+    project.check_writable(root)
+    with alone(root):
+        end_dead_runs(root)
+        home = restore(root, data_version) if data_version else None
         if home is None:
-            report(root, parent, next((result.run_id for result in results if result.name == decision.variant), None))
-        rows = [row(result, decision) for result in results]
-        rows += [{"variant": name, "why": error} for name, error in failures.items()]
-        tags = {
-            "decision": "promoted" if decision.promoted else "not promoted",
-            "decision_why": decision.why,
-            "best_variant": decision.variant,
-            **({"model_version": decision.version} if decision.version else {}),
-        }
-        close_retraining(root, parent, rows, tags, "FAILED" if failures else "FINISHED")
-    except BaseException as error:
-        close_retraining(root, parent, [], {"failure": told(error)}, ended(error))
-        raise
+            ingest(root)
+            prepare(root)
+            publish(root)
+        plan = make_plan(root, chosen, seed, home)
+        if plan.nothing_to_do:
+            return unchanged(plan)
+        parent = open_retraining(root, plan)
+        try:
+            return train_and_decide(root, plan, parent, device)
+        except VariantsFailed:
+            raise
+        except BaseException as error:
+            close_retraining(root, parent, [], {"failure": told(error)}, ended(error))
+            raise
+
+
+def train_and_decide(root: Path, plan: Plan, parent: str, device: str) -> dict[str, Any]:
+    """Train what has to be, let the best one meet the champion, and close the retraining; see `retrain`."""
+    results, failures = [], {}
+    for candidate in plan.candidates:
+        outcome = reused(candidate, parent) or one_variant(root, plan, candidate, parent, device)
+        if isinstance(outcome, Result):
+            results.append(outcome)
+        else:
+            failures[candidate.name] = outcome
+    decision = register(root, plan, results) if results else Decision(False, "no variant could be trained", "")
+    if not plan.older:
+        report(root, parent, next((result.run_id for result in results if result.name == decision.variant), None))
+    rows = [row(result, decision) for result in results]
+    rows += [{"variant": name, "why": error} for name, error in failures.items()]
+    tags = {
+        "decision": "promoted" if decision.promoted else "not promoted",
+        "decision_why": decision.why,
+        "best_variant": decision.variant,
+        **({"model_version": decision.version} if decision.version else {}),
+    }
+    close_retraining(root, parent, rows, tags, "FAILED" if failures else "FINISHED")
     summary = {
         "rows": rows,
         "decision": tags["decision"],
@@ -103,7 +115,9 @@ def one_variant(root: Path, plan: Plan, candidate: Candidate, parent: str, devic
     try:
         augment(root, plan, candidate, run)
         folder = train(root, plan, candidate, run, device)
-        return evaluate(root, plan, candidate, run, folder)
+        result = evaluate(root, plan, candidate, run, folder)
+        drop_checkpoints(root, candidate)
+        return result
     except BaseException as error:
         close_variant(root, run, ended(error), told(error))
         if isinstance(error, InputError) or not isinstance(error, Exception):
@@ -123,12 +137,13 @@ def told(error: BaseException) -> str:
     return ": ".join(filter(None, (kind, str(error))))
 
 
-def reused(candidate: Candidate) -> Result | None:
-    """The result of a variant that nothing has changed for."""
+def reused(candidate: Candidate, parent: str) -> Result | None:
+    """The result of a variant that nothing has changed for, or that was trained before an interruption."""
     if candidate.run is None:
         return None
-    say(f"{candidate.name}: unchanged since run {candidate.run.run_id}")
-    return Result(candidate.name, candidate.run.run_id, candidate.run.metrics, reused=True)
+    earlier = candidate.run.tags.get("mlflow.parentRunId") != parent
+    say(f"{candidate.name}: {'unchanged since' if earlier else 'trained already:'} run {candidate.run.run_id}")
+    return Result(candidate.name, candidate.run.run_id, candidate.run.metrics, reused=earlier)
 
 
 def row(result: Result, decision: Decision) -> dict[str, Any]:

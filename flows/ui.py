@@ -9,6 +9,7 @@ import urllib.request
 from pathlib import Path
 
 from flows.environment import apply
+from tasks import view
 from tasks.tracking import client
 from tasks.tracking_read import uri
 from weathervane import lifeline, project
@@ -36,6 +37,7 @@ def serve(port: int, open_browser: bool) -> int:
     port = _free(port)
     found = client(root).get_experiment_by_name(dataset)
     page = f"http://127.0.0.1:{port}/#/experiments/{found.experiment_id if found else 0}/runs"
+    page += view.QUERY if found and view.TAG in found.tags else ""
     log = root / project.LOGS / "mlflow-ui.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     command = [

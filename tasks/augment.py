@@ -20,7 +20,7 @@ def augment(root: Path, plan: Plan, candidate: Candidate, run: str) -> None:
 
     from weathervane.augment import augment as change
     from weathervane.device import resident, unit
-    from weathervane.pictures import contact_sheet
+    from weathervane.pictures.photographs import contact_sheet
     from weathervane.store import Store
 
     store = Store(plan.prepared)

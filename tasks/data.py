@@ -5,19 +5,19 @@ do. Neither imports DVC when nothing changed.
 """
 
 import hashlib
-import os
 import shutil
+import time
 from pathlib import Path
 
 from filelock import FileLock
 
-from tasks.data_versions import edited, find_damage, has_bytes, last_version, materialise, resolve
+from tasks.data_versions import find_damage, has_bytes, last_version, materialise, resolve
 from tasks.dvc_lock import md5, prepared_md5, raw_md5, stale_because, tracked_dataset
 from weathervane import project
 from weathervane.errors import InputError
 from weathervane.files import replacing
 from weathervane.fingerprint import sources
-from weathervane.ingest import Ingest, ingest, unchanged
+from weathervane.ingest import Ingest, finish, ingest, refuse_edits, unchanged
 from weathervane.ledger import Ledger
 from weathervane.params import load
 from weathervane.prepare import Prepare, prepare
@@ -43,22 +43,27 @@ def ingest_and_record(root: Path) -> str:
     """
     params = load(Ingest, root / INGEST)
     with _alone(root, "data"):
+        finish(root)  # an ingest that was killed at the end
         if unchanged(params, root) and md5(root / project.RAW) == raw_md5(root):
             say("ingest: nothing new")
             return str(raw_md5(root))
         from tasks.dvc_repo import add
 
-        _refuse_edits(root)
+        refuse_edits(root)
         aside = _set_aside(root, params.dataset)
         try:
             _bring_back(root, params)
-            say(f"ingest: {ingest(params, root)}")
+            started = time.monotonic()
+            report = ingest(params, root)
+            taken = time.monotonic()
         except BaseException:
             _restore(root, aside)
             raise
         if aside:
             shutil.rmtree(aside)
-        return add(root, str(project.RAW), {"dataset": params.dataset})
+        version = add(root, str(project.RAW), {"dataset": params.dataset})
+        say(f"ingest: {report}; {taken - started:.1f} s, and DVC {time.monotonic() - taken:.1f} s")
+        return version
 
 
 def prepared_version(root: Path, text: str) -> Path | None:
@@ -112,15 +117,6 @@ def _alone(root: Path, name: str) -> FileLock:
     return FileLock(root / project.LOCKS / f"{name}.lock")
 
 
-def _refuse_edits(root: Path) -> None:
-    version = raw_md5(root)
-    if version and (root / project.RAW).exists() and (names := edited(root, version)):
-        raise InputError(
-            f"data/raw/{names[0]}{f' and {len(names) - 1} more' if names[1:] else ''}: not the bytes that were taken "
-            "in: images never change in place; run 'dvc checkout data/raw.dvc --force' to have them back"
-        )
-
-
 def _set_aside(root: Path, dataset: str) -> Path | None:
     """Move another dataset's data/raw out of the way, once DVC's cache holds every byte of it."""
     raw = root / project.RAW
@@ -131,7 +127,7 @@ def _set_aside(root: Path, dataset: str) -> Path | None:
 
     kept = add(root, str(project.RAW), {"dataset": held})
     say(f"ingest: the dataset '{held}' stays in DVC's cache as {kept}")
-    aside = root / project.WORK / f"aside-{os.getpid()}"
+    aside = root / project.WORK / "aside"
     shutil.rmtree(aside, ignore_errors=True)
     raw.replace(aside)
     return aside
@@ -151,7 +147,7 @@ def _bring_back(root: Path, params: Ingest) -> None:
     """
     raw = root / project.RAW
     version = raw_md5(root) if tracked_dataset(root) == params.dataset else last_version(root, params.dataset)
-    if raw.exists() or version is None:
+    if (root / project.LEDGER).is_file() or version is None:
         return
     from tasks.dvc_repo import fetch
 

@@ -18,7 +18,6 @@ from tasks.tracking_read import runs, uri
 from weathervane import project
 from weathervane.errors import InputError
 from weathervane.ledger import Ledger, Row
-from weathervane.parallel import in_order
 
 CACHE = Path(".dvc/cache/files/md5")
 
@@ -88,6 +87,24 @@ def has_bytes(root: Path, version: str) -> bool:
     return files is not None and all(_object(root, digest).is_file() for digest in files.values())
 
 
+def objects(root: Path, version: str) -> set[str]:
+    """md5s of the cache objects that a version is made of: its list, and the files on it if the list is there."""
+    return {version, *(_listing(root, version) or {}).values()}
+
+
+def heads(root: Path) -> dict[str, str]:
+    """The version at the head of each branch (remote ones, too) and tag that tracks one, by the branch's name."""
+    names = _git(root, "for-each-ref", "--format=%(refname:short)", "refs/heads", "refs/tags", "refs/remotes").split()
+    tracked = ((name, _tracked_at(root, name)) for name in names)
+    return {name: version for name, version in tracked if version}
+
+
+def cached(root: Path) -> list[str]:
+    """Every version whose list DVC's cache holds, whether or not anything else knows of it."""
+    found = (f"{path.parent.name}{path.name}" for path in sorted((root / CACHE).glob("??/*.dir")))
+    return [version for version in found if project.LEDGER.name in (_listing(root, version) or {})]
+
+
 def ledger_of(root: Path, version: str) -> Ledger | None:
     """The ledger of a version, out of DVC's cache; None if it is not there."""
     files = _listing(root, version)
@@ -138,15 +155,6 @@ def materialise(root: Path, version: str) -> Path:
         if md5(target) != digest:
             raise InputError(damaged(source.relative_to(root), name))
     return home
-
-
-def edited(root: Path, version: str) -> list[str]:
-    """Images of a version that data/raw no longer holds as they were: taken in once, they never change."""
-    raw = root / project.RAW
-    files = _listing(root, version) or {}
-    images = {name: digest for name, digest in files.items() if "/" in name}
-    found = in_order(lambda name: md5(raw / name), images)
-    return [name for name, now in zip(images, found, strict=True) if now != images[name]]
 
 
 def damaged(path: Path, name: str) -> str:

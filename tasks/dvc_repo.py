@@ -6,10 +6,12 @@ DVC's repository lock is never held while a step works, so that `dvc status` and
 import logging
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from tasks.data_versions import CACHE
 from tasks.dvc_lock import md5, raw_md5, stale_because
 from weathervane.errors import InputError
 from weathervane.progress import say
@@ -22,9 +24,14 @@ PATIENCE = 120.0  # seconds to wait for another process that holds DVC's lock
 
 
 def add(root: Path, target: str, about: dict[str, str]) -> str:
-    """Track `target` as it stands now, with `about` in its .dvc file; its md5."""
-    with _open(root) as repo:
+    """Track `target` as it stands now, with `about` in its .dvc file; its md5.
+
+    Raises:
+        InputError: the cache cannot take it; nothing is recorded.
+    """
+    with _open(root) as repo, _only_what_is_kept(root / f"{target}.dvc") as kept:
         (stage,) = _patiently(lambda: repo.add([str(root / target)]))
+        kept(stage)
         if stage.meta != about:
             stage.meta = about
             stage.dump()
@@ -63,13 +70,59 @@ def fetch(root: Path, target: str) -> bool:
     return False
 
 
+@contextmanager
+def locked(root: Path) -> Iterator[None]:
+    """Nobody else works on the DVC repository meanwhile."""
+    with _open(root) as repo:
+        _patiently(repo.lock.lock)
+        try:
+            yield
+        finally:
+            repo.lock.unlock()
+
+
+def used(root: Path) -> set[str]:
+    """md5s of all that the work tree and the heads of branches and tags track, the files of folders included.
+
+    Raises:
+        InputError: DVC cannot read one of them, or its cache is not the project's own.
+    """
+    from dvc.exceptions import DvcException
+
+    with _open(root) as repo:
+        if Path(repo.cache.local.path).resolve() != (root / CACHE).resolve():
+            raise InputError(f"{repo.cache.local.path}: a cache that other projects may share: see 'dvc gc --projects'")
+        logging.getLogger("dvc").setLevel(logging.ERROR)  # what has never run has nothing to lose
+        try:
+            found = _patiently(lambda: repo.used_objs(all_branches=True, all_tags=True, force=True))
+        except DvcException as error:
+            raise InputError(f"git's history cannot be read whole, so nothing is removed: {error}") from None
+    return {str(info.value) for infos in found.values() for info in infos}
+
+
+def in_remote(root: Path, digests: list[str]) -> set[str] | None:
+    """Which of the objects the default remote holds; None where there is no remote.
+
+    Raises:
+        InputError: the remote does not answer.
+    """
+    with _open(root) as repo:
+        if not repo.config["core"].get("remote"):
+            return None
+        try:
+            return set(repo.cloud.get_remote_odb().oids_exist(digests))
+        except Exception as error:  # each kind of remote has its own
+            raise InputError(f"DVC's remote: {' '.join(str(error).split())}: see 'dvc remote list'") from None
+
+
 def bring_up_to_date(root: Path, stage: str, work: Callable[[], object]) -> str | None:
     """Make a stage's outputs current, as `dvc repro` would, with `work` as its function.
 
     Returns why it had to be done; None if nothing was to do.
 
     Raises:
-        InputError: a dependency changed while the step worked; nothing is recorded.
+        InputError: a dependency changed while the step worked, or the cache cannot take the outputs; nothing is
+            recorded.
     """
     reason = stale_because(root, stage)
     if reason is None:
@@ -84,8 +137,37 @@ def bring_up_to_date(root: Path, stage: str, work: Callable[[], object]) -> str 
         changed = [path for path, digest in before.items() if md5(root / path) != digest]
         if changed:
             raise InputError(f"{', '.join(changed)} changed while {stage} ran: run it again when nobody writes there")
-        _patiently(lambda: repo.commit(node.addressing, force=True))
+        with _only_what_is_kept(root / "dvc.lock") as kept:
+            _patiently(lambda: repo.commit(node.addressing, force=True))
+            kept(repo.stage.collect(node.addressing)[0])
     return f"{reason}; found in DVC's cache" if restored else reason
+
+
+@contextmanager
+def _only_what_is_kept(record: Path) -> Iterator[Callable[[Any], None]]:
+    """Yields a check that the cache has a stage's outputs: what DVC cannot copy it only logs, and records all the same.
+
+    The record is as it was before if the block fails.
+    """
+    before = record.read_bytes() if record.is_file() else None
+
+    def kept(node: Any) -> None:
+        for out in node.outs:
+            if out.changed_cache():
+                free = shutil.disk_usage(out.cache.path).free
+                raise InputError(
+                    f"{out.cache.path}: DVC could not copy all of {out.def_path} there: up to {out.meta.size or 0:,} "
+                    f"bytes are needed, {free:,} are free: make room and run it again; nothing is recorded"
+                )
+
+    try:
+        yield kept
+    except BaseException:
+        if before is None:
+            record.unlink(missing_ok=True)
+        else:
+            record.write_bytes(before)
+        raise
 
 
 def _clear(repo: "Repo", node: Any) -> None:

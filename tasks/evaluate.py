@@ -1,7 +1,9 @@
 """The step `evaluate`: the same images for all; scores, pictures and predictions go to the variant's run."""
 
+import json
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
@@ -9,34 +11,85 @@ from prefect.cache_policies import NO_CACHE
 from tasks import tracking
 from tasks.momentary import RETRY
 from tasks.plan import Candidate, Plan, Result
+from tasks.view import PICTURES
 from weathervane.progress import say
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from weathervane.model import Model
+    from weathervane.store import Store
 
 
 @task(name="evaluate", task_run_name="evaluate {candidate.name}", cache_policy=NO_CACHE, **RETRY)
 def evaluate(root: Path, plan: Plan, candidate: Candidate, run: str, folder: Path) -> Result:
     """Score the trained model on validation and test, log all of it, and close the run."""
-    from weathervane.evaluate import predictions, scores, test_set_hash
+    from weathervane.evaluate import predictions, test_set_hash
     from weathervane.model import Model
-    from weathervane.pictures import confusion_picture
     from weathervane.store import Store
 
     store, model = Store(plan.prepared), Model.load(folder / "model")
-    classes = model.spec.classes
     parts = {"val": predictions(model, store, "train", fold=0), "test": predictions(model, store, "test")}
-    metrics = {f"{part}/{k}": v for part, table in parts.items() for k, v in scores(table, classes).items()}
-    metrics |= {f"{part}/images": float(len(table)) for part, table in parts.items()}
-    client = tracking.client(root)
+    metrics = _measure(model, store, parts)
+    metrics["model/bytes"] = float((folder / "model/model.safetensors").stat().st_size)
     with tempfile.TemporaryDirectory() as temporary:
-        work = Path(temporary)
-        for part, table in parts.items():
-            table.to_parquet(work / f"{part}.parquet", index=False)
-            client.log_artifact(run, str(work / f"{part}.parquet"), "predictions")
-        title = f"{candidate.name}: {len(parts['test'])} test images"
-        confusion_picture(parts["test"], classes, title, work / "confusion.png")
-        client.log_artifact(run, str(work / "confusion.png"))
+        _draw(Path(temporary), model, store, parts["test"], folder / "metrics.jsonl")
+        tables = _write(Path(temporary), parts)
+        _log(root, run, Path(temporary))
+    client = tracking.client(root)
     client.log_artifacts(run, str(folder / "model"), "model")
-    tracking.log(root, run, metrics=metrics, tags={"test_set": test_set_hash(store)})
+    # What `log_table` would do, but that adds the rows once more where a step is repeated.
+    tags = {"mlflow.loggedArtifacts": json.dumps([{"path": path, "type": "table"} for path in tables])}
+    tracking.log(root, run, metrics=metrics, tags={"test_set": test_set_hash(store), **tags})
     tracking.end_run(root, run)
     result = Result(candidate.name, run, client.get_run(run).data.metrics, reused=False)
     say(f"{candidate.name}: test accuracy {metrics['test/accuracy']:.3f}, validation {metrics['val/accuracy']:.3f}")
     return result
+
+
+def _measure(model: "Model", store: "Store", parts: dict[str, "pd.DataFrame"]) -> dict[str, float]:
+    """The run's figures: `val/…` and `test/…`, of which the latter have intervals, and `model/…`."""
+    from weathervane.evaluate import before_scaling, intervals, latency, scores
+
+    classes, test = model.spec.classes, parts["test"]
+    metrics = {f"{part}/{key}": value for part, table in parts.items() for key, value in scores(table, classes).items()}
+    metrics |= {f"{part}/images": float(len(table)) for part, table in parts.items()}
+    metrics |= {f"test/{key}": value for key, value in intervals(test, classes).items()}
+    metrics["test/ece_before_scaling"] = scores(before_scaling(test, model), classes)["ece"]
+    return metrics | {"model/latency_ms": latency(model, store), "model/temperature": model.spec.temperature}
+
+
+def _draw(folder: Path, model: "Model", store: "Store", test: "pd.DataFrame", record: Path) -> None:
+    """The run's pictures, as PNG files in `folder`."""
+    from weathervane.evaluate import before_scaling
+    from weathervane.pictures.answers import confusion_picture, curves_picture, reliability_picture
+    from weathervane.pictures.learning import learning_picture
+    from weathervane.pictures.photographs import mistakes
+
+    name, classes = model.spec.variant, model.spec.classes
+    title = f"{name}: {len(test)} test images"
+    confusion_picture(test, classes, title, folder / "confusion.png")
+    curves_picture(test, classes, title, folder / "curves.png")
+    reliability_picture(before_scaling(test, model), test, classes, title, folder / "reliability.png")
+    mistakes(test, store, classes, name, folder / "mistakes.png")
+    lines = record.read_text(encoding="utf-8").splitlines()
+    learning_picture([json.loads(line) for line in lines], name, folder / "learning.png")
+
+
+def _write(folder: Path, parts: dict[str, "pd.DataFrame"]) -> list[str]:
+    """The predictions, in the form that MLflow shows as a table; their paths below `folder`."""
+    (folder / "predictions").mkdir()
+    for part, table in parts.items():
+        table.to_json(folder / "predictions" / f"{part}.json", orient="split", index=False)
+    return [f"predictions/{part}.json" for part in parts]
+
+
+def _log(root: Path, run: str, folder: Path) -> None:
+    """All that is in `folder`; some pictures once more, in the form that MLflow puts side by side."""
+    from PIL import Image
+
+    client = tracking.client(root)
+    client.log_artifacts(run, str(folder))
+    for key in PICTURES:
+        with Image.open(folder / f"{key}.png") as picture:
+            client.log_image(run, picture, key=key, step=0)

@@ -1,93 +1,182 @@
-"""The gate: does the challenger replace the champion. Both are scored on the same images, today's."""
+"""The gate: does the challenger replace the champion. Both are scored now, on the same images, today's."""
 
+import json
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from tasks import tracking
 from tasks.plan import Plan, Result
+from tasks.promotion import Standing
 from weathervane.errors import InputError
-from weathervane.params import Strict
+from weathervane.gate import Register, Verdict, beyond, compare, judge, leaked
 
 if TYPE_CHECKING:
     import pandas as pd
+    from mlflow import MlflowClient
 
-    from weathervane.model import Model
-
-REGISTER = Path("params/register.yaml")
-PROBE_TOLERANCE = 1e-3  # largest difference of a logit that other threads or another machine explain
-
-
-class Register(Strict):
-    """params/register.yaml."""
-
-    policy: Literal["better", "never"]
-
-
-def gate(root: Path, plan: Plan, params: Register, best: Result, champion: Any | None) -> tuple[bool, str]:
-    """Does the challenger become champion of the plan's dataset, and why.
-
-    It does if it is better by validation and not worse on test, both on the same images: today's, of the
-    classes that both know.
-    """
-    if params.policy == "never":
-        return False, "policy is 'never' in params/register.yaml"
-    if plan.older:
-        return False, "trained on another version of the data than today's"
-    if champion is None:
-        return True, "the first champion"
-    try:
-        with tempfile.TemporaryDirectory() as folder:
-            tables, classes = _both(root, plan, best, champion, Path(folder))
-    except InputError as error:
-        return False, f"the champion, version {champion.version}, cannot be compared: {error}"
-    val, test = (tuple(_accuracy(table) for table in tables[part]) for part in ("val", "test"))
-    told = f"validation {val[0]:.3f} against {val[1]:.3f}, test {test[0]:.3f} against {test[1]:.3f} of version "
-    told += f"{champion.version}{f', on the common classes {classes}' if classes else ''}"
-    if val[0] <= val[1]:
-        return False, f"not better by validation: {told}"
-    if test[0] < test[1]:
-        return False, f"worse on test: {told}"
-    return True, f"better: {told}"
-
-
-def _both(
-    root: Path, plan: Plan, best: Result, champion: Any, folder: Path
-) -> tuple[dict[str, tuple["pd.DataFrame", "pd.DataFrame"]], str]:
-    """Challenger's and champion's predictions of the same images, by part; the common classes where they differ.
-
-    Raises:
-        InputError: no two classes in common, or a champion that cannot be loaded or computes something else.
-    """
-    from weathervane.evaluate import predictions
     from weathervane.model import Model
     from weathervane.store import Store
 
-    store, client = Store(plan.prepared), tracking.client(root)
-    models = []
-    for number, run in enumerate((best.run_id, champion.run_id)):
-        (folder / str(number)).mkdir()
-        if not client.list_artifacts(run, "model"):
-            raise InputError(f"its run {run} no longer holds the model")
-        path = Path(client.download_artifacts(run, "model", str(folder / str(number))))
-        models.append(_checked(Model.load(path), path))
-    common = sorted(set(models[0].spec.classes) & set(models[1].spec.classes))
-    if len(common) < 2:
-        raise InputError(f"its classes are {', '.join(models[1].spec.classes)}, today's {', '.join(store.classes)}")
-    tables = {}
-    for part, (split, fold) in {"val": ("train", 0), "test": ("test", None)}.items():
-        pair = [predictions(model, store, split, fold) for model in models]
-        tables[part] = tuple(table[table["label"].isin(common)] for table in pair)
-    return tables, "" if common == store.classes else ", ".join(common)
+REGISTER = Path("params/register.yaml")
+PROBE_TOLERANCE = 1e-3  # largest difference of a logit that other threads or another machine explain
+TRAINED = "trained.parquet"  # sha256 and group of every image that a version's model has seen
+LOOKS = "looks"  # tag of the registered model: number of test images → how many challengers met them
 
 
-def _checked(model: "Model", path: Path) -> "Model":
+@dataclass(frozen=True)
+class Contestant:
+    """A version's model, what it was trained on, and what it says of today's test images."""
+
+    model: "Model"
+    trained: "pd.DataFrame"
+    predictions: "pd.DataFrame"
+
+
+def gate(root: Path, plan: Plan, rules: Register, best: Result, version: str, now: Standing) -> Verdict:
+    """Does `version`, the challenger that `best` came to, become champion of the plan's dataset, and why."""
+    if rules.policy == "never":
+        return Verdict(False, "policy is 'never' in params/register.yaml", "never")
+    if plan.older:
+        return Verdict(False, "trained on another version of the data than today's", rules.policy)
+    if exceeded := beyond(best.metrics, rules.limits):
+        return Verdict(False, f"beyond the limits of params/register.yaml: {'; '.join(exceeded)}", rules.policy)
+    if not now.champion:
+        if now.elsewhere:
+            why = f"{now.elsewhere}; 'weathervane promote VERSION --why ...' makes one"
+            return Verdict(False, why, rules.policy)
+        if rules.policy == "manual":
+            return Verdict(False, "no champion yet: a person decides (policy manual)", "manual")
+        return Verdict(True, "the first champion", "first")
+    try:
+        return _compared(root, plan, rules, version, now)
+    except InputError as error:
+        return Verdict(False, f"not compared with the champion, version {now.champion}: {error}", rules.policy)
+
+
+def note_what_was_seen(client: "MlflowClient", run: str, store: "Store") -> None:
+    """Put on the run's record which images its model has seen: those of train, validation included."""
+    import pandas as pd
+
+    rows = store.part("train")
+    seen = pd.DataFrame({name: store.manifest[name][rows] for name in ("sha256", "group")})
+    with tempfile.TemporaryDirectory() as folder:
+        seen.to_parquet(Path(folder) / TRAINED, index=False)
+        client.log_artifact(run, str(Path(folder) / TRAINED), "data")
+
+
+def _compared(root: Path, plan: Plan, rules: Register, version: str, now: Standing) -> Verdict:
+    """The verdict of the paired tests.
+
+    Raises:
+        InputError: two models that cannot be compared, or one that computes something else than it did.
+    """
+    import pandas as pd
+
+    from weathervane.slices import slices
+    from weathervane.store import Store
+
+    client, store = tracking.client(root), Store(plan.prepared)
+    today = pd.DataFrame({name: store.manifest[name] for name in ("sha256", "group")})
+    runs = {one: _run_of(client, plan.dataset, one) for one in (version, now.champion, now.best)}
+    with tempfile.TemporaryDirectory() as folder:
+        there = {one: _contestant(client, one, run, store, Path(folder) / one) for one, run in runs.items()}
+    ours = there.pop(version)
+    _draw(client, runs[version], ours, there[now.champion], (version, now.champion), store)
+    found = {
+        one: compare(
+            ours.predictions,
+            theirs.predictions,
+            one,
+            (ours.model.spec.classes, theirs.model.spec.classes),
+            leaked(today, ours.trained, theirs.trained),
+            slices(store),
+            rules,
+        )
+        for one, theirs in there.items()
+    }
+    policy: str = rules.policy
+    if policy == "by_change":
+        policy = "not_worse" if _only_data_changed(client, runs[version], runs[now.champion]) else "better"
+    look = _count_look(client, plan.dataset, len(store.part("test")))
+    best = found[now.best] if now.best != now.champion else None
+    return judge(version, policy, found[now.champion], best, look, rules)
+
+
+def _draw(
+    client: "MlflowClient", run: str, ours: Contestant, champion: Contestant, versions: tuple[str, str], store: "Store"
+) -> None:
+    """The test images on which the two differ, as a picture on the challenger's run."""
+    from weathervane.pictures.photographs import disagreements
+
+    names = (f"version {versions[0]}", f"champion {versions[1]}")
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "disagreements.png"
+        disagreements(ours.predictions, champion.predictions, store, store.classes, names, path)
+        client.log_artifact(run, str(path))
+
+
+def _run_of(client: "MlflowClient", name: str, version: str) -> str:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return str(client.get_model_version(name, version).run_id)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        raise InputError(
+            f"version {version}, the best champion so far, was deleted: 'weathervane promote VERSION --why ...' "
+            "says which one is to be compared with instead; that may be the present champion"
+        ) from None
+
+
+def _contestant(client: "MlflowClient", version: str, run: str, store: "Store", folder: Path) -> Contestant:
+    import pandas as pd
+
+    from weathervane.evaluate import predictions
+    from weathervane.model import Model
+
+    folder.mkdir()
+    if not client.list_artifacts(run, "model"):
+        raise InputError(f"run {run} of version {version} no longer holds the model")
+    if not any(file.path == f"data/{TRAINED}" for file in client.list_artifacts(run, "data")):
+        raise InputError(f"run {run} of version {version} does not say what it was trained on (data/{TRAINED})")
+    path = Path(client.download_artifacts(run, "model", str(folder)))
+    model = Model.load(path)
     error = model.probe_error(path)
     if not error <= PROBE_TOLERANCE:
         commit = model.spec.about.get("git_commit", "unknown")
-        raise InputError(f"its logits on its own probe differ by {error:.2g}: load it with the code of commit {commit}")
-    return model
+        raise InputError(
+            f"the logits of version {version} on its own probe differ by {error:.2g}: load it with the code of commit "
+            f"{commit}"
+        )
+    if model.spec.size > store.size:
+        size = model.spec.size
+        raise InputError(f"version {version} needs images of {size} pixels: set image_size in params/prepare.yaml")
+    trained = pd.read_parquet(client.download_artifacts(run, f"data/{TRAINED}", str(folder)))
+    return Contestant(model, trained, predictions(model, store, "test"))
 
 
-def _accuracy(table: "pd.DataFrame") -> float:
-    return float((table["predicted"] == table["label"]).mean())
+def _only_data_changed(client: "MlflowClient", run: str, other: str) -> bool:
+    """True if two models were trained by equal code with equal parameters, on different data."""
+
+    def ingredients(one: str) -> dict[str, str]:
+        tags: dict[str, Any] = client.get_run(one).data.tags
+        return {key: value for key, value in tags.items() if key.startswith("ingredient.")}
+
+    ours, theirs = ingredients(run), ingredients(other)
+    return {key for key in ours | theirs if ours.get(key) != theirs.get(key)} == {"ingredient.data"}
+
+
+def _count_look(client: "MlflowClient", name: str, images: int) -> int:
+    """How many challengers met this test set, this one included; counted before the answer is known.
+
+    Splits are append-only, so a test set contains the earlier ones: it counts as another once more than half of
+    its images are new.
+    """
+    counted = json.loads(client.get_registered_model(name).tags.get(LOOKS, "{}"))
+    same = {size: number for size, number in counted.items() if 2 * int(size) >= images}
+    same[str(images)] = same.get(str(images), 0) + 1
+    client.set_registered_model_tag(name, LOOKS, json.dumps(same))
+    return sum(same.values())

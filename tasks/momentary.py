@@ -1,6 +1,14 @@
 """Which failures may be gone in a moment: a tracking server or a network, never bad input or wrong code."""
 
-from typing import Any
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from weathervane.errors import masked
+from weathervane.progress import say
+
+Result = TypeVar("Result")
+PATIENCE, PAUSE = 600.0, 2.0  # seconds that hours of training wait for a server, and between two tries
 
 
 def momentary(task: Any, run: Any, state: Any) -> bool:
@@ -8,9 +16,35 @@ def momentary(task: Any, run: Any, state: Any) -> bool:
     try:
         state.result()
     except Exception as error:
-        chain = [error, error.__cause__, error.__context__]
-        return any(isinstance(one, ConnectionError | TimeoutError) or _names_a_server(one) for one in chain)
+        return may_pass(error)
     return False
+
+
+def may_pass(error: BaseException) -> bool:
+    """True for what may be gone in a moment, by the error or by what it came from."""
+    chain = [error, error.__cause__, error.__context__]
+    return any(isinstance(one, ConnectionError | TimeoutError) or _names_a_server(one) for one in chain)
+
+
+def patiently(work: Callable[[], Result]) -> Result:
+    """What `work` returns, tried for ten minutes where it fails for what may pass."""
+    deadline, told = time.monotonic() + PATIENCE, False
+    while True:
+        try:
+            return work()
+        except Exception as error:
+            if not may_pass(error) or time.monotonic() > deadline:
+                raise
+            if not told:
+                say(f"waiting for the tracking server: {in_brief(error)}")
+            told = True
+        time.sleep(PAUSE)
+
+
+def in_brief(error: BaseException) -> str:
+    """An error as one short line without passwords, nor what a client of HTTP adds of its own workings."""
+    first = str(error).partition(" failed with exception")[0].splitlines()
+    return masked(first[0])[:200] if first else type(error).__name__
 
 
 RETRY: dict[str, Any] = {"retries": 3, "retry_delay_seconds": [2, 10, 30], "retry_condition_fn": momentary}

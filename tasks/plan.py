@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.dvc_lock import md5_of_prepared, prepared_md5, raw_md5
-from tasks.tracking_read import Run, runs, uri
+from tasks.tracking_read import CLEANED, Run, runs, uri
 from weathervane import project, variant
 from weathervane.errors import InputError
 from weathervane.fingerprint import digest, ingredients
@@ -47,6 +47,11 @@ class Plan:
     def nothing_to_do(self) -> bool:
         """Every variant stands, and its retraining was decided."""
         return all(candidate.settled for candidate in self.candidates)
+
+    @property
+    def fingerprint(self) -> str:
+        """Equal for retrainings of which one may go on with what the other left."""
+        return digest({"data": self.data_md5, **{one.name: one.fingerprint for one in self.candidates}})
 
     @property
     def to_train(self) -> list[Candidate]:
@@ -103,7 +108,7 @@ def make_plan(root: Path, variants: dict[str, Variant], seed: int, home: Path | 
     needed = {name: ingredients(chosen, prepared, seed) for name, chosen in variants.items()}
     address = uri(root)
     earlier = runs(address, dataset, "variant", variants)
-    finished = [run for run in earlier if run.status == "FINISHED"]
+    finished = [run for run in earlier if run.status == "FINISHED" and CLEANED not in run.tags]
     parents = {run.run_id: run for run in runs(address, dataset, "kind", ["retraining"])} if finished else {}
     candidates = []
     for name, chosen in variants.items():
@@ -140,6 +145,8 @@ def _what_changed(before: Run | None, now: dict[str, str]) -> str:
             told += _differences(flatten(json.loads(old)), flatten(json.loads(content)))
         else:
             told.append(f"{name} changed" if name in ("data", "code") else f"{name} {old} → {content}")
+    if not told and CLEANED in before.tags:
+        told = [f"the artifacts of its last run are deleted ({before.tags[CLEANED]})"]
     return "; ".join(told) or f"its last run is {before.status}"
 
 

@@ -7,20 +7,28 @@ everything that it will point at is on record.
 import json
 import tempfile
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from filelock import FileLock
-from prefect import task
+from prefect import runtime, task
 from prefect.cache_policies import NO_CACHE
 
-from tasks import tracking
-from tasks.gate import REGISTER, Register, gate
+from tasks import promotion, tracking
+from tasks.gate import REGISTER, gate, note_what_was_seen
 from tasks.plan import Plan, Result
+from tasks.promotion import Move
 from tasks.tracking_read import uri
-from weathervane import project
+from weathervane.errors import InputError
+from weathervane.files import sha256
+from weathervane.gate import Register, Verdict, table
 from weathervane.params import load
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+SYNTHETIC = "synthetic"  # the source whose images are rendered
+DESCRIPTION = 5000  # characters that MLflow keeps
 
 
 @dataclass(frozen=True)
@@ -31,39 +39,83 @@ class Decision:
     why: str
     variant: str
     version: str | None = None
+    figures: dict[str, float] = field(default_factory=dict)  # metrics of the comparison with the champion
 
 
 @task(name="register", cache_policy=NO_CACHE)
 def register(root: Path, plan: Plan, results: list[Result]) -> Decision:
-    """Register the best variant by validation, and make it champion if the gate opens."""
-    params = load(Register, root / REGISTER)
+    """Register the best variant by validation, and make it champion if the gate opens.
+
+    A version whose `decision` tag is missing was left by a killed retraining: it is decided on now.
+    """
+    rules = load(Register, root / REGISTER)
     best = max(results, key=lambda result: (result.metrics["val/accuracy"], -result.metrics["val/log_loss"]))
     client = tracking.client(root)
-    (root / project.LOCKS).mkdir(parents=True, exist_ok=True)
-    with FileLock(root / project.LOCKS / f"champion-{plan.dataset}.lock"):
-        if best.reused and (known := client.search_model_versions(f"run_id = '{best.run_id}'")):
-            why = f"{best.name} is still the best by validation, and version {known[0].version} already"
+    with promotion.alone(root, plan.dataset):
+        _ensure_registered_model(client, plan.dataset)
+        wanted = f"name = '{plan.dataset}' and run_id = '{best.run_id}'"
+        known = next(iter(client.search_model_versions(wanted)), None)
+        if known and "decision" in known.tags:
+            why = f"{best.name} is still the best by validation, and version {known.version} already"
+            why += f" ({known.tags['decision']})"
             return Decision(False, why, best.name)
-        champion = _champion(client, plan.dataset)
-        promoted, why = gate(root, plan, params, best, champion)
-        version = _new_version(root, plan, best, promoted, why)
-        if promoted:
-            client.set_registered_model_alias(plan.dataset, "champion", version)
-    return Decision(promoted, why, best.name, version)
+        now = promotion.standing(client, plan.dataset)
+        version = str(known.version) if known else _new_version(root, plan, best)
+        if version == now.champion:
+            verdict, promoted = Verdict(True, now.moves[-1].why, now.moves[-1].policy), True
+        else:
+            verdict = gate(root, plan, rules, best, version, now)
+            if now.champion and now.elsewhere:
+                verdict = replace(verdict, why=f"{verdict.why}; {now.elsewhere}")
+            verdict, promoted = _carry_out(client, plan.dataset, version, verdict, now)
+        _write_down(root, plan, best, version, verdict, promoted)
+    return Decision(promoted, verdict.why, best.name, version, verdict.figures())
 
 
-def _champion(client: Any, name: str) -> Any | None:
-    from mlflow.exceptions import MlflowException
-
+def _carry_out(
+    client: "MlflowClient", name: str, version: str, verdict: Verdict, now: promotion.Standing
+) -> tuple[Verdict, bool]:
+    """Move the alias if the gate opened; the verdict with what was seen meanwhile, and whether it was moved."""
+    client.set_model_version_tag(name, version, "why", verdict.why)
+    if not verdict.opens:
+        return verdict, False
+    by = f"flow run {runtime.flow_run.name}" if runtime.flow_run.id else promotion.person()
+    best = version if verdict.beats_best else now.best
+    wanted = Move("", now.champion, version, by, verdict.why, best, verdict.policy, verdict.figures())
     try:
-        return client.get_model_version_by_alias(name, "champion")
-    except MlflowException as error:
-        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-            return None
-        raise
+        seen = promotion.move(client, name, now.champion, wanted)
+    except InputError as error:
+        return replace(verdict, opens=False, why=str(error)), False
+    return replace(verdict, why="; ".join(filter(None, (verdict.why, seen)))), True
 
 
-def _new_version(root: Path, plan: Plan, best: Result, promoted: bool, why: str) -> str:
+def _write_down(root: Path, plan: Plan, best: Result, version: str, verdict: Verdict, promoted: bool) -> None:
+    """The decision on the version, on the challenger's run and in Prefect; the tag `decision` last of all."""
+    client, word = tracking.client(root), "promoted" if promoted else "not promoted"
+    text = f"**Version {version}, {word}:** {verdict.why}.\n\n{table(verdict)}".rstrip()
+    client.update_model_version(plan.dataset, version, _card(client, plan, best, version, text)[:DESCRIPTION])
+    tracking.log(root, best.run_id, metrics=verdict.figures())
+    tags = {"why": verdict.why, "policy": verdict.policy, "look": str(verdict.look), "decision": word}
+    for key, value in tags.items():
+        client.set_model_version_tag(plan.dataset, version, key, value)
+    if runtime.flow_run.id:
+        from prefect.artifacts import create_markdown_artifact
+
+        create_markdown_artifact(text, key=f"decision-{plan.dataset.replace('_', '-')}", description=verdict.why[:200])
+
+
+def _card(client: "MlflowClient", plan: Plan, best: Result, version: str, decision: str) -> str:
+    from weathervane.card import model_card
+    from weathervane.store import Store
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = client.download_artifacts(best.run_id, "model/model.json", folder)
+        model = json.loads(Path(path).read_text(encoding="utf-8"))
+    synthetic = SYNTHETIC in Store(plan.prepared).manifest["source"]
+    return model_card(plan.dataset, version, model, best.metrics, synthetic=synthetic, decision=decision)
+
+
+def _new_version(root: Path, plan: Plan, best: Result) -> str:
     """Log the pyfunc to the challenger's run and register it, with where it comes from as tags."""
     from importlib.metadata import version
 
@@ -71,9 +123,13 @@ def _new_version(root: Path, plan: Plan, best: Result, promoted: bool, why: str)
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, DataType, Schema
 
+    from weathervane.store import Store
+
     client = tracking.client(root)
+    note_what_was_seen(client, best.run_id, Store(plan.prepared))
     with tempfile.TemporaryDirectory() as temporary:
         folder = client.download_artifacts(best.run_id, "model", temporary)
+        weights = sha256(Path(folder) / "model.safetensors")
         classes = json.loads((Path(folder) / "model.json").read_text(encoding="utf-8"))["classes"]
         names = ["probability", *(f"p_{label}" for label in classes)]
         outputs = [ColSpec(DataType.string, "class"), *(ColSpec(DataType.double, name) for name in names)]
@@ -92,7 +148,6 @@ def _new_version(root: Path, plan: Plan, best: Result, promoted: bool, why: str)
                     for name in ("mlflow", "numpy", "pandas", "pillow", "pydantic", "safetensors", "torch")
                 ],
             )
-    _ensure_registered_model(client, plan.dataset)
     shown = {key: best.metrics[key] for key in ("val/accuracy", "test/accuracy", "test/macro_f1")}
     made = client.create_model_version(
         plan.dataset,
@@ -101,12 +156,10 @@ def _new_version(root: Path, plan: Plan, best: Result, promoted: bool, why: str)
         tags={
             "variant": best.name,
             "data_md5": plan.data_md5,
-            "decision": "promoted" if promoted else "not promoted",
-            "why": why,
+            "weights_sha256": weights,
+            "test_set": client.get_run(best.run_id).data.tags.get("test_set", ""),
             **{key.replace("/", "_"): f"{value:.4f}" for key, value in shown.items()},
         },
-        description=f"{best.name}, trained on {plan.dataset} {plan.data_md5}. "
-        f"{'Promoted' if promoted else 'Not promoted'}: {why}.",
         model_id=logged.model_id,
     )
     return str(made.version)

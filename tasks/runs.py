@@ -1,4 +1,7 @@
-"""Opening and closing the MLflow runs of a retraining: one parent, a child for each variant that is trained."""
+"""Opening and closing the MLflow runs of a retraining: one parent, a child for each variant that is trained.
+
+What was interrupted is gone on with: the same parent, the same children. So opening twice opens one run.
+"""
 
 import json
 import platform
@@ -13,7 +16,10 @@ from prefect.cache_policies import NO_CACHE
 from tasks import tracking
 from tasks.momentary import RETRY
 from tasks.plan import Candidate, Plan
+from tasks.tracking_read import CLEANED, Run, runs, uri
 from weathervane import project
+from weathervane.owner import me
+from weathervane.progress import say
 
 SOURCE = {"mlflow.source.name": "flows/retrain.py", "mlflow.source.type": "PROJECT"}
 
@@ -28,14 +34,23 @@ def open_retraining(root: Path, plan: Plan) -> str:
         "seed": str(plan.seed),
         "variants": " ".join(candidate.name for candidate in plan.candidates),
         "why": "; ".join(f"{c.name}: {c.why}" for c in plan.candidates)[:5000],
+        "reused_runs": " ".join(candidate.run.run_id for candidate in plan.candidates if candidate.run),
         "prefect_flow_run_id": str(runtime.flow_run.id or ""),
         "prefect_flow_run": str(runtime.flow_run.name or ""),
         "machine": platform.node(),
+        "fingerprint": plan.fingerprint,
+        "owner": me(),
         **commit(root),
         **SOURCE,
     }
-    name = time.strftime("retrain %Y-%m-%d %H:%M:%S")
-    run = tracking.start_run(root, tracking.experiment(root, plan.dataset), name, tags)
+    earlier = runs(uri(root), plan.dataset, "fingerprint", [plan.fingerprint])
+    interrupted = next((run for run in earlier if run.tags["kind"] == "retraining" and _mine(run)), None)
+    if interrupted:
+        say(f"going on with the retraining that was interrupted, run {interrupted.run_id}")
+        run = tracking.reopen_run(root, interrupted.run_id, tags)
+    else:
+        name = time.strftime("retrain %Y-%m-%d %H:%M:%S")
+        run = tracking.start_run(root, tracking.experiment(root, plan.dataset), name, tags)
     for record in ("data/raw.dvc", "dvc.lock"):  # so that the version is found again if nobody committed them
         if not plan.older:
             tracking.client(root).log_artifact(run, str(root / record), "data")
@@ -56,19 +71,33 @@ def open_variant(root: Path, plan: Plan, candidate: Candidate, parent: str) -> s
         "dataset": plan.dataset,
         "data_md5": plan.data_md5,
         "seed": str(plan.seed),
+        "retraining": tracking.client(root).get_run(parent).info.run_name,  # sorts the children by time
         "fingerprint": candidate.fingerprint,
+        "owner": me(),
         **{f"ingredient.{name}": content for name, content in candidate.ingredients.items()},
         **commit(root),
         **SOURCE,
     }
-    experiment = tracking.experiment(root, plan.dataset)
-    run = tracking.start_run(root, experiment, candidate.name, tags, parent)
+    siblings = runs(uri(root), plan.dataset, "mlflow.parentRunId", [parent])
+    same = (run for run in siblings if run.tags["fingerprint"] == candidate.fingerprint)
+    if interrupted := next(filter(_mine, same), None):
+        run = tracking.reopen_run(root, interrupted.run_id, tags)
+    else:
+        run = tracking.start_run(root, tracking.experiment(root, plan.dataset), candidate.name, tags, parent)
     tracking.log(root, run, params=candidate.variant.model_dump(mode="json") | {"seed": plan.seed})
+    if tracking.client(root).get_run(run).inputs.dataset_inputs:
+        return run
     source = CodeDatasetSource({"dvc": str(project.RAW), "md5": plan.data_md5})
     data = MetaDataset(source, name=plan.dataset, digest=plan.data_md5[:36])
     inputs = [DatasetInput(data._to_mlflow_entity(), [InputTag("mlflow.data.context", "training")])]
     tracking.client(root).log_inputs(run, inputs)
     return run
+
+
+def _mine(run: Run) -> bool:
+    """Interrupted, or opened by this process in an attempt whose answer was lost."""
+    killed = run.status == "KILLED" and CLEANED not in run.tags
+    return killed or (run.status == "RUNNING" and run.tags.get("owner") == me())
 
 
 @task(name="close variant", cache_policy=NO_CACHE, **RETRY)

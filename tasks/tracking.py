@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
+from tasks import view
 from tasks.tracking_read import uri
 from weathervane import project
 from weathervane.errors import InputError, masked
@@ -22,7 +23,7 @@ def client(root: Path) -> "MlflowClient":
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     from mlflow import MlflowClient
 
-    if database := _database(root):
+    if database := local_database(root):
         make_database(root, database)
     return MlflowClient(uri(root))
 
@@ -45,7 +46,7 @@ def make_database(root: Path, path: Path) -> None:
 
 
 def experiment(root: Path, dataset: str) -> str:
-    """Id of the dataset's experiment.
+    """Id of the dataset's experiment, which carries a view of its runs.
 
     Raises:
         InputError: a remote server that would have every machine write artifacts to a folder of its own.
@@ -53,16 +54,20 @@ def experiment(root: Path, dataset: str) -> str:
     found = client(root).get_experiment_by_name(dataset)
     if found is not None and found.lifecycle_stage == "deleted":
         client(root).restore_experiment(found.experiment_id)
-    database = _database(root)
+    database = local_database(root)
     # MLflow's default is mlruns/ below the folder that the person happens to stand in.
     beside = str(database.parent / "mlruns" / dataset) if database else None
     made = found.experiment_id if found else client(root).create_experiment(dataset, beside)
-    location = client(root).get_experiment(made).artifact_location
+    current = client(root).get_experiment(made)
+    location = current.artifact_location
     if uri(root).startswith("http") and location.startswith(("/", "file:", ".")):
         raise InputError(
             f"MLFLOW_TRACKING_URI {masked(uri(root))}: its artifact root is the local folder {location}, which other "
             "machines do not share: start the server with --serve-artifacts and --artifacts-destination"
         )
+    for key, value in view.tags().items():
+        if key not in current.tags:  # people may change it
+            client(root).set_experiment_tag(made, key, value)
     return str(made)
 
 
@@ -73,20 +78,64 @@ def start_run(root: Path, experiment_id: str, name: str, tags: dict[str, str], p
     return str(client(root).create_run(experiment_id, tags=tags, run_name=name).info.run_id)
 
 
-def log(root: Path, run_id: str, *, params: dict[str, Any] | None = None, metrics: dict[str, float] | None = None,
-        tags: dict[str, str] | None = None, step: int = 0) -> None:  # fmt: skip
-    """Parameters (nested ones flattened with dots), metrics and tags in one call."""
+def reopen_run(root: Path, run_id: str, tags: dict[str, str]) -> str:
+    """Go on with a run that was ended, with new values for its tags; its id."""
+    client(root).update_run(run_id, status="RUNNING")
+    log(root, run_id, tags=tags)
+    if "failure" in client(root).get_run(run_id).data.tags:
+        client(root).delete_tag(run_id, "failure")
+    return run_id
+
+
+def log(
+    root: Path,
+    run_id: str,
+    *,
+    params: dict[str, Any] | None = None,
+    metrics: dict[str, float] | None = None,
+    tags: dict[str, str] | None = None,
+) -> None:
+    """Parameters (nested ones flattened with dots), metrics and tags in one call.
+
+    A metric that the run has already stays as it is: a step that is done again after an interruption doubles nothing.
+    """
     import time
 
     from mlflow.entities import Metric, Param, RunTag
 
-    now = int(time.time() * 1000)
+    now, held = int(time.time() * 1000), client(root).get_run(run_id).data.metrics if metrics else {}
     client(root).log_batch(
         run_id,
-        metrics=[Metric(key, float(value), now, step) for key, value in (metrics or {}).items()],
+        metrics=[Metric(key, float(value), now, 0) for key, value in (metrics or {}).items() if key not in held],
         params=[Param(key, str(value)) for key, value in flatten(params or {}).items()],
         tags=[RunTag(key, value) for key, value in (tags or {}).items()],
     )
+
+
+def log_record(root: Path, run_id: str, lines: list[dict[str, Any]], held: set[tuple[str, int]]) -> None:
+    """Lines {epoch, time, metrics} of a training's record as metrics `epoch/...`, but for those (key, step) in `held`.
+
+    The time is the line's own, so that a call that is repeated because its answer was lost doubles nothing. What was
+    logged is added to `held`.
+    """
+    from mlflow.entities import Metric
+
+    fresh = [
+        Metric(f"epoch/{key}", float(value), int(line["time"] * 1000), line["epoch"])
+        for line in lines
+        for key, value in line["metrics"].items()
+        if (f"epoch/{key}", line["epoch"]) not in held
+    ]
+    for first in range(0, len(fresh), 1000):  # MLflow takes so many at once
+        block = fresh[first : first + 1000]
+        client(root).log_batch(run_id, metrics=block)
+        held |= {(metric.key, metric.step) for metric in block}
+
+
+def recorded(root: Path, run_id: str) -> set[tuple[str, int]]:
+    """(key, step) of every `epoch/...` metric that a run holds."""
+    keys = [key for key in client(root).get_run(run_id).data.metrics if key.startswith("epoch/")]
+    return {(key, point.step) for key in keys for point in client(root).get_metric_history(run_id, key)}
 
 
 def end_run(root: Path, run_id: str, status: str = "FINISHED") -> None:
@@ -94,7 +143,7 @@ def end_run(root: Path, run_id: str, status: str = "FINISHED") -> None:
     client(root).set_terminated(run_id, status)
 
 
-def _database(root: Path) -> Path | None:
+def local_database(root: Path) -> Path | None:
     """The file of a local store; None where it is a server."""
     address = uri(root)
     return Path(address.removeprefix("sqlite:///")).absolute() if address.startswith("sqlite:///") else None

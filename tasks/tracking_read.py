@@ -8,7 +8,8 @@ import base64
 import json
 import os
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from urllib.request import Request, urlopen
 from weathervane.errors import InputError, masked
 
 TIMEOUT = 8.0  # seconds: a server that is down is told within ten
+CLEANED = "artifacts_deleted"  # tag of a run whose artifacts `weathervane clean` removed: the date
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,40 @@ def runs(address: str, experiment: str, tag: str, values: Iterable[str]) -> list
     return _by_client(address, experiment, tag, wanted)
 
 
+def running(address: str) -> list[Run]:
+    """Runs of every experiment that MLflow takes for running, ours or not, newest first.
+
+    Raises:
+        InputError: as `runs`.
+    """
+    if address.startswith("sqlite:///"):
+        return _select(Path(address.removeprefix("sqlite:///")), "r.status = 'RUNNING'", [])
+    wanted = "attributes.status = 'RUNNING'"
+    if address.startswith(("http://", "https://")):
+        found = _call(address, "experiments/search", {"max_results": 1000})
+        ids = [one["experiment_id"] for one in (found or {}).get("experiments", ())]
+        return _search(address, ids, [wanted])
+    client = _client(address)
+    return _ask(client, [one.experiment_id for one in client.search_experiments()], [wanted])
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[sqlite3.Connection]:
+    """A local mlflow.db.
+
+    For writing, too, though hardly anybody does: what a killed writer left behind is rolled back by the next one who
+    opens it so, and nobody could read it before.
+
+    Raises:
+        InputError: the file is no database of MLflow's, or is locked for longer than seconds.
+    """
+    with closing(sqlite3.connect(f"file:{quote(str(path))}?mode=rw", uri=True, timeout=TIMEOUT)) as database:
+        try:
+            yield database
+        except sqlite3.Error as error:
+            raise InputError(f"{path}: not readable as MLflow's database ({error})") from None
+
+
 def check_server(address: str) -> None:
     """Ask a configured server for anything at all, so that one that is down is told before the work begins."""
     if address.startswith(("http://", "https://")):
@@ -61,43 +97,43 @@ def check_server(address: str) -> None:
 
 
 def _from_sqlite(path: Path, experiment: str, tag: str, values: list[str]) -> list[Run]:
-    if not path.is_file() or not values:
+    tagged = f"SELECT run_uuid FROM tags WHERE key = ? AND value IN ({', '.join('?' * len(values))})"
+    return _select(path, f"e.name = ? AND r.run_uuid IN ({tagged})", [experiment, tag, *values])
+
+
+def _select(path: Path, condition: str, arguments: list[str]) -> list[Run]:
+    if not path.is_file():
         return []
-    with sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, timeout=TIMEOUT) as database:
-        try:
-            rows = database.execute(
-                "SELECT r.run_uuid, r.name, r.status, r.start_time FROM runs r"
-                " JOIN experiments e ON e.experiment_id = r.experiment_id"
-                " JOIN tags t ON t.run_uuid = r.run_uuid AND t.key = ?"
-                f" WHERE e.name = ? AND r.lifecycle_stage = 'active' AND t.value IN ({', '.join('?' * len(values))})"
-                " ORDER BY r.start_time DESC",
-                [tag, experiment, *values],
-            ).fetchall()
-            return [
-                Run(
-                    run_id,
-                    name,
-                    status,
-                    started,
-                    dict(database.execute("SELECT key, value FROM tags WHERE run_uuid = ?", [run_id])),
-                    dict(database.execute("SELECT key, value FROM latest_metrics WHERE run_uuid = ?", [run_id])),
-                )
-                for run_id, name, status, started in rows
-            ]
-        except sqlite3.Error as error:
-            raise InputError(f"{path}: not readable as MLflow's database ({error})") from None
+    with opened(path) as database:
+        rows = database.execute(
+            "SELECT r.run_uuid, r.name, r.status, r.start_time FROM runs r"
+            " JOIN experiments e ON e.experiment_id = r.experiment_id"
+            f" WHERE r.lifecycle_stage = 'active' AND {condition} ORDER BY r.start_time DESC",
+            arguments,
+        ).fetchall()
+        return [
+            Run(
+                run_id,
+                name,
+                status,
+                started,
+                dict(database.execute("SELECT key, value FROM tags WHERE run_uuid = ?", [run_id])),
+                dict(database.execute("SELECT key, value FROM latest_metrics WHERE run_uuid = ?", [run_id])),
+            )
+            for run_id, name, status, started in rows
+        ]
 
 
 def _from_server(address: str, experiment: str, tag: str, values: list[str]) -> list[Run]:
     found = _call(address, f"experiments/get-by-name?experiment_name={quote(experiment, safe='')}")
     if found is None:
         return []
-    search = {
-        "experiment_ids": [found["experiment"]["experiment_id"]],
-        "max_results": 1000,
-        "order_by": ["attributes.start_time DESC"],
-    }
-    answers = [_call(address, "runs/search", {**search, "filter": _filter(tag, value)}) for value in values]
+    return _search(address, [found["experiment"]["experiment_id"]], [_filter(tag, value) for value in values])
+
+
+def _search(address: str, experiments: list[str], filters: list[str]) -> list[Run]:
+    search = {"experiment_ids": experiments, "max_results": 1000, "order_by": ["attributes.start_time DESC"]}
+    answers = [_call(address, "runs/search", {**search, "filter": wanted}) for wanted in filters]
     seen = [
         Run(
             run["info"]["run_id"],
@@ -150,10 +186,11 @@ def _by_client(address: str, experiment: str, tag: str, values: list[str]) -> li
     """Other stores (PostgreSQL and the like) by MLflow's own client."""
     client = _client(address)
     found = client.get_experiment_by_name(experiment)
-    if found is None:
-        return []
-    order = ["start_time DESC"]
-    answers = [client.search_runs([found.experiment_id], _filter(tag, value), order_by=order) for value in values]
+    return _ask(client, [found.experiment_id], [_filter(tag, value) for value in values]) if found else []
+
+
+def _ask(client: Any, experiments: list[str], filters: list[str]) -> list[Run]:
+    answers = [client.search_runs(experiments, wanted, order_by=["start_time DESC"]) for wanted in filters]
     seen = [
         Run(r.info.run_id, r.info.run_name, r.info.status, r.info.start_time, r.data.tags, r.data.metrics)
         for answer in answers

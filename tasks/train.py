@@ -1,19 +1,22 @@
 """The step `train`: one variant in a child process; its own record of metrics is copied to MLflow meanwhile."""
 
 import json
+import shutil
 import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from tasks import tracking
+from tasks.momentary import in_brief, may_pass, patiently
 from tasks.plan import Candidate, Plan
+from tasks.system import watched
 from weathervane import lifeline, project
-from weathervane.errors import InputError, TrainingError, masked
+from weathervane.errors import InputError, TrainingError
 from weathervane.files import replacing
 from weathervane.progress import bar, say
 
@@ -23,15 +26,15 @@ GRACE = 10.0  # seconds between asking a child to leave and making it
 
 @task(name="train", task_run_name="train {candidate.name}", cache_policy=NO_CACHE)
 def train(root: Path, plan: Plan, candidate: Candidate, run: str, device: str) -> Path:
-    """Train a variant; the folder that holds model/ and outcome.json.
+    """Train a variant, or go on where an interrupted training was; the folder that holds model/ and outcome.json.
 
     Raises:
         InputError: bad input that only the child could notice, such as a device that is not there.
         TrainingError: the training failed, or its process died.
     """
-    folder = root / project.TRAINING / f"{candidate.name}-{candidate.fingerprint[:12]}"
+    folder = folder_of(root, candidate)
     folder.mkdir(parents=True, exist_ok=True)
-    for name in ("outcome.json", "error.json", "metrics.jsonl"):
+    for name in ("outcome.json", "error.json"):
         (folder / name).unlink(missing_ok=True)
     about = {"data_md5": plan.data_md5, "dataset": plan.dataset, "mlflow_run_id": run}
     job = {
@@ -46,16 +49,31 @@ def train(root: Path, plan: Plan, candidate: Candidate, run: str, device: str) -
     }
     with replacing(folder / "job.json") as file:
         json.dump(job, file, indent=1)
-    _run_child(root, candidate, run, folder)
+    with watched(root, run):
+        _run_child(root, candidate, run, folder)
     outcome = json.loads((folder / "outcome.json").read_text(encoding="utf-8"))
     numbers = {f"train/{key}": value for key, value in outcome.items() if isinstance(value, int | float)}
     tags = {key: str(outcome[key]) for key in ("device", "device_name", "threads")}
-    tracking.log(root, run, metrics=numbers, tags=tags)
+    tags["notes"] = "; ".join(outcome["notes"])
+    for note in outcome["notes"]:
+        say(f"{candidate.name}: {note}")
+    patiently(lambda: tracking.log(root, run, metrics=numbers, tags=tags))
     return folder
+
+
+def folder_of(root: Path, candidate: Candidate) -> Path:
+    """Where a variant is trained: an equal fingerprint is the same training, and goes on with its checkpoints."""
+    return root / project.TRAINING / f"{candidate.name}-{candidate.fingerprint[:12]}"
+
+
+def drop_checkpoints(root: Path, candidate: Candidate) -> None:
+    """Once a variant's results are on record, they are of no use."""
+    shutil.rmtree(folder_of(root, candidate) / "checkpoints", ignore_errors=True)
 
 
 def _run_child(root: Path, candidate: Candidate, run: str, folder: Path) -> None:
     command = [sys.executable, "-m", "weathervane.train", str(folder)]
+    held = patiently(lambda: tracking.recorded(root, run))
     with open(folder / "log.txt", "w", encoding="utf-8") as log:
         child = subprocess.Popen(
             command,
@@ -66,46 +84,41 @@ def _run_child(root: Path, candidate: Candidate, run: str, folder: Path) -> None
             start_new_session=True,  # Ctrl-C reaches the flow, which then ends its child in its own way
         )
         try:
-            with open(folder / "metrics.jsonl", "a+", encoding="utf-8") as record:
-                record.seek(0)
-                with bar(f"train {candidate.name}", candidate.variant.train.epochs) as step:
-                    while child.poll() is None:
-                        _copy_what_can_be(root, run, record, step)
-                        time.sleep(POLL)
-                    _copy(root, run, record, step)
+            with bar(f"train {candidate.name}", candidate.variant.train.epochs) as step:
+                shown, told = 0, None
+                while child.poll() is None:
+                    lines = _record(folder)
+                    for line in lines[shown:]:
+                        step(note=f"val accuracy {line['metrics']['val_accuracy']:.3f}")
+                    shown = max(shown, len(lines))
+                    trouble = _copy(root, run, lines, held)
+                    if trouble and not told:  # nothing is held up by a server that is gone
+                        say(f"metrics wait for the tracking server: {trouble}")
+                    told = trouble
+                    time.sleep(POLL)
         finally:
             _end(child)
+    patiently(lambda: tracking.log_record(root, run, _record(folder), held))
     if child.returncode:
         raise _failure(folder, child.returncode, candidate.name)
 
 
-def _copy_what_can_be(root: Path, run: str, record: IO[str], step: Any) -> None:
-    """While the child works: a server that is gone for a moment holds nothing up; the lines stay where they are."""
-    from mlflow.exceptions import MlflowException
-    from requests.exceptions import RequestException
+def _record(folder: Path) -> list[dict[str, Any]]:
+    """The complete lines of metrics.jsonl; a child that goes on from a checkpoint shortens the file first."""
+    path = folder / "metrics.jsonl"
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
 
+
+def _copy(root: Path, run: str, lines: list[dict[str, Any]], held: set[tuple[str, int]]) -> str | None:
+    """To MLflow what it lacks; what stands in the way where that may pass."""
     try:
-        _copy(root, run, record, step)
-    except (MlflowException, RequestException) as error:
-        say(f"metrics wait for the tracking server: {masked(str(error).splitlines()[0])[:200]}")
-
-
-def _copy(root: Path, run: str, record: IO[str], step: Any) -> None:
-    """Complete new lines of metrics.jsonl to MLflow, one epoch a step."""
-    while True:
-        place = record.tell()
-        line = record.readline()
-        if not line.endswith("\n"):
-            record.seek(place)
-            return
-        content = json.loads(line)
-        metrics = {f"epoch/{key}": value for key, value in content["metrics"].items()}
-        try:
-            tracking.log(root, run, metrics=metrics, step=content["epoch"])
-        except BaseException:
-            record.seek(place)
+        tracking.log_record(root, run, lines, held)
+    except Exception as error:
+        if not may_pass(error):
             raise
-        step(note=f"val accuracy {content['metrics']['val_accuracy']:.3f}")
+        return in_brief(error)
+    return None
 
 
 def _end(child: "subprocess.Popen[bytes]") -> None:
@@ -123,6 +136,10 @@ def _failure(folder: Path, status: int, name: str) -> Exception:
     if told.is_file():
         message = f"{name}: {json.loads(told.read_text(encoding='utf-8'))['error']}"
         return InputError(message) if status == 2 else TrainingError(message)
+    if status == 3:
+        return TrainingError(
+            f"{name}: somebody interrupted its process; the next retraining goes on from its checkpoint"
+        )
     last = (folder / "log.txt").read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:]
     how = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
     hint = " (out of memory?)" if status == -9 else ""
@@ -132,5 +149,5 @@ def _failure(folder: Path, status: int, name: str) -> Exception:
 
 
 def _commit(root: Path, run: str) -> dict[str, str]:
-    tags = tracking.client(root).get_run(run).data.tags
+    tags = patiently(lambda: tracking.client(root).get_run(run)).data.tags
     return {key: tags[key] for key in ("git_commit", "git_dirty") if key in tags}

@@ -51,6 +51,16 @@ def project(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
+def fresh_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty mlflow.db, which takes MLflow seconds to make; to be copied."""
+    from tasks.tracking import make_database
+
+    root = tmp_path_factory.mktemp("fresh")
+    make_database(root, root / "mlflow.db")
+    return root / "mlflow.db"
+
+
+@pytest.fixture(scope="session")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     """4 x 20 rendered skies, prepared at 32 pixels. Read only."""
     root = tmp_path_factory.mktemp("store")

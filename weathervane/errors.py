@@ -14,6 +14,10 @@ class TrainingError(RuntimeError):
     """A variant could not be trained: the message says at which epoch and why."""
 
 
+class Interrupted(RuntimeError):
+    """Somebody asked the training to stop; its checkpoint is written and the same call goes on from there."""
+
+
 def masked(text: str) -> str:
     """The text with user and password of every URL in it left out."""
     return re.sub(r"://[^/\s]*@", "://***@", text)

@@ -3,58 +3,92 @@
 Legend: N = images, K = classes. Joins go by class name; no class index is stored anywhere.
 """
 
+import time
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from weathervane.calibration import untempered
+from weathervane.measures import Answers, measures
 from weathervane.model import Model
 from weathervane.store import Store
 
 if TYPE_CHECKING:
     import pandas as pd
 
+DRAWS = 2000  # of the bootstrap
+BLOCK = 4_000_000  # weights in memory at a time
+
 
 def predictions(model: Model, store: Store, split: str, fold: int | None = None) -> "pd.DataFrame":
-    """One row an image: sha256, path, group, split, label, predicted, and p_<class> (0-1) for each class."""
+    """One row an image: label, predicted, p_<class> (0-1) for each class, path, group, split, sha256."""
     import pandas as pd
 
     rows = store.part(split, fold=fold)
     probability = model.probabilities(store.pixels(rows))
-    columns = {name: store.manifest[name][rows] for name in ("sha256", "path", "group", "split", "label")}
-    table = pd.DataFrame(columns)
+    table = pd.DataFrame({"label": store.manifest["label"][rows]})
     table["predicted"] = np.array(model.spec.classes)[probability.argmax(1)]
     for number, label in enumerate(model.spec.classes):
         table[f"p_{label}"] = probability[:, number]
+    for name in ("path", "group", "split", "sha256"):
+        table[name] = store.manifest[name][rows]
     return table
 
 
-def scores(table: "pd.DataFrame", classes: list[str]) -> dict[str, float]:
-    """accuracy with its 95 % interval (accuracy_low, accuracy_high), macro_f1, log_loss, and
-    precision/<class>, recall/<class>, f1/<class>; all 0-1 but log_loss (nats)."""
-    from sklearn.metrics import precision_recall_fscore_support
+def before_scaling(table: "pd.DataFrame", model: Model) -> "pd.DataFrame":
+    """The model's predictions with the probabilities that it would have given without its temperature."""
+    columns = [f"p_{label}" for label in model.spec.classes]
+    probability = untempered(table[columns].to_numpy(), model.spec.temperature)
+    return table.assign(**dict(zip(columns, probability.T, strict=True)))
 
-    right = table["predicted"] == table["label"]
-    low, high = wilson(int(right.sum()), len(table))
-    precision, recall, f1, _ = precision_recall_fscore_support(
-        table["label"], table["predicted"], labels=classes, zero_division=0.0
-    )
-    own = table[[f"p_{label}" for label in classes]].to_numpy()
-    of_label = own[np.arange(len(table)), [classes.index(label) for label in table["label"]]]
-    found = {
-        "accuracy": float(right.mean()),
-        "accuracy_low": low,
-        "accuracy_high": high,
-        "macro_f1": float(f1.mean()),
-        "log_loss": float(-np.log(of_label.clip(1e-12)).mean()),
-    }
-    for number, label in enumerate(classes):
-        found[f"precision/{label}"] = float(precision[number])
-        found[f"recall/{label}"] = float(recall[number])
-        found[f"f1/{label}"] = float(f1[number])
+
+def scores(table: "pd.DataFrame", classes: list[str]) -> dict[str, float]:
+    """Every measure of `weathervane.measures`, and accuracy_low and accuracy_high."""
+    found = {name: float(values[0]) for name, values in _of(table, classes, np.ones((1, len(table)))).items()}
+    low, high = share_interval(found["accuracy"], _groups(table))
+    return found | {"accuracy_low": low, "accuracy_high": high}
+
+
+def intervals(table: "pd.DataFrame", classes: list[str], seed: int = 0) -> dict[str, float]:
+    """<name>_low and <name>_high of every score: 95 % intervals, in which near-duplicates are no new evidence.
+
+    Shares of images (accuracy, recall, precision) have Wilson's interval of as many images as the groups are
+    worth; it has a width at 100 %, too. Everything else is bootstrapped: whole groups are drawn, within their
+    class, as the split drew them. Where nothing is wrong all draws agree, and Wilson's interval stands in. The
+    calibration error's interval is the pivotal one: drawing adds noise, and noise only ever adds to that error.
+    """
+    group, value = _groups(table), scores(table, classes)
+    blocks = [_of(table, classes, weights) for weights in _weights(table["label"].to_numpy(), group, seed)]
+    found: dict[str, float] = {}
+    for name in blocks[0]:
+        kind, _, label = name.partition("/")
+        column = table["predicted" if kind == "precision" else "label"].to_numpy()
+        own = group[column == label] if label else group
+        if kind in ("accuracy", "recall", "precision"):
+            low, high = share_interval(value[name], own)
+        else:
+            low, high = np.percentile(np.concatenate([block[name] for block in blocks]), [2.5, 97.5]).tolist()
+            if kind == "ece":
+                low, high = max(0.0, 2 * value[name] - high), max(0.0, 2 * value[name] - low)
+            elif low == high and kind != "log_loss":
+                low, high = share_interval(value[name], own)
+        found |= {f"{name}_low": low, f"{name}_high": high}
     return found
 
 
-def wilson(right: int, n: int, z: float = 1.959964) -> tuple[float, float]:
+def share_interval(share: float, group: np.ndarray) -> tuple[float, float]:
+    """95 % interval of a share of images whose near-duplicate groups are given, one an image.
+
+    The images count as many as independent ones would (Kish 1965), if those of a group are alike: n² / Σ m² for
+    groups of m images.
+    """
+    sizes = np.unique(group, return_counts=True)[1]
+    worth = len(group) ** 2 / max(1, int((sizes**2).sum()))
+    return wilson(share * worth, worth)
+
+
+def wilson(right: float, n: float, z: float = 1.959964) -> tuple[float, float]:
     """Score interval of a share (Wilson 1927): stays inside 0-1 and has a width even at 100 %."""
     if n == 0:
         return 0.0, 1.0
@@ -64,6 +98,26 @@ def wilson(right: int, n: int, z: float = 1.959964) -> tuple[float, float]:
     return max(0.0, middle - half), min(1.0, middle + half)
 
 
+def latency(model: Model, store: Store, images: int = 30) -> float:
+    """Median milliseconds from one image's prepared pixels to its probabilities, on one thread.
+
+    More threads gain a single image nothing, and on a busy machine each waits for the slowest: 700 ms for 7.
+    """
+    import torch
+
+    pixels, threads = store.pixels(np.arange(min(images, len(store.manifest["sha256"])))), torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        seconds = []
+        for number in range(len(pixels)):
+            since = time.perf_counter()
+            model.probabilities(pixels[number : number + 1])
+            seconds.append(time.perf_counter() - since)
+    finally:
+        torch.set_num_threads(threads)
+    return 1000 * float(np.median(seconds))
+
+
 def test_set_hash(store: Store) -> str:
     """Hash (12 digits) of the test images and their labels: equal means that accuracies may be compared."""
     import hashlib
@@ -71,3 +125,25 @@ def test_set_hash(store: Store) -> str:
     rows = store.part("test")
     lines = sorted(f"{store.manifest['sha256'][row]} {store.manifest['label'][row]}" for row in rows)
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:12]
+
+
+def _of(table: "pd.DataFrame", classes: list[str], weights: np.ndarray) -> dict[str, np.ndarray]:
+    return measures(Answers.of(table, classes), weights)
+
+
+def _groups(table: "pd.DataFrame") -> np.ndarray:
+    """The near-duplicate group of each image."""
+    return table["group"].to_numpy()
+
+
+def _weights(label: np.ndarray, group: np.ndarray, seed: int) -> Iterator[np.ndarray]:
+    """Blocks of bootstrap draws: how often each image was drawn, float64 [B, N]; DRAWS of them in all."""
+    rng = np.random.default_rng(seed)
+    _, first, of_image = np.unique(group, return_index=True, return_inverse=True)
+    strata = [np.flatnonzero(label[first] == one) for one in np.unique(label)]
+    block = max(1, min(DRAWS, BLOCK // len(label)))
+    for done in range(0, DRAWS, block):
+        times = np.zeros((min(block, DRAWS - done), len(first)))
+        for members in strata:
+            times[:, members] = rng.multinomial(len(members), np.full(len(members), 1 / len(members)), len(times))
+        yield times[:, of_image]

@@ -1,40 +1,48 @@
-"""The training loop: one variant, one device, one page.
+"""The training loop: one variant, one device, one page. Killed at any moment, it goes on where it was.
 
 Legend: N = images, S = size, K = classes.
 """
 
+import hashlib
 import json
 import math
+import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from weathervane.augment import augment, mix
+from weathervane.calibration import temperature
 from weathervane.device import normalise, resident, unit
-from weathervane.errors import InputError, TrainingError
-from weathervane.model import PROBE, Model, Spec, build, logits
+from weathervane.errors import InputError, Interrupted, TrainingError
+from weathervane.model import PROBE, Model, Spec, logits
+from weathervane.resume import Checkpoints
+from weathervane.state import State, begin
 from weathervane.store import Store
-from weathervane.variant import Train, Variant
+from weathervane.variant import Variant
+
+EXPLODED = 1000.0  # times the loss of guessing: no training comes back from there
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a fit came to; seconds are of the loop alone."""
+    """What a fit came to; seconds are of the loop alone, all tries together."""
 
     best_epoch: int
     val_accuracy: float
     parameters: int
     seconds: float
     images_per_second: float
+    overfitting_gap: float  # the kept weights' accuracy on the training images, not augmented, less val_accuracy
+    micro_batch: int  # images that went through the network at once
+    notes: list[str] = field(default_factory=list)  # interruptions and what came of them
 
 
 @dataclass(frozen=True)
@@ -44,6 +52,7 @@ class Part:
     images: Tensor  # uint8 [N, 3, S, S]
     labels: Tensor  # int64 [N], 0..K-1
     targets: Tensor  # float32 [N, K], one-hot
+    paths: np.ndarray  # str [N], as data/raw has them
 
 
 def fit(
@@ -56,15 +65,18 @@ def fit(
     seed: int = 0,
     fold: int = 0,
     about: dict[str, str] | None = None,
+    stop: Callable[[], bool] = lambda: False,
 ) -> Outcome:
     """Train on all folds but one, validate on that one, and leave the best epoch's model in `folder`/model.
 
     Best is the highest validation accuracy, then the lowest validation loss. Each epoch adds a line to
-    `folder`/metrics.jsonl. Equal seeds give equal weights on a CPU with equal threads.
+    `folder`/metrics.jsonl. Equal seeds give equal weights on a CPU with equal threads, also if the training was
+    interrupted and called again with the same folder. `stop` is asked after each step.
 
     Raises:
-        InputError: the store is smaller than the variant's size, or a part is empty.
-        TrainingError: a loss that is not finite, with its epoch and step.
+        InputError: the store is smaller than the variant's size, a part is empty, or the disk is full.
+        TrainingError: a loss that is not finite or has exploded, with its epoch, step and batch.
+        Interrupted: `stop` said so; a checkpoint is written.
     """
     train, val = load(store, variant, fold, device)
     spec = Spec(
@@ -79,50 +91,34 @@ def fit(
     )
     with seeded(seed, device):
         state = begin(spec, variant.train, len(train.labels), device, seed)
-        best, started = (-1.0, -math.inf, 0), time.perf_counter()
-        for epoch in range(1, variant.train.epochs + 1):
-            since = time.perf_counter()
-            loss = run_epoch(state, train, variant, epoch)
+        saved = Checkpoints(folder / "checkpoints", identity(variant, store, seed, fold), about or {})
+        saved.resume(state)
+        trim(folder, state.epoch)
+        while state.epoch < variant.train.epochs:
+            for _ in run_epoch(state, train, variant):
+                if stop() or saved.due():
+                    finite(state, train)
+                    saved.save(state)
+                    if stop():
+                        raise Interrupted(f"interrupted in epoch {state.epoch + 1}; the checkpoint is written")
+            loss = finite(state, train)
             accuracy, val_loss = validate(state.judged, val, variant.flip_test)
             if not math.isfinite(val_loss):
-                raise TrainingError(f"validation loss is {val_loss} after epoch {epoch}: lower train.lr")
+                raise TrainingError(f"validation loss is {val_loss} after epoch {state.epoch + 1}: lower train.lr")
+            if (accuracy, -val_loss) > state.best[:2]:
+                state.best = (accuracy, -val_loss, state.epoch + 1)
+                state.kept = {key: value.detach().clone() for key, value in state.judged.state_dict().items()}
             metrics = {"train_loss": loss, "val_loss": val_loss, "val_accuracy": accuracy}
-            metrics |= {"lr": state.schedule.get_last_lr()[0], "seconds": time.perf_counter() - since}
-            record(folder, epoch, metrics)
-            if (accuracy, -val_loss) > best[:2]:
-                best = (accuracy, -val_loss, epoch)
-                kept = {key: value.detach().clone() for key, value in state.judged.state_dict().items()}
-        seconds = time.perf_counter() - started
-    state.net.load_state_dict(kept)
+            metrics |= {"lr": state.schedule.get_last_lr()[0], "seconds": state.end_epoch()}
+            record(folder, state.epoch, metrics)
+            saved.save_if_cheap(state)
+    state.net.load_state_dict(state.kept)
+    spec = replace(spec, temperature=temperature(outputs(state.net, val, variant.flip_test), val.labels))
+    gap = validate(state.net, train, variant.flip_test)[0] - state.best[0]
     Model(state.net, spec, device).save(folder / "model", store.pixels(store.part("train", fold=fold)[:PROBE]))
     parameters = sum(p.numel() for p in state.net.parameters())
-    return Outcome(best[2], best[0], parameters, seconds, variant.train.epochs * len(train.labels) / seconds)
-
-
-@dataclass
-class State:
-    """All that changes while a variant trains."""
-
-    net: nn.Module
-    averaged: AveragedModel | None
-    optimizer: torch.optim.Optimizer
-    schedule: torch.optim.lr_scheduler.LRScheduler
-    rng: np.random.Generator  # order and blending of batches, on the host
-    generator: torch.Generator  # augmentation, on the device
-
-    @property
-    def judged(self) -> nn.Module:
-        """The weights that are validated and kept: the averaged ones, where there are any."""
-        return self.averaged.module if self.averaged else self.net
-
-
-def begin(spec: Spec, train: Train, n: int, device: torch.device, seed: int) -> State:
-    """Everything as it stands before the first step on `n` training images."""
-    net = build(spec).to(device)
-    steps = train.epochs * (n // min(train.batch, n))
-    optimizer, schedule = optimization(net, train, steps)
-    rng, generator = np.random.default_rng(seed), torch.Generator(device).manual_seed(seed)
-    return State(net, average(net, train.ema), optimizer, schedule, rng, generator)
+    speed = variant.train.epochs * len(train.labels) / state.seconds
+    return Outcome(state.best[2], state.best[0], parameters, state.seconds, speed, gap, state.micro, state.notes)
 
 
 def load(store: Store, variant: Variant, fold: int, device: torch.device) -> tuple[Part, Part]:
@@ -139,79 +135,85 @@ def load(store: Store, variant: Variant, fold: int, device: torch.device) -> tup
             raise InputError(f"{store.folder}: fold {fold} leaves {len(rows)} images in a part: add images")
         labels = torch.from_numpy(numbers[rows]).to(device)
         targets = F.one_hot(labels, len(store.classes)).float()
-        parts.append(Part(resident(store.pixels(rows), variant.size, device), labels, targets))
+        images = resident(store.pixels(rows), variant.size, device)
+        parts.append(Part(images, labels, targets, store.manifest["path"][rows]))
     return parts[0], parts[1]
 
 
-def optimization(
-    net: nn.Module, train: Train, steps: int
-) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
-    """The optimiser and its one-cycle schedule; weights of one dimension do not decay."""
-    flat = [p for p in net.parameters() if p.ndim < 2]
-    deep = [p for p in net.parameters() if p.ndim >= 2]
-    groups: list[dict[str, Any]] = [{"params": deep, "weight_decay": train.weight_decay}]
-    groups.append({"params": flat, "weight_decay": 0.0})
-    optimizer: torch.optim.Optimizer
-    if train.optimizer == "adamw":
-        optimizer = torch.optim.AdamW(groups, lr=train.lr)
-    else:
-        optimizer = torch.optim.SGD(groups, lr=train.lr, momentum=0.9, nesterov=True)
-    # Not torch's OneCycleLR, which divides by zero where the rise comes to one step.
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: one_cycle((step + 0.5) / steps, train.warmup))
-    return optimizer, schedule
-
-
-def one_cycle(done: float, warmup: float) -> float:
-    """The share (0-1) of the peak learning rate when a share `done` of all steps is: half a cosine up, half one down.
-
-    Smith & Topin 2017 (arXiv 1708.07120).
-    """
-    phase = done / warmup - 1 if done < warmup else (done - warmup) / (1 - warmup)
-    return (1 + math.cos(math.pi * phase)) / 2
-
-
-def average(net: nn.Module, decay: float) -> AveragedModel | None:
-    """An exponential moving average of weights and of normalisation statistics; None if `decay` is 0."""
-    return AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True) if decay else None
-
-
-def run_epoch(state: State, train: Part, variant: Variant, epoch: int) -> float:
-    """One pass over the shuffled images; the mean loss. Only at its end does the host wait for the device."""
+def run_epoch(state: State, train: Part, variant: Variant) -> Iterator[None]:
+    """One pass over the shuffled images, or the rest of one, a step at a time; the host never waits for the device."""
     state.net.train()
-    losses, device = [], train.labels.device
-    for chosen in batches(len(train.labels), variant.train.batch, state.rng, device):
+    if state.order is None:
+        state.order = shuffled(len(train.labels), variant.train.batch, state.rng).to(train.labels.device)
+    for chosen in state.order[len(state.losses) :]:
         images = augment(unit(train.images[chosen]), variant.augment, state.generator)
         images, targets = mix(images, train.targets[chosen], variant.augment, state.rng)
-        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-            out = state.net(normalise(images).contiguous(memory_format=torch.channels_last))
-        loss = F.cross_entropy(out.float(), targets, label_smoothing=variant.train.label_smoothing)
-        state.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        state.losses.append(gradients(state, images, targets, variant.train.label_smoothing))
         state.optimizer.step()
         state.schedule.step()
         if state.averaged:
             state.averaged.update_parameters(state.net)
-        losses.append(loss.detach())
-    values = torch.stack(losses).tolist()
-    for step, value in enumerate(values, 1):
-        if not math.isfinite(value):
-            raise TrainingError(f"loss is {value} in epoch {epoch}, step {step} of {len(values)}: lower train.lr")
+        yield
+
+
+def shuffled(n: int, size: int, rng: np.random.Generator) -> Tensor:
+    """Row numbers, int64 [steps, size]; the rest that fills no batch waits for the next shuffle."""
+    size = min(size, n)
+    return torch.from_numpy(rng.permutation(n)[: n // size * size].reshape(-1, size))
+
+
+def gradients(state: State, images: Tensor, targets: Tensor, smoothing: float) -> Tensor:
+    """Gradients of the mean loss of a batch, and that loss; in halves of halves where the device's memory is short.
+
+    Normalisation then sees the smaller parts, so results are not those of the whole batch to the last bit.
+    """
+    while True:
+        state.optimizer.zero_grad(set_to_none=True)
+        try:
+            total = torch.zeros((), device=images.device)
+            for part, wanted in zip(images.split(state.micro), targets.split(state.micro), strict=True):
+                with torch.autocast(part.device.type, torch.bfloat16, enabled=part.device.type == "cuda"):
+                    out = state.net(normalise(part).contiguous(memory_format=torch.channels_last))
+                loss = F.cross_entropy(out.float(), wanted, label_smoothing=smoothing) * (len(part) / len(images))
+                loss.backward()
+                total += loss.detach()
+            return total
+        except torch.OutOfMemoryError:
+            if state.micro < 4:  # normalisation needs two images
+                raise TrainingError("out of memory with 2 images at a time: lower size or the network") from None
+            state.micro = math.ceil(state.micro / 2)
+            state.notes.append(f"out of memory: {state.micro} images at a time from step {state.steps + 1} on")
+        torch.cuda.empty_cache()
+
+
+def finite(state: State, train: Part) -> float:
+    """The mean loss of the epoch's steps so far.
+
+    Raises:
+        TrainingError: one of them is not finite, or has exploded.
+    """
+    values = torch.stack(state.losses).tolist()
+    assert state.order is not None
+    for step, value in enumerate(values):
+        if not value < EXPLODED * math.log(train.targets.shape[1]):
+            first, *others = train.paths[state.order[step].cpu().numpy()]
+            place = f"epoch {state.epoch + 1}, step {step + 1} of {len(state.order)}"
+            raise TrainingError(
+                f"loss is {value:g} in {place} (its batch: {first} and {len(others)} others): lower train.lr"
+            )
     return sum(values) / len(values)
 
 
-def batches(n: int, size: int, rng: np.random.Generator, device: torch.device) -> Iterator[Tensor]:
-    """Shuffled row numbers, int64 [size] each; the rest that fills no batch waits for the next shuffle."""
-    order = torch.from_numpy(rng.permutation(n)).to(device)
-    size = min(size, n)
-    for first in range(0, n - size + 1, size):
-        yield order[first : first + size]
-
-
 @torch.inference_mode()
+def outputs(net: nn.Module, part: Part, flip: bool) -> Tensor:
+    """float32 logits [N, K] of a part, as it is."""
+    net.eval()
+    return torch.cat([logits(net, block, flip) for block in part.images.split(256)])
+
+
 def validate(net: nn.Module, part: Part, flip: bool) -> tuple[float, float]:
     """Accuracy (0-1) and mean cross-entropy (nats)."""
-    net.eval()
-    out = torch.cat([logits(net, block, flip) for block in part.images.split(256)])
+    out = outputs(net, part, flip)
     right = (out.argmax(1) == part.labels).sum().item()
     return right / len(out), F.cross_entropy(out, part.labels).item()
 
@@ -221,6 +223,24 @@ def record(folder: Path, epoch: int, metrics: dict[str, float]) -> None:
     line = {"epoch": epoch, "time": time.time(), "metrics": metrics}
     with open(folder / "metrics.jsonl", "a", encoding="utf-8") as file:
         file.write(json.dumps(line) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def trim(folder: Path, epoch: int) -> None:
+    """Leave out of metrics.jsonl the epochs after `epoch`, which no checkpoint has and which come again."""
+    path = folder / "metrics.jsonl"
+    if not path.exists():
+        return
+    lines = path.read_bytes().splitlines(keepends=True)[:epoch]
+    os.truncate(path, sum(map(len, lines)))  # in place: whoever copies from it may have it open
+
+
+def identity(variant: Variant, store: Store, seed: int, fold: int) -> str:
+    """Equal for trainings of which one may go on with the other's checkpoint."""
+    rows = [store.manifest[column].tolist() for column in ("sha256", "label", "split", "fold")]
+    told = json.dumps([variant.model_dump(mode="json"), seed, fold, store.size, rows])
+    return hashlib.sha256(told.encode()).hexdigest()
 
 
 @contextmanager

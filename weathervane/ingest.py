@@ -11,7 +11,7 @@ import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Container
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -21,15 +21,16 @@ from PIL import Image
 from pydantic import Field, field_validator
 
 from weathervane import images, project
-from weathervane.duplicates import Signature, groups, pairs, signature
+from weathervane.duplicates import Signature, groups, pairs
 from weathervane.errors import InputError
-from weathervane.files import replacing, sha256
+from weathervane.examine import Outcome, Picture, Record
+from weathervane.files import raise_if_no_room, replacing, sha256, sync_folder
 from weathervane.layout import shown
 from weathervane.ledger import LARGE_GROUP, Ledger, Quarantined, Row
 from weathervane.parallel import in_order
 from weathervane.params import Strict, load
 from weathervane.progress import say, track
-from weathervane.sources import Found, Local, Source
+from weathervane.sources import Found, Local, Source, stamp
 from weathervane.splits import EXCLUDED, Place, assign
 
 SAME_ENDINGS = {".jpg": (".jpeg", ".jpe", ".mpo"), ".tif": (".tiff",)}
@@ -60,6 +61,8 @@ class Report:
     """What became of every file of the sources; the four lists add up to `files`."""
 
     files: int = 0
+    read: int = 0  # files whose bytes were read; the others are as they were
+    decoded: int = 0
     accepted: list[Row] = field(default_factory=list)
     known: int = 0  # duplicates of images that the ledger held before
     duplicates: list[tuple[str, str]] = field(default_factory=list)  # (name, of which)
@@ -73,13 +76,14 @@ class Report:
         brought = ", ".join(f"{count} {label}" for label, count in sorted(new.items()))
         reasons = ", ".join(f"{n} {reason}" for reason, n in Counter(q.reason for q in self.quarantined).items())
         return (
-            f"{self.files:,} files: {len(self.accepted):,} new{f' ({brought})' if brought else ''}, "
+            f"{self.files:,} files, {self.read:,} read, {self.decoded:,} decoded: "
+            f"{len(self.accepted):,} new{f' ({brought})' if brought else ''}, "
             f"{self.known + len(self.duplicates):,} duplicates, {len(self.quarantined):,} quarantined"
             f"{f' ({reasons})' if reasons else ''}, {len(self.ignored):,} ignored"
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class _Image:
     """An accepted newcomer, its bytes already on disk in the staging folder."""
 
@@ -87,104 +91,178 @@ class _Image:
     label: str
     source: str
     name: str
-    size: tuple[int, int]
-    note: str
-    ending: str
-    signature: Signature
-
-
-def state(params: Ingest, root: Path) -> str:
-    """Equal as long as an ingest would find what the last one found: parameters, sources, ledger."""
-    ledger = root / project.LEDGER
-    parts = [params.model_dump_json(), *(source.state(root) for source in params.sources)]
-    return hashlib.sha256("\n".join([*parts, sha256(ledger) if ledger.is_file() else ""]).encode()).hexdigest()
+    picture: Picture
 
 
 def unchanged(params: Ingest, root: Path) -> bool:
     """True if the sources and the ledger are as the last ingest left them, by names, sizes and times."""
     receipt = root / project.WORK / "ingest.json"
-    return receipt.is_file() and json.loads(receipt.read_text()) == {"state": state(params, root)}
+    if not receipt.is_file() or (root / project.READY).exists():
+        return False
+    return json.loads(receipt.read_text()) == {"state": _state(params, root, _sources(params, root))}
+
+
+def _sources(params: Ingest, root: Path) -> list[str]:
+    return [source.state(root) for source in params.sources]
+
+
+def _state(params: Ingest, root: Path, sources: list[str]) -> str:
+    """Equal as long as an ingest would find what the last one found: parameters, sources, ledger."""
+    ledger = root / project.LEDGER
+    parts = [params.model_dump_json(), *sources, sha256(ledger) if ledger.is_file() else ""]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
 def ingest(params: Ingest, root: Path) -> Report:
     """Bring data/raw and its ledger up to date with the sources.
 
-    New images are staged under .weathervane/ and moved in when all of them are known to be good; the
-    ledger is written last. A killed ingest leaves the ledger as it was.
+    What is new is staged in .weathervane/ingest by sha256, and what is known of it recorded in examined.sqlite beside
+    it, so that a killed ingest goes on where it was. When all of it is known to be good, it becomes
+    .weathervane/ingested in one rename: before that data/raw is as it was, and after it the next start completes it
+    (`finish`). One ingest at a time.
 
     Raises:
         InputError: a source is missing or harmful, more than `max_bad` of the files are bad, a class is
-            empty or has fewer than `min_per_class` images, or data/raw holds another dataset.
+            empty or has fewer than `min_per_class` images, data/raw holds another dataset or images without a
+            ledger, or the disk is full.
     """
-    ledger = Ledger.read(root / project.RAW)
+    finish(root)
+    ledger = _ledger(root)
     if ledger.rows and ledger.dataset != params.dataset:
         raise InputError(
             f"data/raw holds the dataset '{ledger.dataset}', params/ingest.yaml names '{params.dataset}': datasets "
             "never mix; 'weathervane retrain --source ...' sets the old one aside"
         )
     ledger.dataset = params.dataset
-    staging = root / project.WORK / f"ingest-{os.getpid()}"
-    shutil.rmtree(staging, ignore_errors=True)
-    staging.mkdir(parents=True)
+    sources = _sources(params, root)  # before they are read: what arrives meanwhile is for the next ingest
+    counts = [source.count(root) for source in params.sources]  # all are looked over before the first is read
+    staging = root / project.STAGING
+    staging.mkdir(parents=True, exist_ok=True)
     try:
-        report = _sort_out(params, root, ledger, staging)
+        with Record(root / project.EXAMINED) as record:
+            report = _sort_out(params, root, ledger, staging, record, counts)
         _check(params, root, ledger, report)
         _move_in(root, ledger, report, staging)
-    finally:
+        with replacing(staging / "receipt.json") as file:
+            json.dump({"state": _state(params, root, sources)}, file)
+        (staging / "receipt.json").replace(root / project.WORK / "ingest.json")
+    except Exception:
         shutil.rmtree(staging, ignore_errors=True)
-    with replacing(root / project.WORK / "ingest.json") as file:
-        json.dump({"state": state(params, root)}, file)
+        raise
+    shutil.rmtree(staging)
     return report
+
+
+def finish(root: Path) -> None:
+    """Put what a finished ingest left in .weathervane/ingested into its place; killed, it goes on next time."""
+    ready = root / project.READY
+    last = ready / project.LEDGER  # it is what makes images count
+    for parent, _, names in os.walk(ready):
+        folder = root / Path(parent).relative_to(ready)
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in names:
+            if Path(parent, name) != last:
+                shutil.move(Path(parent, name), folder / name)
+        sync_folder(folder)
+    if last.is_file():
+        shutil.move(last, root / project.LEDGER)
+        sync_folder(root / project.RAW)
+    if ready.is_dir():
+        shutil.rmtree(ready)
+
+
+def _ledger(root: Path) -> Ledger:
+    raw = root / project.RAW
+    if not (root / project.LEDGER).is_file() and any(path.is_file() for path in raw.rglob("*")):
+        raise InputError(
+            f"{project.RAW} holds files but no ledger.csv: bring it back with 'dvc checkout data/raw.dvc --force', or "
+            "remove the folder to start anew, with new splits"
+        )
+    return Ledger.read(raw)
+
+
+def refuse_edits(root: Path) -> None:
+    """Images of the ledger must be the bytes that were taken in; one is hashed when its size or time is another.
+
+    Raises:
+        InputError: some were changed or removed in place, or there are images and no ledger.
+    """
+    raw = root / project.RAW
+    edited = []
+    with Record(root / project.EXAMINED) as record:
+        for row in _ledger(root).rows:
+            path = raw / row.path
+            digest = record.sha256(str(path), stamp(path)) if path.is_file() else ""
+            if digest is None:
+                digest = sha256(path)
+                record.saw(str(path), stamp(path), digest)
+            if digest != row.sha256:
+                edited.append(row.path)
+    if edited:
+        raise InputError(
+            f"data/raw/{edited[0]}{f' and {len(edited) - 1} more' if edited[1:] else ''}: not the bytes that were "
+            "taken in: images never change in place; run 'dvc checkout data/raw.dvc --force' to have them back"
+        )
 
 
 def inspect(source: Source, root: Path) -> Report:
     """What an ingest of this source alone, into an empty dataset, would say of each file; nothing is changed."""
     params = Ingest(dataset="check", sources=[source], test_fraction=0.2, folds=5, seed=0, max_bad=1.0, min_per_class=3)
-    with tempfile.TemporaryDirectory() as staging:
-        return _sort_out(params, root, Ledger(root / project.RAW), Path(staging))
+    with tempfile.TemporaryDirectory() as staging, Record() as record:
+        return _sort_out(params, root, Ledger(root / project.RAW), Path(staging), record, [source.count(root)])
 
 
-def _sort_out(params: Ingest, root: Path, ledger: Ledger, staging: Path) -> Report:
+def _sort_out(params: Ingest, root: Path, ledger: Ledger, staging: Path, record: Record, counts: list[int]) -> Report:
     """Every file into its list; bytes of the good and the bad go to `staging`, so memory stays flat."""
     report = Report()
     held = {row.sha256: (row.label, row.name) for row in ledger.rows}
+    refused = {bad.sha256 for bad in ledger.quarantined}
+    staged = _staged(staging)
     fresh: dict[str, _Image] = {}
     conflicts: set[str] = set()
 
-    def quarantine(found: Found, title: str, digest: str, reason: images.Reason, detail: str) -> None:
-        (staging / f"{digest}.bad").write_bytes(found.data)
-        bad = Quarantined(digest, title, found.name, ledger.ingests + 1, reason, detail)
-        report.quarantined.append(bad)
+    def seen(path: str, stamp: str) -> str | None:
+        digest = record.sha256(path, stamp)
+        if digest is None or digest in held:
+            return digest
+        outcome = record.outcome(digest)
+        settled = digest in refused and isinstance(outcome, images.BadImage)
+        return digest if outcome and (settled or digest in staged) else None
 
-    for source in params.sources:
-        files = track(source.files(root), f"ingest {source.title}", source.count(root))
-        with closing(in_order(partial(_examine, held.keys()), files)) as examined:
-            for original, digest, outcome in examined:
-                found = replace(original, name=shown(original.name))
+    def quarantine(name: str, title: str, digest: str, reason: images.Reason, detail: str) -> None:
+        report.quarantined.append(Quarantined(digest, title, name, ledger.ingests + 1, reason, detail))
+
+    for source, count in zip(params.sources, counts, strict=True):
+        files = track(source.files(root, seen), f"ingest {source.title}", count)
+        with closing(in_order(partial(_examine, held.keys(), record), files)) as examined:
+            for found, digest, outcome in examined:
+                name = shown(found.name)
                 report.files += 1
+                report.read += bool(found.data)
+                if not (found.ignored or found.sha256 or digest in held):
+                    _stage(found.data, staging / digest)
+                if found.stamp:
+                    record.saw(found.path, found.stamp, digest)
                 if found.ignored:
-                    report.ignored.append(found.name)
+                    report.ignored.append(name)
                 elif isinstance(outcome, images.BadImage):
-                    quarantine(found, source.title, digest, outcome.reason, outcome.detail)
+                    quarantine(name, source.title, digest, outcome.reason, outcome.detail)
                 elif digest in held or digest in fresh:
-                    label, name = held.get(digest) or (fresh[digest].label, fresh[digest].name)
+                    label, first = held.get(digest) or (fresh[digest].label, fresh[digest].name)
                     if label != found.label:
                         conflicts.add(digest)
-                        detail = f"the same picture is {label} as {name}"
-                        quarantine(found, source.title, digest, "label conflict", detail)
+                        detail = f"the same picture is {label} as {first}"
+                        quarantine(name, source.title, digest, "label conflict", detail)
                     elif digest in held:
                         report.known += 1
                     else:
-                        report.duplicates.append((found.name, name))
+                        report.duplicates.append((name, first))
                 else:
                     assert found.label is not None and outcome is not None
-                    size, note, ending, mark = outcome
-                    (staging / digest).write_bytes(found.data)
-                    fresh[digest] = _Image(digest, found.label, source.title, found.name, size, note, ending, mark)
+                    fresh[digest] = _Image(digest, found.label, source.title, name, outcome)
     for digest in sorted(conflicts & fresh.keys()):
         image = fresh.pop(digest)
-        found = Found(image.name, data=(staging / digest).read_bytes())
-        quarantine(found, image.source, digest, "label conflict", "the same picture stands under two classes")
+        quarantine(image.name, image.source, digest, "label conflict", "the same picture stands under two classes")
     bad = len(report.quarantined)
     if bad > params.max_bad * (report.files - len(report.ignored)):
         worst = "; ".join(f"{q.name!r}: {q.reason} ({q.detail})" for q in report.quarantined[:3])
@@ -192,51 +270,52 @@ def _sort_out(params: Ingest, root: Path, ledger: Ledger, staging: Path) -> Repo
             f"{bad} of {report.files:,} files are bad, more than max_bad: {params.max_bad} in params/ingest.yaml "
             f"allows; nothing was taken in. First: {worst}"
         )
-    report.accepted = _place(params, ledger, list(fresh.values()), _signatures(root, ledger))
+    if fresh:
+        report.accepted = _place(params, ledger, list(fresh.values()), _signatures(root, ledger, record))
+    report.decoded = record.looks
     report.excluded = [row for row in report.accepted if row.split == EXCLUDED]
     sizes = Counter(row.group for row in (*ledger.rows, *report.accepted))
     report.large_groups = {group: size for group, size in sizes.items() if size > LARGE_GROUP}
     return report
 
 
-_Outcome = images.BadImage | tuple[tuple[int, int], str, str, Signature]
+def _staged(staging: Path) -> set[str]:
+    """What a killed ingest left, as far as the content is what the name says; the rest is removed."""
+    names = [path.name for path in staging.iterdir()]
+    whole = in_order(lambda name: (staging / name).is_file() and sha256(staging / name) == name, names)
+    staged = {name for name, good in zip(names, whole, strict=True) if good}
+    for name in names:
+        if name not in staged:
+            shutil.rmtree(staging / name) if (staging / name).is_dir() else (staging / name).unlink()
+    return staged
 
 
-def _examine(held: Container[str], found: Found) -> tuple[Found, str, _Outcome | None]:
-    """Decode a newcomer whole (a header alone proves nothing), small, and take its signature."""
-    digest = hashlib.sha256(found.data).hexdigest()
+def _stage(data: bytes, path: Path) -> None:
+    try:
+        path.write_bytes(data)
+    except OSError as error:
+        path.unlink(missing_ok=True)
+        raise_if_no_room(error, path, len(data))
+        raise
+
+
+def _examine(held: Container[str], record: Record, found: Found) -> tuple[Found, str, Outcome | None]:
+    digest = found.sha256 or hashlib.sha256(found.data).hexdigest()
     if found.ignored or digest in held:
         return found, digest, None
     if found.reason:
         return found, digest, images.BadImage(found.reason, found.detail)
-    try:
-        image = images.open_image(found.data)
-        size, ending, notes = image.size, images.ENDINGS[str(image.format)], images.notes(image)
-        named = Path(found.name).suffix.lower()
-        if named not in (ending, *SAME_ENDINGS.get(ending, ())):
-            notes.insert(0, f"{image.format} named {named or 'without an ending'}")
-        return found, digest, (size, "; ".join(notes), ending, _signature(image))
-    except images.BadImage as bad:
-        return found, digest, bad
+    return found, digest, record.look(digest, found.data)
 
 
-def _signature(image: Image.Image) -> Signature:
-    image.draft(None, (256, 256))  # the smallest scale that gives the groups of full decoding
-    return signature(images.upright_rgb(image))
-
-
-def _signatures(root: Path, ledger: Ledger) -> list[Signature]:
-    """Signatures of the ledger's images, from a cache beside the work files or from their bytes."""
-    cache = root / project.WORK / "signatures.npz"
-    known: dict[str, Signature] = {}
-    if cache.is_file():
-        with np.load(cache) as held:
-            known = {s: Signature(d, g) for s, d, g in zip(held["sha256"], held["dhash"], held["grey"], strict=True)}
+def _signatures(root: Path, ledger: Ledger, record: Record) -> list[Signature]:
+    """Signatures of the ledger's images, from the record, or from their bytes where it lacks them."""
 
     def one(row: Row) -> Signature:
-        if row.sha256 in known:
-            return known[row.sha256]
-        return _signature(images.open_image((root / project.RAW / row.path).read_bytes()))
+        outcome = record.outcome(row.sha256) or record.look(row.sha256, (root / project.RAW / row.path).read_bytes())
+        if isinstance(outcome, images.BadImage):
+            raise outcome
+        return outcome.signature
 
     return list(in_order(one, ledger.rows))
 
@@ -244,9 +323,7 @@ def _signatures(root: Path, ledger: Ledger) -> list[Signature]:
 def _place(params: Ingest, ledger: Ledger, newcomers: list[_Image], old: list[Signature]) -> list[Row]:
     """Groups and splits for the newcomers, in an order that only their bytes decide."""
     newcomers = sorted(newcomers, key=lambda image: image.sha256)
-    marks = [*old, *(image.signature for image in newcomers)]
-    if not newcomers:
-        return []
+    marks = [*old, *(image.picture.signature for image in newcomers)]
     dhash = np.array([mark.dhash for mark in marks], dtype=np.uint64)
     grey = np.stack([mark.grey for mark in marks])
     component = groups(len(marks), pairs(dhash, grey, new_from=len(old)))
@@ -279,8 +356,9 @@ def _place(params: Ingest, ledger: Ledger, newcomers: list[_Image], old: list[Si
             if len(sides) == 1:
                 place, why = sides.pop(), ""
         for image in members:
-            note = "; ".join(filter(None, (image.note, why)))
-            path = f"{image.label}/{image.sha256[:20]}{image.ending}"
+            ending = images.ENDINGS[image.picture.format]
+            note = "; ".join(filter(None, (_misnamed(image, ending), image.picture.notes, why)))
+            path = f"{image.label}/{image.sha256[:20]}{ending}"
             seen = ledger.ingests + 1
             rows.append(
                 Row(
@@ -291,12 +369,18 @@ def _place(params: Ingest, ledger: Ledger, newcomers: list[_Image], old: list[Si
                     seen,
                     group,
                     *place,
-                    *image.size,
+                    *image.picture.size,
                     note,
                     path,
                 )
             )
     return sorted(rows, key=lambda row: (row.label, row.sha256))
+
+
+def _misnamed(image: _Image, ending: str) -> str:
+    named = Path(image.name).suffix.lower()
+    right = named in (ending, *SAME_ENDINGS.get(ending, ()))
+    return "" if right else f"{image.picture.format} named {named or 'without an ending'}"
 
 
 def _check(params: Ingest, root: Path, ledger: Ledger, report: Report) -> None:
@@ -316,24 +400,34 @@ def _check(params: Ingest, root: Path, ledger: Ledger, report: Report) -> None:
 
 
 def _move_in(root: Path, ledger: Ledger, report: Report, staging: Path) -> None:
+    """Lay out what is new as it will stand in the project; one rename then makes it count."""
     before = {(bad.sha256, bad.name) for bad in ledger.quarantined}
     refused = [bad for bad in report.quarantined if (bad.sha256, bad.name) not in before]
     if not (report.accepted or refused):
         return
+    layout = staging / "layout"
+    raw = layout / project.RAW
+    held = {row.sha256: root / project.RAW / row.path for row in ledger.rows}
+    for digest in {bad.sha256 for bad in refused}:
+        bytes_at = held.get(digest, staging / digest)
+        if bytes_at.is_file():
+            data = bytes_at.read_bytes()
+            _thumbnail(data, raw / "quarantine" / f"{digest}.jpg")
+            with replacing(layout / project.QUARANTINE / digest, "wb", len(data)) as file:
+                file.write(data)
     for row in report.accepted:
-        target = root / project.RAW / row.path
+        target = raw / row.path
         target.parent.mkdir(parents=True, exist_ok=True)
         (staging / row.sha256).replace(target)
-    for bad in refused:
-        aside = staging / f"{bad.sha256}.bad"
-        if aside.is_file():
-            _thumbnail(aside.read_bytes(), root / project.RAW / "quarantine" / f"{bad.sha256}.jpg")
-            (root / project.QUARANTINE).mkdir(parents=True, exist_ok=True)
-            aside.replace(root / project.QUARANTINE / bad.sha256)
+    ledger.folder = raw
     ledger.rows += report.accepted
     ledger.quarantined += refused
     ledger.ingests += 1
     ledger.write()
+    if hasattr(os, "sync"):
+        os.sync()  # once: to sync each of a hundred thousand files takes minutes
+    layout.replace(root / project.READY)
+    finish(root)
 
 
 def _thumbnail(data: bytes, path: Path) -> None:

@@ -13,7 +13,7 @@ from weathervane.files import replacing
 LARGE_GROUP = 10  # more near-duplicates than this are worth a person's look
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Row:
     """An accepted image. `path` is relative to data/raw and made of the class and the sha256."""
 

@@ -31,7 +31,8 @@ PROBE = 8
 @dataclass(frozen=True)
 class Spec:
     """model.json. Photographs are decoded at `decode_size` and shrunk to `size`, as they were for training;
-    `classes` in the order of the logits; `about` says where the model comes from."""
+    `classes` in the order of the logits; `about` says where the model comes from; logits are divided by
+    `temperature` (1 in models that were saved before there was one) to become probabilities."""
 
     variant: str
     family: str
@@ -42,6 +43,7 @@ class Spec:
     flip_test: bool
     about: dict[str, str] = field(default_factory=dict)
     format: int = FORMAT
+    temperature: float = 1.0
 
 
 class Model:
@@ -63,6 +65,8 @@ class Model:
             if spec.format != FORMAT or spec.family not in FAMILIES:
                 known = f"format {FORMAT}, families {', '.join(FAMILIES)}"
                 raise InputError(f"made by other code (format {spec.format}, family {spec.family}; here: {known})")
+            if not 0 < spec.temperature < math.inf:
+                raise ValueError(f"temperature is {spec.temperature}")
             with torch.random.fork_rng([]):  # the weights that are about to be replaced are drawn globally
                 net = build(spec)
             net.load_state_dict(load_file(folder / "model.safetensors"))
@@ -111,8 +115,8 @@ class Model:
         return logits(self.net, batch, self.spec.flip_test)
 
     def probabilities(self, pixels: np.ndarray) -> np.ndarray:
-        """uint8 [N, S', S', 3] to float32 [N, K], rows that sum to 1."""
-        return self.logits(pixels).softmax(1).cpu().numpy()
+        """uint8 [N, S', S', 3] to float32 [N, K], rows that sum to 1; tempered."""
+        return (self.logits(pixels) / self.spec.temperature).softmax(1).cpu().numpy()
 
     def classify(self, photographs: list[bytes]) -> np.ndarray:
         """Photograph bytes, one or more, to float32 [N, K].

@@ -4,15 +4,19 @@
 """
 
 import hashlib
+import io
+import math
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import PIL
 from pydantic import Field
 
 from weathervane import images, project
 from weathervane.errors import InputError
-from weathervane.files import replacing
+from weathervane.files import check_room, replacing, sync_folder
 from weathervane.ledger import Ledger, Row
 from weathervane.parallel import in_order
 from weathervane.params import Strict, load
@@ -31,44 +35,73 @@ class Prepare(Strict):
 def prepare(params: Prepare, root: Path) -> int:
     """Write the manifest, the pixel store and their checksums anew; returns the number of images, N.
 
-    The store is uint8 [N, image_size, image_size, 3] in shards of `shard` images, in the ledger's order. A killed
-    prepare leaves no checksums, and without them the store does not open.
+    The store is uint8 [N, image_size, image_size, 3] in shards of `shard` images, in the ledger's order. Shards are
+    made in .weathervane/prepare, under names that say of what and by what, so that a killed prepare goes on with the
+    first that lacks; it leaves no checksums, and without them the store does not open.
 
     Raises:
-        InputError: no ledger, or an image that is missing, changed or no longer decodes.
+        InputError: no ledger, an image that is missing, changed or no longer decodes, or no room on the disk.
     """
-    raw, out = root / project.RAW, root / project.PREPARED
+    raw, out, making = root / project.RAW, root / project.PREPARED, root / project.WORK / "prepare"
     rows = Ledger.read(raw).rows
     if not rows:
         raise InputError(f"{project.LEDGER}: nothing ingested yet: run 'weathervane retrain'")
-    for name in (SUMS, MANIFEST):
-        (out / name).unlink(missing_ok=True)
-    shutil.rmtree(out / PIXELS, ignore_errors=True)
-    (out / PIXELS).mkdir(parents=True)
 
     def pixels(row: Row) -> np.ndarray:
         try:
             data = (raw / row.path).read_bytes()
-            if hashlib.sha256(data).hexdigest() != row.sha256:
-                raise images.BadImage("checksum mismatch", "not the bytes that were taken in")
-            return images.decode(data, params.image_size)
+            if hashlib.sha256(data).hexdigest() == row.sha256:
+                return images.decode(data, params.image_size)
+            why = "not the bytes that were taken in"
         except (OSError, images.BadImage) as error:
-            raise InputError(
-                f"data/raw/{row.path}: {error}: bring it back with 'dvc checkout data/raw.dvc --force'"
-            ) from None
+            why = str(error)
+        raise InputError(f"data/raw/{row.path}: {why}: bring it back with 'dvc checkout data/raw.dvc --force'")
 
-    decoded = track(in_order(pixels, rows), "prepare", len(rows))
-    for first in range(0, len(rows), params.shard):
-        count = min(params.shard, len(rows) - first)
-        shape = (count, params.image_size, params.image_size, 3)
-        shard = np.lib.format.open_memmap(out / shard_name(first // params.shard), "w+", np.uint8, shape)
-        for place in range(count):
-            shard[place] = next(decoded)
-        shard.flush()
+    parts = [rows[first : first + params.shard] for first in range(0, len(rows), params.shard)]
+    shards = [making / f"{_made_of(params, part)}.npy" for part in parts]
+    making.mkdir(parents=True, exist_ok=True)
+    for leftover in set(making.iterdir()) - set(shards):
+        leftover.unlink()
+    lacking = [(shard, part) for shard, part in zip(shards, parts, strict=True) if not shard.is_file()]
+    total = sum(len(part) for _, part in lacking)
+    check_room(making, total * params.image_size**2 * 3)
+    decoded = track(in_order(pixels, (row for _, part in lacking for row in part)), "prepare", total)
+    for shard, part in lacking:
+        _write_shard(shard, (len(part), params.image_size, params.image_size, 3), decoded)
     list(decoded)  # let the bar finish
-    _write_manifest(rows, out / MANIFEST)
+    _write_manifest(rows, making / MANIFEST)
+
+    for leftover in (out / SUMS, out / MANIFEST, *out.glob(".*.part")):
+        leftover.unlink(missing_ok=True)
+    shutil.rmtree(out / PIXELS, ignore_errors=True)
+    (out / PIXELS).mkdir(parents=True)
+    for number, shard in enumerate(shards):
+        shutil.move(shard, out / shard_name(number))
+    sync_folder(out / PIXELS)
+    shutil.move(making / MANIFEST, out / MANIFEST)
+    sync_folder(out)
     seal(out)
+    shutil.rmtree(making)
     return len(rows)
+
+
+def _made_of(params: Prepare, rows: list[Row]) -> str:
+    """Another name whenever the pixels of these rows might be others."""
+    code = (Path(str(module)).read_bytes() for module in (__file__, images.__file__))
+    parts = (PIL.__version__.encode(), params.model_dump_json().encode(), *(row.sha256.encode() for row in rows), *code)
+    return hashlib.sha256(b"\0".join(parts)).hexdigest()
+
+
+def _write_shard(path: Path, shape: tuple[int, ...], pixels: Iterator[np.ndarray]) -> None:
+    """A .npy file, written and not mapped: on a full disk a write is an error, and a page without room a kill."""
+    header = io.BytesIO()
+    about = {"descr": "|u1", "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(header, about)
+    size = len(header.getvalue()) + math.prod(shape)
+    with replacing(path, "wb", size) as file:
+        file.write(header.getvalue())
+        for _ in range(shape[0]):
+            file.write(next(pixels).tobytes())
 
 
 def _write_manifest(rows: list[Row], path: Path) -> None:

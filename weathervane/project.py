@@ -1,5 +1,6 @@
 """Where things stand: every path of the project is spelled here, and only here."""
 
+import os
 from pathlib import Path
 
 from weathervane.errors import InputError
@@ -18,9 +19,23 @@ RAW = Path("data/raw")
 LEDGER = RAW / "ledger.csv"
 PREPARED = Path("data/prepared")
 WORK = Path(".weathervane")
+STAGING = WORK / "ingest"  # what an ingest that runs, or was killed, has found so far
+READY = WORK / "ingested"  # what a finished ingest is about to put into its place
+EXAMINED = WORK / "examined.sqlite"
 QUARANTINE = WORK / "quarantine"
 TRAINING = WORK / "training"
 VERSIONS = WORK / "versions"
 DOWNLOADS = WORK / "downloads"
 LOCKS = WORK / "locks"
 LOGS = WORK / "logs"
+
+
+def check_writable(top: Path) -> None:
+    """Before hours of work: whatever a retraining writes to can be written to.
+
+    Raises:
+        InputError: one of the folders cannot, by its permissions or because the file system is read-only.
+    """
+    for place in (top, top / "data", top / RAW, top / PREPARED, top / WORK, top / TRAINING, top / LOCKS):
+        if place.exists() and not os.access(place, os.W_OK | os.X_OK):
+            raise InputError(f"{place}: cannot be written to: give this user the right to ('chmod u+w', 'chown')")

@@ -4,7 +4,8 @@ import hashlib
 import json
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal
@@ -28,7 +29,7 @@ MAX_DOWNLOAD = 50_000_000_000  # bytes
 
 @dataclass(frozen=True)
 class Found:
-    """One file of a source: its bytes, or the reason why there are none."""
+    """One file of a source: its bytes, or their sha256 if they need not be read, or the reason why there are none."""
 
     name: str
     label: str | None = None
@@ -36,6 +37,13 @@ class Found:
     reason: images.Reason | None = None
     detail: str = ""
     ignored: bool = False
+    sha256: str = ""
+    path: str = ""  # where the bytes stand, and a stamp that changes with them: size and modification time
+    stamp: str = ""
+
+
+# From path and stamp to the sha256 of bytes that need not be read again; None where they must be.
+Seen = Callable[[str, str], str | None]
 
 
 class Synthetic(Strict):
@@ -58,8 +66,8 @@ class Synthetic(Strict):
         """How many files `files` yields."""
         return self.per_class * len(synthetic.CLASSES)
 
-    def files(self, root: Path) -> Iterator[Found]:
-        """Every image, in a fixed order."""
+    def files(self, root: Path, seen: Seen) -> Iterator[Found]:
+        """Every image, in a fixed order; rendering is the cost, and what it gives is never known before."""
         for name, data in synthetic.images(self.per_class, self.seed):
             yield Found(name, name.split("/")[0], data)
 
@@ -75,8 +83,8 @@ class Placed(Strict, ABC):
         """How many files `files` yields."""
         return len(_names(self.place(root)))
 
-    def files(self, root: Path) -> Iterator[Found]:
-        """Every file, ignored ones included; bytes are read one file at a time."""
+    def files(self, root: Path, seen: Seen) -> Iterator[Found]:
+        """Every file, ignored ones included; bytes are read one file at a time, and only of files not `seen`."""
         place = self.place(root)
         names = _names(place)
         kept = [name for name in names if not layout.ignored(name)]
@@ -85,12 +93,11 @@ class Placed(Strict, ABC):
         for name, label in classes.items():
             if label is None:
                 yield Found(name, reason="name not understood", detail="no class folder, and no <class><number> name")
-        wanted = {name for name, label in classes.items() if label is not None}
+        wanted = [name for name in kept if classes[name] is not None]
         if place.is_dir():
-            yield from (_read(place, name, classes[name]) for name in kept if name in wanted)
+            yield from (_read(place, name, classes[name], seen) for name in wanted)
         else:
-            for name, data in archives.read(place, wanted, images.MAX_BYTES):
-                yield Found(name, classes[name], data)
+            yield from _unpack(place, wanted, classes, seen)
 
 
 class Local(Placed):
@@ -174,12 +181,12 @@ class Mendeley(Placed):
         """The content is fixed by the published checksums."""
         return sha256(CHECKSUMS)
 
-    def files(self, root: Path) -> Iterator[Found]:
+    def files(self, root: Path, seen: Seen) -> Iterator[Found]:
         """Every file; one whose bytes are not the published ones is refused."""
         lines = (line.split(maxsplit=1) for line in CHECKSUMS.read_text(encoding="utf-8").splitlines())
         published = {name: digest for digest, name in lines}
-        for found in super().files(root):
-            digest = hashlib.sha256(found.data).hexdigest()
+        for found in super().files(root, seen):
+            digest = found.sha256 or hashlib.sha256(found.data).hexdigest()
             if found.ignored or found.reason or published.get(found.name) == digest:
                 yield found
             else:
@@ -208,18 +215,39 @@ def _walk(folder: Path) -> Iterator[str]:
     for parent, folders, files in os.walk(folder):
         base = Path(parent)
         links = [name for name in folders if (base / name).is_symlink()]
-        for name in (*files, *links):
-            yield (base / name).relative_to(folder).as_posix()
+        inside = "" if base == folder else f"{base.relative_to(folder).as_posix()}/"
+        yield from (inside + name for name in (*files, *links))
 
 
-def _read(folder: Path, name: str, label: str | None) -> Found:
+def _read(folder: Path, name: str, label: str | None, seen: Seen) -> Found:
     path = folder / name
     try:
         if path.is_symlink() and not path.resolve().is_relative_to(folder.resolve()):
             return Found(name, label, reason="outside the source", detail=f"a link to {path.readlink()}")
         if not path.is_file():
             return Found(name, label, reason="unreadable file", detail="not a regular file")
+        found = Found(name, label, path=str(path), stamp=stamp(path))
+        if digest := seen(found.path, found.stamp):
+            return replace(found, sha256=digest)
         with open(path, "rb") as file:
-            return Found(name, label, file.read(images.MAX_BYTES + 1))
+            return replace(found, data=file.read(images.MAX_BYTES + 1))
     except (OSError, RuntimeError) as error:  # RuntimeError: how Python 3.11 and 3.12 tell a loop of links
         return Found(name, label, reason="unreadable file", detail=getattr(error, "strerror", None) or str(error))
+
+
+def _unpack(archive: Path, wanted: list[str], classes: dict[str, str | None], seen: Seen) -> Iterator[Found]:
+    state, twice = stamp(archive), {name for name, count in Counter(wanted).items() if count > 1}
+    known = {name: seen(f"{archive}/{name}", state) for name in wanted if name not in twice}
+    unread = archives.read(archive, {name for name in wanted if not known.get(name)}, images.MAX_BYTES)
+    for name in wanted:
+        path = "" if name in twice else f"{archive}/{name}"
+        if digest := known.get(name):
+            yield Found(name, classes[name], sha256=digest, path=path, stamp=state)
+        else:
+            yield Found(name, classes[name], next(unread)[1], path=path, stamp=state)
+
+
+def stamp(path: Path) -> str:
+    """Another text whenever a file's bytes are others, as git judges it: by size and modification time."""
+    status = path.stat()
+    return f"{status.st_size} {status.st_mtime_ns}"

@@ -1,20 +1,23 @@
 """Train one variant in a process of its own: `python -m weathervane.train <folder>`.
 
-The folder holds job.json; metrics.jsonl, model/ and, at the end, outcome.json or error.json are added. The
-same command runs by hand and on another machine: it imports torch and weathervane only.
+The folder holds job.json; metrics.jsonl, checkpoints/, model/ and, at the end, outcome.json or error.json are added.
+Killed at any moment, the same command goes on where it was. It runs by hand and on another machine, too: it imports
+torch and weathervane only.
 """
 
 import json
 import os
+import signal
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from pydantic import Field
 
-from weathervane.errors import InputError, TrainingError
+from weathervane.errors import InputError, Interrupted, TrainingError
 from weathervane.files import replacing
 from weathervane.lifeline import hold
 from weathervane.params import Strict, check
@@ -43,12 +46,11 @@ def read_job(folder: Path) -> Job:
         raise InputError(f"{path}: not readable: {error}") from None
 
 
-def train(folder: Path) -> dict[str, Any]:
-    """Fit the folder's job; returns and writes what outcome.json says."""
+def train(folder: Path, stop: Callable[[], bool] = lambda: False) -> dict[str, Any]:
+    """Fit the folder's job, or go on with it, until `stop` says so; returns and writes what outcome.json says."""
     job = read_job(folder)
     for name in ("outcome.json", "error.json"):
         (folder / name).unlink(missing_ok=True)
-    (folder / "metrics.jsonl").write_bytes(b"")  # not removed: whoever copies from it may have it open
     # Read by libgomp when torch loads. Its threads spin 30 times as long by default, which costs a busy machine dearly.
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
@@ -70,6 +72,7 @@ def train(folder: Path) -> dict[str, Any]:
         seed=job.seed,
         fold=job.fold,
         about=job.about,
+        stop=stop,
     )
     result = asdict(outcome) | {
         "device": str(device),
@@ -92,20 +95,26 @@ def _peak_memory() -> int:
 
 
 def main() -> int:
-    """Exit status 0: outcome.json stands; 1: training failed; 2: bad input. error.json says what."""
+    """Exit status 0: outcome.json stands; 1: training failed; 2: bad input; error.json says what. 3: interrupted by
+    SIGTERM or SIGINT, with a checkpoint."""
     if len(sys.argv) != 2:
         print(__doc__, file=sys.stderr)
         return 2
-    folder = Path(sys.argv[1])
+    folder, asked = Path(sys.argv[1]), []
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda number, _: asked.append(number))
     hold()
     try:
-        train(folder)
+        train(folder, stop=lambda: bool(asked))
     except (InputError, TrainingError) as error:
         if (folder / "job.json").is_file():
             with replacing(folder / "error.json") as file:
                 json.dump({"error": str(error)}, file)
         print(error, file=sys.stderr)
         return 2 if isinstance(error, InputError) else 1
+    except Interrupted as told:
+        print(told, file=sys.stderr)
+        return 3
     return 0
 
 

@@ -1,6 +1,5 @@
 """The command `weathervane retrain`, from the shell to what MLflow, Prefect and DVC hold afterwards."""
 
-import json
 import os
 import re
 import resource
@@ -9,93 +8,18 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
 
-from flows.server import LocalServer
 from tests.conftest import copy_project
+from tests.flows.conftest import FAST, WEATHERVANE, Home, environment, weathervane
 from weathervane import variant
 
-WEATHERVANE = Path(sys.executable).with_name("weathervane")
-FAST = ["--set", "train.epochs=2", "cnn.network.width=4"]
 PICTURES = {"augmentation.png", "confusion.png"}
 HEAVY = {"prefect", "mlflow", "torch", "dvc", "pandas", "sklearn"}
-
-
-@dataclass(frozen=True)
-class Home:
-    """A clone of the project, a Prefect server that stays up, and the outcome of the first retraining."""
-
-    root: Path
-    api: str
-    first: "subprocess.CompletedProcess[str]"
-
-    def retrain(self, *arguments: str, **variables: str) -> "subprocess.CompletedProcess[str]":
-        return weathervane(self.root, "retrain", *arguments, PREFECT_API_URL=self.api, **variables)
-
-    @property
-    def mlflow(self) -> Any:
-        from mlflow import MlflowClient
-
-        return MlflowClient(f"sqlite:///{self.root}/mlflow.db")
-
-    def runs(self, kind: str = "") -> list[Any]:
-        """Runs of a kind, oldest first."""
-        (experiment,) = self.mlflow.search_experiments(filter_string="name = 'weather-synthetic'")
-        wanted = f"tags.kind = '{kind}'" if kind else ""
-        return list(self.mlflow.search_runs([experiment.experiment_id], wanted, order_by=["start_time ASC"]))
-
-    def ask(self, path: str, body: object) -> Any:
-        """Prefect's REST API."""
-        import urllib.request
-
-        request = urllib.request.Request(f"{self.api}/{path}", json.dumps(body).encode())
-        request.add_header("Content-Type", "application/json")
-        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=30) as answer:
-            return json.load(answer)
-
-    def flow_run(self, parent: Any) -> tuple[str, list[str]]:
-        """State of the flow run that a retraining belongs to, and the names of its tasks in order."""
-        wanted = {"id": {"any_": [parent.data.tags["prefect_flow_run_id"]]}}
-        (run,) = self.ask("flow_runs/filter", {"flow_runs": wanted})
-        found = self.ask("task_runs/filter", {"flow_runs": wanted, "sort": "EXPECTED_START_TIME_ASC"})
-        return run["state_name"], [task["name"] for task in found]
-
-
-def environment(root: Path, **variables: str) -> dict[str, str]:
-    """A person's shell, in which the clone's own code is what runs."""
-    return {**os.environ, "PYTHONPATH": str(root), **variables}
-
-
-def weathervane(root: Path, *arguments: str, **variables: str) -> "subprocess.CompletedProcess[str]":
-    command = [str(WEATHERVANE), *arguments]
-    env = environment(root, **variables)
-    return subprocess.run(command, cwd=root, env=env, capture_output=True, text=True, timeout=300)
-
-
-def smaller(root: Path) -> Path:
-    """15 images a class are enough here."""
-    path = root / "params/ingest.yaml"
-    path.write_text(path.read_text().replace("per_class: 100", "per_class: 15"))
-    subprocess.run(
-        ["git", "-c", "user.name=t", "-c", "user.email=t@e", "commit", "-qam", "small"], cwd=root, check=True
-    )
-    return root
-
-
-@pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
-    with LocalServer.start(tmp_path_factory.mktemp("server") / "log") as server:
-        root = smaller(copy_project(tmp_path_factory.mktemp("clone")))
-        import mlflow  # noqa: F401, for the tests below: it takes as long as the server
-
-        server.wait()
-        yield Home(root, server.url, weathervane(root, "retrain", *FAST, PREFECT_API_URL=server.url))
 
 
 @pytest.mark.slow
@@ -157,7 +81,7 @@ def test_prefect_shows_the_flow_completed_with_its_steps(home: Home) -> None:
     assert state == "Completed"
     steps = [re.sub("-[0-9a-f]{3}$", "", name) for name in tasks]
     names = variant.names(home.root)
-    assert steps[:2] == ["ingest", "prepare"]
+    assert steps[:3] == ["end dead runs", "ingest", "prepare"]
     assert [step for step in steps if step.startswith("train ")] == [f"train {name}" for name in names]
     assert [step for step in steps if step.startswith("evaluate ")] == [f"evaluate {name}" for name in names]
     assert steps[-3:] == ["register", "report", "close retraining"]

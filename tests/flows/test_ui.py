@@ -13,8 +13,9 @@ from pathlib import Path
 
 import psutil
 import pytest
+from PIL import Image
 
-from tasks import tracking
+from tasks import tracking, view
 from tests.conftest import copy_project
 
 WEATHERVANE = Path(sys.executable).with_name("weathervane")
@@ -37,7 +38,9 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     experiment = tracking.experiment(root, "weather-synthetic")
     parent = tracking.start_run(root, experiment, "retrain of this morning", {"kind": "retraining"})
     child = tracking.start_run(root, experiment, "cnn", {"kind": "variant"}, parent)
-    tracking.log(root, child, metrics={"test/accuracy": 0.875})
+    tracking.log(root, child, metrics={"test/accuracy": 0.875, "val/accuracy": 0.9}, params={"family": "cnn"})
+    with Image.new("RGB", (300, 300), "navy") as picture:
+        tracking.client(root).log_image(child, picture, key="confusion", step=0)
     for run in (child, parent):
         tracking.end_run(root, run)
     return root
@@ -66,19 +69,27 @@ def shown(root: Path) -> Iterator[Shown]:
 
 @pytest.mark.slow
 def test_the_page_that_it_prints_shows_the_runs(shown: Shown) -> None:
-    """The printed address opens the table of runs of this dataset, not MLflow's welcome page."""
+    """The printed address opens a comparison of this dataset's variants, not MLflow's welcome page: sections in their
+    order, charts with a run in them, the picture that was logged."""
     if CHROMIUM is None:
         pytest.skip("no browser here: install chromium to see MLflow's pages tested")
     from playwright.sync_api import sync_playwright
 
-    assert re.fullmatch(r"http://127\.0\.0\.1:\d+/#/experiments/\d+/runs", shown.page)
+    assert re.fullmatch(r"http://127\.0\.0\.1:\d+/#/experiments/\d+/runs\?.*viewStateShareKey=.*", shown.page)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
         try:
             page = browser.new_page(viewport={"width": 1500, "height": 900})
             page.goto(shown.page)
-            page.get_by_text("retrain of this morning").first.wait_for(timeout=60_000)
-            assert "/runs" in page.url
+            sections = [page.get_by_text(name, exact=True).last for name in (view.NAME, view.SIDE_BY_SIDE)]
+            for section in sections:
+                section.wait_for(timeout=60_000)
+            page.get_by_role("link", name="cnn").first.wait_for()
+            page.get_by_text("val/accuracy vs. test/accuracy").first.wait_for()
+            sections[1].scroll_into_view_if_needed()
+            page.locator("img[src^='data:image/png']").first.wait_for()
+            upper, lower = (section.bounding_box() for section in sections)
+            assert upper and lower and upper["y"] < lower["y"]
         finally:
             browser.close()
 

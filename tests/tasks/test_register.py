@@ -1,24 +1,24 @@
-"""Who becomes champion: real models in a real store. The models are untrained; their scores are what they are."""
+"""Who becomes champion: real models in a real store, whose answers the test chooses (tests/exam.py)."""
 
 import json
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import pandas as pd
 import pytest
 
-from tasks import tracking
-from tasks.plan import Plan, Result
+from tasks import promotion, tracking
+from tasks.plan import Plan
 from tasks.register import Decision, register
+from tests.exam import CLASSES, exam, run_of, student
 from weathervane import synthetic
-from weathervane.model import Model
-from weathervane.store import Store
+from weathervane.store import Store, seal
 
 LOADS = """
 import base64, json, sys
@@ -39,238 +39,258 @@ print(json.dumps(told))
 """
 
 
-@dataclass(frozen=True)
-class Trained:
-    """A model, as `train` and `evaluate` would leave it in its run."""
-
-    name: str
-    model: Model
-    metrics: dict[str, float]
+RULES = {"policy": "better", "alpha": 0.05, "margin": 0.03, "min_images": 50, "slice_margin": 0.5, "limits": "{}"}
+INGREDIENTS = {"ingredient.params": "{}", "ingredient.code": "c"}
+Retrain = Callable[..., Decision]
 
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     root = tmp_path_factory.mktemp("register")
     (root / "params").mkdir()
-    policy(root, "better")
     tracking.client(root)
     yield root
     os.environ.pop("MLFLOW_TRACKING_URI", None)  # `register` made the store MLflow's default
 
 
-@pytest.fixture
-def plan(store: Store, request: pytest.FixtureRequest) -> Plan:
-    """A retraining on a dataset of the test's own, so that champions do not meet."""
-    name = request.node.name.replace("_", "-")[:60]
-    return Plan(name, "1" * 32 + ".dir", store.folder, seed=0, candidates=[], older=False)
+@pytest.fixture(autouse=True)
+def _rules(root: Path) -> None:
+    rules(root)
 
 
-def policy(root: Path, word: str) -> None:
-    (root / "params/register.yaml").write_text(f"policy: {word}\n")
-
-
-def untrained(store: Store, seed: int, classes: list[str] | None = None, hidden: int = 4) -> Trained:
-    import torch
-
-    from weathervane.evaluate import predictions, scores
-    from weathervane.fit import seeded
-    from weathervane.model import Spec, build
-
-    network = {"hidden": [hidden, hidden], "dropout": 0.0, "input_size": 4}
-    about = {"git_commit": "0123abc"}
-    spec = Spec(f"dnn{seed}", "dnn", network, 8, store.size, classes or store.classes, False, about)
-    with seeded(seed, torch.device("cpu")):
-        model = Model(build(spec), spec, torch.device("cpu"))
-    metrics = {}
-    for part, (split, fold) in {"val": ("train", 0), "test": ("test", None)}.items():
-        if set(spec.classes) == set(store.classes):
-            table = predictions(model, store, split, fold)
-            metrics |= {f"{part}/{key}": value for key, value in scores(table, spec.classes).items()}
-    return Trained(spec.variant, model, metrics)
-
-
-@pytest.fixture(scope="module")
-def pool(store: Store) -> list[Trained]:
-    """Models that differ in how lucky they are."""
-    return [untrained(store, seed) for seed in range(60)]
-
-
-@pytest.fixture(scope="module")
-def ranked(pool: list[Trained]) -> dict[str, Trained]:
-    """A champion, and challengers that differ from it in one way each."""
-
-    def compare(one: Trained, other: Trained) -> tuple[int, int]:
-        signs = [np.sign(one.metrics[key] - other.metrics[key]) for key in ("val/accuracy", "test/accuracy")]
-        return int(signs[0]), int(signs[1])
-
-    for champion in pool:
-        by_signs = {compare(one, champion): one for one in pool if one is not champion}
-        if {(1, 1), (1, -1), (1, 0), (0, 1), (-1, 1)} <= set(by_signs):
-            return {
-                "champion": champion,
-                "better": by_signs[1, 1],
-                "better, equal on test": by_signs[1, 0],
-                "worse on test": by_signs[1, -1],
-                "equal by validation": by_signs[0, 1],
-                "worse by validation": by_signs[-1, 1],
-            }
-    raise AssertionError("no champion among the models")
-
-
-def run_of(root: Path, plan: Plan, trained: Trained, folder: Path, store: Store) -> Result:
-    """The variant's MLflow run with its model, and its standing."""
-    run = tracking.start_run(root, tracking.experiment(root, plan.dataset), trained.name, {"variant": trained.name})
-    trained.model.save(folder / run, store.pixels(np.arange(8)))
-    tracking.client(root).log_artifacts(run, str(folder / run), "model")
-    tracking.log(root, run, metrics=trained.metrics)
-    tracking.end_run(root, run)
-    return Result(trained.name, run, trained.metrics, reused=False)
+def rules(root: Path, **changes: Any) -> None:
+    lines = [f"{key}: {value}\n" for key, value in (RULES | changes).items()]
+    (root / "params/register.yaml").write_text("".join(lines))
 
 
 @pytest.fixture
-def retrain(root: Path, plan: Plan, store: Store, tmp_path: Path) -> Any:
-    """A retraining that comes to these models; the decision."""
+def sit(root: Path, tmp_path: Path, request: pytest.FixtureRequest) -> Callable[..., Plan]:
+    """An exam for these students, as a retraining on a dataset of the test's own, so that champions do not meet."""
+    name = request.node.name.replace("_", "-").replace("[", "-").replace("]", "")[:60]
 
-    def decide(*trained: Trained) -> Decision:
-        return register.fn(root, plan, [run_of(root, plan, one, tmp_path, store) for one in trained])
+    def plan(*wrong: Sequence[int], **more: Any) -> Plan:
+        store = exam(tmp_path / f"exam{len(list(tmp_path.iterdir()))}", *wrong, **more)
+        return Plan(name, "1" * 32 + ".dir", store.folder, seed=0, candidates=[], older=False)
+
+    return plan
+
+
+@pytest.fixture
+def retrain(root: Path, tmp_path: Path) -> Retrain:
+    """A retraining that comes to this student; the decision."""
+
+    def decide(plan: Plan, number: int, **more: Any) -> Decision:
+        return register.fn(root, plan, [run_of(root, plan, number, tmp_path / "runs", **more)])
 
     return decide
 
 
 def champion_of(root: Path, plan: Plan) -> str | None:
-    aliases = tracking.client(root).get_registered_model(plan.dataset).aliases
-    return str(aliases["champion"]) if "champion" in aliases else None
+    return promotion.standing(tracking.client(root), plan.dataset).champion or None
 
 
-def test_the_first_becomes_champion(root: Path, plan: Plan, retrain: Any, ranked: dict[str, Trained]) -> None:
-    """After the first retraining there is a champion, which says where it comes from; the best by validation it is,
-    not the best on test."""
-    decision = retrain(ranked["worse by validation"], ranked["champion"])
-    assert decision == Decision(True, "the first champion", ranked["champion"].name, "1")
+def tags_of(root: Path, plan: Plan, version: str) -> dict[str, str]:
+    return dict(tracking.client(root).get_model_version(plan.dataset, version).tags)
+
+
+def test_the_first_becomes_champion(root: Path, sit: Any, tmp_path: Path) -> None:
+    """After the first retraining there is a champion, which says where it comes from and what it has seen; the best by
+    validation it is, not the best on test."""
+    plan = sit(range(30), range(5))
+    results = [run_of(root, plan, number, tmp_path / "runs", accuracy=0.9 - number / 10) for number in (1, 0)]
+    decision = register.fn(root, plan, results)
+    assert decision == Decision(True, "the first champion", "student0", "1")
     version = tracking.client(root).get_model_version_by_alias(plan.dataset, "champion")
     run = tracking.client(root).get_run(version.run_id)
-    assert (str(version.version), run.info.run_name, run.info.status) == ("1", ranked["champion"].name, "FINISHED")
+    assert (str(version.version), run.info.run_name, run.info.status) == ("1", "student0", "FINISHED")
     assert version.tags["data_md5"] == plan.data_md5
     assert version.tags["decision"] == "promoted"
-    assert version.tags["test_accuracy"] == f"{ranked['champion'].metrics['test/accuracy']:.4f}"
-    assert "Promoted: the first champion" in version.description
+    assert version.tags["test_set"] == run.data.tags["test_set"]
+    assert "promoted:** the first champion" in version.description
+    store = Store(plan.prepared)
+    seen = pd.read_parquet(Path(run.info.artifact_uri) / "data/trained.parquet")
+    assert seen["sha256"].tolist() == store.manifest["sha256"][store.part("train")].tolist()
 
 
-def test_of_equally_good_ones_the_surer_is_taken(root: Path, plan: Plan, retrain: Any, pool: list[Trained]) -> None:
+def test_of_equally_good_ones_the_surer_is_taken(root: Path, sit: Any, tmp_path: Path) -> None:
     """Where validation accuracies are equal, the smaller validation loss decides."""
-    by_accuracy: dict[float, list[Trained]] = {}
-    for one in pool:
-        by_accuracy.setdefault(one.metrics["val/accuracy"], []).append(one)
-    equal = sorted(max(by_accuracy.values(), key=len), key=lambda one: one.metrics["val/log_loss"])
-    assert len(equal) > 2
-    assert retrain(equal[1], equal[0], equal[2]).variant == equal[0].name
+    plan = sit(range(5), range(5))
+    one, other = (run_of(root, plan, number, tmp_path / "runs") for number in (0, 1))
+    surer = replace(other, metrics=other.metrics | {"val/log_loss": 0.05})
+    assert register.fn(root, plan, [one, surer]).variant == "student1"
 
 
-@pytest.mark.parametrize(
-    ("challenger", "told"),
-    [
-        ("equal by validation", "not better by validation"),
-        ("worse by validation", "not better by validation"),
-        ("worse on test", "worse on test"),
-    ],
-)
-def test_a_champion_stays_unless_it_is_beaten(
-    root: Path, plan: Plan, retrain: Any, ranked: dict[str, Trained], challenger: str, told: str
-) -> None:
-    """A challenger that is not better by validation, or worse on test, is registered with the reason, no more."""
-    retrain(ranked["champion"])
-    decision = retrain(ranked[challenger])
-    ours, theirs = ranked[challenger].metrics, ranked["champion"].metrics
-    assert not decision.promoted
-    assert decision.why.startswith(told)
-    assert f"validation {ours['val/accuracy']:.3f} against {theirs['val/accuracy']:.3f}" in decision.why
-    assert f"test {ours['test/accuracy']:.3f} against {theirs['test/accuracy']:.3f} of version 1" in decision.why
-    assert (decision.version, champion_of(root, plan)) == ("2", "1")
-    version = tracking.client(root).get_model_version(plan.dataset, "2")
-    assert (version.tags["decision"], version.tags["why"]) == ("not promoted", decision.why)
-
-
-@pytest.mark.parametrize("challenger", ["better", "better, equal on test"])
-def test_a_better_one_takes_over(
-    root: Path, plan: Plan, retrain: Any, ranked: dict[str, Trained], challenger: str
-) -> None:
-    """A challenger that is better by validation and not worse on test becomes champion."""
-    retrain(ranked["champion"])
-    decision = retrain(ranked[challenger])
-    assert decision.promoted, decision
+def test_a_better_one_takes_over(root: Path, sit: Any, retrain: Retrain) -> None:
+    """Right on 15 images where the champion is wrong, wrong on 1: promoted, and the evidence stands on the version, on
+    the run and in the history."""
+    plan = sit(range(20), [*range(5), 40])
+    retrain(plan, 0)
+    decision = retrain(plan, 1)
+    assert decision.promoted and "wrong on 15 of 100 images and wrong where it is right on 1: better" in decision.why
     assert champion_of(root, plan) == decision.version == "2"
+    client = tracking.client(root)
+    version = client.get_model_version(plan.dataset, "2")
+    assert version.tags["decision"] == "promoted" and version.tags["why"] == decision.why
+    assert "| votes gained, lost, possible | 15, 1, 100 |" in version.description
+    metrics = client.get_run(version.run_id).data.metrics
+    assert metrics["test/delta_to_champion"] == pytest.approx(0.14) == decision.figures["test/delta_to_champion"]
+    assert (metrics["gate/gained"], metrics["gate/lost"]) == (15, 1)
+    now = promotion.standing(client, plan.dataset)
+    assert (now.champion, now.previous, now.best, now.elsewhere) == ("2", "1", "2", "")
+    assert [(move.start, move.to, move.policy) for move in now.moves] == [("", "1", "first"), ("1", "2", "better")]
+    assert now.moves[1].why == decision.why and now.moves[1].evidence == decision.figures
 
 
-def test_a_champion_of_other_classes_stays(
-    root: Path, plan: Plan, retrain: Any, store: Store, ranked: dict[str, Trained]
-) -> None:
+def test_luck_is_not_enough(root: Path, sit: Any, retrain: Retrain) -> None:
+    """Higher accuracy on few images changes nothing: the challenger is registered with the reason, no more."""
+    plan = sit(range(12), [*range(3), 20, 21, 22])
+    retrain(plan, 0)
+    decision = retrain(plan, 1)
+    assert not decision.promoted
+    assert "on 9 of 100 images and wrong where it is right on 3: not enough, p = 0.15; about" in decision.why
+    assert (decision.version, champion_of(root, plan)) == ("2", "1")
+    tags = tags_of(root, plan, "2")
+    assert (tags["decision"], tags["why"]) == ("not promoted", decision.why)
+
+
+def test_looks_at_one_test_set_are_counted(root: Path, sit: Any, retrain: Retrain) -> None:
+    """The same evidence that would do at the first look does not at the third; a few new images change nothing about
+    that, more new than old ones begin anew."""
+    champion, equal, better = range(20), range(20), [*range(10), 40]
+    plan = sit(champion, equal, better)
+    retrain(plan, 0)
+    assert "p = 1;" not in retrain(plan, 1).why
+    assert "is asked for at look 2 at this test set" in retrain(plan, 1).why
+    grown = sit(champion, equal, better, images=110)
+    decision = retrain(grown, 2)
+    assert not decision.promoted
+    assert "p = 0.012 (0.0083 is asked for at look 3 at this test set)" in decision.why
+    assert tags_of(root, plan, decision.version or "")["look"] == "3"
+    assert retrain(sit(champion, equal, better, images=221), 2).promoted
+
+
+def test_only_new_data_and_not_worse_is_enough(root: Path, sit: Any, retrain: Retrain) -> None:
+    """By default, a champion's successor by the same recipe on new data need not be better, only not worse; another
+    recipe must be better."""
+    rules(root, policy="by_change")
+    plan = sit(range(10), range(10), images=200)
+    retrain(plan, 0, tags=INGREDIENTS | {"ingredient.data": "1"})
+    other = retrain(plan, 1, tags=INGREDIENTS | {"ingredient.data": "2", "ingredient.params": "{...}"})
+    assert not other.promoted and "not better, p = 1" in other.why
+    rules(root, policy="by_change", alpha=0.2)  # this is the second look
+    same = retrain(plan, 1, tags=INGREDIENTS | {"ingredient.data": "2"})
+    assert same.promoted and "not worse by 3 points" in same.why
+    assert tags_of(root, plan, same.version or "")["policy"] == "not_worse"
+
+
+def test_nothing_slides_down_step_by_step(root: Path, sit: Any, retrain: Retrain) -> None:
+    """Each challenger loses 5 images of 400 to the one before: the first is within the margin and gets in, the next
+    ones are as near to the champion, and too far from the best."""
+    rules(root, policy="not_worse", alpha=0.4)
+    plan = sit(range(10), range(15), range(20), range(25), images=400)
+    decisions = [retrain(plan, number) for number in range(4)]
+    assert [decision.promoted for decision in decisions] == [True, True, False, False]
+    assert "than version 1, the best champion so far" in decisions[2].why
+    now = promotion.standing(tracking.client(root), plan.dataset)
+    assert (now.champion, now.best) == ("2", "1")
+
+
+def test_images_that_a_model_was_trained_on_do_not_count(root: Path, sit: Any, retrain: Retrain) -> None:
+    """A challenger that has seen 20 of the test images cannot shine with them: they are left out for both."""
+    plan = sit(range(20), [])
+    retrain(plan, 0)
+    cheat = sit(range(20), [])
+    manifest = pd.read_parquet(cheat.prepared / "manifest.parquet")
+    manifest.loc[manifest.index[12:32], "split"] = "train"
+    manifest.to_parquet(cheat.prepared / "manifest.parquet")
+    seal(cheat.prepared)
+    result = run_of(root, cheat, 1, plan.prepared.parent / "runs")
+    made = register.fn(root, replace(cheat, older=True), [result])  # by another clone's ledger
+    client = tracking.client(root)
+    client.delete_model_version_tag(plan.dataset, made.version, "decision")  # so that it is decided on today
+    decision = register.fn(root, plan, [result])
+    assert decision.version == made.version and not decision.promoted
+    assert "on 0 of 80 images" in decision.why
+    assert "20 test images left out because one of the two was trained on them" in decision.why
+
+
+def test_a_limit_holds_whatever_the_accuracy(root: Path, sit: Any, retrain: Retrain) -> None:
+    """What exceeds a limit of params/register.yaml, or has no such metric, does not become champion."""
+    rules(root, limits="{test/ece: 0.1, test/accuracy: 0.5}")
+    decision = retrain(sit([]), 0)
+    assert not decision.promoted
+    assert "test/ece is not on record; test/accuracy is 0.9, at most 0.5 is allowed" in decision.why
+
+
+def test_a_champion_of_other_classes_stays(root: Path, sit: Any, retrain: Retrain) -> None:
     """Models that share fewer than two classes cannot be compared: a person decides."""
-    other = untrained(store, 0, classes=["cat", "dog", store.classes[0]])
-    metrics = dict.fromkeys(ranked["better"].metrics, 0.0)
-    assert retrain(replace(other, metrics=metrics)).promoted
-    decision = retrain(ranked["better"])
-    assert "version 1, cannot be compared: its classes are cat, dog, cloudy, today's cloudy, rain" in decision.why
+    plan = sit(range(20), [])
+    assert retrain(plan, 0, model=student(0, ["cat", "cloudy", "dog"])).promoted
+    decision = retrain(plan, 1)
+    assert "version 1: the classes of version 1 are cat, cloudy, dog, the challenger's cloudy, r" in decision.why
     assert champion_of(root, plan) == "1"
 
 
-def test_models_of_partly_other_classes_meet_on_the_common_ones(
-    plan: Plan, retrain: Any, store: Store, ranked: dict[str, Trained]
-) -> None:
+def test_models_of_partly_other_classes_meet_on_the_common_ones(sit: Any, retrain: Retrain) -> None:
     """A class that came or went does not end the comparison; the decision says on what it rests."""
-    other = untrained(store, 0, classes=["cat", *store.classes[1:]])
-    retrain(replace(other, metrics=dict.fromkeys(ranked["better"].metrics, 0.0)))
-    assert f"on the common classes {', '.join(store.classes[1:])}" in retrain(ranked["better"]).why
+    plan = sit(range(20), [])
+    retrain(plan, 0, model=student(0, ["cat", *CLASSES[1:]]))
+    assert "on the common classes rain, shine" in retrain(plan, 1).why
 
 
-def test_a_champion_that_computes_something_else_stays(
-    root: Path, plan: Plan, retrain: Any, ranked: dict[str, Trained]
-) -> None:
+def test_a_champion_that_computes_something_else_stays(root: Path, sit: Any, retrain: Retrain) -> None:
     """When a champion's logits on its own probe are not what they were, the code has changed under it: nothing is
     decided on such figures, and the commit to use is named."""
     from safetensors.torch import load_file, save_file
 
-    retrain(ranked["champion"])
+    plan = sit(range(20), [])
+    retrain(plan, 0)
     client = tracking.client(root)
     run = client.get_model_version_by_alias(plan.dataset, "champion").run_id
     probe = Path(client.get_run(run).info.artifact_uri) / "model/probe.safetensors"
     remembered = load_file(probe)
     remembered["logits"] += 0.01
     save_file(remembered, probe)
-    decision = retrain(ranked["better"])
+    decision = retrain(plan, 1)
     assert not decision.promoted
-    assert "its logits on its own probe differ by 0.01: load it with the code of commit 0123abc" in decision.why
+    assert (
+        "logits of version 1 on its own probe differ by 0.01: load it with the code of commit 0123abc" in decision.why
+    )
     assert champion_of(root, plan) == "1"
 
 
-def test_a_champion_whose_files_are_gone_stays(
-    root: Path, plan: Plan, retrain: Any, ranked: dict[str, Trained]
-) -> None:
+@pytest.mark.parametrize("gone", ["model", "data"])
+def test_a_champion_whose_files_are_gone_stays(root: Path, sit: Any, retrain: Retrain, gone: str) -> None:
     """Somebody cleaned up mlruns/: the retraining says that the champion cannot be compared, and ends well."""
-    retrain(ranked["champion"])
+    plan = sit(range(20), [])
+    retrain(plan, 0)
     client = tracking.client(root)
     run = client.get_model_version_by_alias(plan.dataset, "champion").run_id
-    shutil.rmtree(Path(client.get_run(run).info.artifact_uri) / "model")
-    decision = retrain(ranked["better"])
-    assert decision.why.startswith("the champion, version 1, cannot be compared: its run ")
+    shutil.rmtree(Path(client.get_run(run).info.artifact_uri) / gone)
+    decision = retrain(plan, 1)
+    assert decision.why.startswith(f"not compared with the champion, version 1: run {run} of version 1 ")
     assert champion_of(root, plan) == "1"
 
 
-def test_never_means_never(root: Path, plan: Plan, retrain: Any, ranked: dict[str, Trained]) -> None:
-    """With `policy: never`, retrainings register and people promote."""
-    policy(root, "never")
-    try:
-        decision = retrain(ranked["champion"])
-    finally:
-        policy(root, "better")
-    assert decision == Decision(False, "policy is 'never' in params/register.yaml", ranked["champion"].name, "1")
+def test_never_means_never(root: Path, sit: Any, retrain: Retrain) -> None:
+    """With `policy: never`, retrainings register and people promote; with `manual`, they are told the evidence."""
+    rules(root, policy="never")
+    plan = sit(range(20), [])
+    assert retrain(plan, 0) == Decision(False, "policy is 'never' in params/register.yaml", "student0", "1")
+    rules(root, policy="manual")
+    assert retrain(plan, 0).why == "no champion yet: a person decides (policy manual)"
     assert champion_of(root, plan) is None
+    client = tracking.client(root)
+    promotion.promote(client, plan.dataset, "1", "the better of two", "anna")
+    decision = retrain(plan, 1)
+    assert not decision.promoted and "wrong on 20 of 100 images" in decision.why and "a person decides" in decision.why
+    assert champion_of(root, plan) == "1"
 
 
-def test_what_stands_is_not_registered_twice(
-    root: Path, plan: Plan, store: Store, tmp_path: Path, ranked: dict[str, Trained]
-) -> None:
+def test_what_stands_is_not_registered_twice(root: Path, sit: Any, tmp_path: Path) -> None:
     """When the best variant was not trained again, there is no new version and the champion stays."""
-    best = run_of(root, plan, ranked["champion"], tmp_path, store)
+    plan = sit([])
+    best = run_of(root, plan, 0, tmp_path / "runs")
     register.fn(root, plan, [best])
     decision = register.fn(root, plan, [replace(best, reused=True)])
     assert (decision.promoted, decision.version) == (False, None)
@@ -278,16 +298,52 @@ def test_what_stands_is_not_registered_twice(
     assert len(tracking.client(root).search_model_versions(f"name = '{plan.dataset}'")) == 1
 
 
+def test_a_champion_that_was_made_elsewhere_is_the_one_to_beat(root: Path, sit: Any, retrain: Retrain) -> None:
+    """By hand in MLflow's pages: the challenger meets the one that is champion now, and the decision says what was
+    seen."""
+    plan = sit(range(20), [], range(30))
+    retrain(plan, 0)
+    retrain(plan, 2)
+    tracking.client(root).set_registered_model_alias(plan.dataset, "champion", "2")
+    decision = retrain(plan, 1)
+    assert decision.promoted and "the champion, version 2, is wrong on 30 of 100 images" in decision.why
+    assert decision.why.endswith("the last recorded move led to version 1: the alias was moved elsewhere")
+
+
+def test_the_best_champion_so_far_must_be_there(root: Path, sit: Any, retrain: Retrain) -> None:
+    """Where somebody deleted its version, the champion stays, and a person can name the present one the best."""
+    rules(root, policy="not_worse")
+    plan = sit(range(10), range(10), range(10), images=400)
+    assert [retrain(plan, number).promoted for number in (0, 1)] == [True, True]
+    client = tracking.client(root)
+    client.delete_model_version(plan.dataset, "1")
+    assert "version 1, the best champion so far, was deleted: 'weathervane promote" in retrain(plan, 2).why
+    promotion.promote(client, plan.dataset, "2", "the other one is gone", "anna")
+    now = promotion.standing(client, plan.dataset)
+    assert (now.champion, now.best, now.previous) == ("2", "2", "")  # MLflow drops a deleted version's aliases
+
+
+def test_a_champion_that_was_removed_is_not_replaced_by_chance(root: Path, sit: Any, retrain: Retrain) -> None:
+    """Deleting the champion's version drops its alias without a word: the next challenger is not "the first
+    champion" then; a person is told what happened and decides."""
+    plan = sit(range(20), [])
+    retrain(plan, 0)
+    tracking.client(root).delete_model_version(plan.dataset, "1")
+    decision = retrain(plan, 1)
+    assert not decision.promoted
+    assert "there is no champion, but the last recorded move led to version 1: the alias was moved els" in decision.why
+    assert "weathervane promote VERSION" in decision.why
+
+
 @pytest.mark.slow
-def test_anybodys_mlflow_loads_the_champion(
-    root: Path, plan: Plan, retrain: Any, ranked: dict[str, Trained], tmp_path: Path
-) -> None:
+def test_anybodys_mlflow_loads_the_champion(root: Path, sit: Any, retrain: Retrain, tmp_path: Path) -> None:
     """`mlflow.pyfunc.load_model` elsewhere, with pickles forbidden, classifies JPEG bytes as the model here does, with
     the code that was logged; it opens no file of its host, and tells bad images in one clean line."""
     import base64
 
-    trained = ranked["champion"]
-    retrain(trained)
+    plan = sit([])
+    retrain(plan, 0)
+    model = student(0)
     photographs = [data for _, data in synthetic.images(1, 5)]
     environment = {
         **os.environ,
@@ -306,7 +362,7 @@ def test_anybodys_mlflow_loads_the_champion(
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout.splitlines()[-1])
     assert str(root) in told["code"]
-    classes, expected = trained.model.spec.classes, trained.model.classify(photographs)
+    classes, expected = model.spec.classes, model.classify(photographs)
     for row, probabilities in zip(told["rows"], expected, strict=True):
         assert row["class"] == classes[int(probabilities.argmax())]
         assert row["probability"] == pytest.approx(float(probabilities.max()), abs=1e-6)

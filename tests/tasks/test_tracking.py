@@ -96,12 +96,33 @@ def test_parameters_are_flat_and_a_child_knows_its_parent(root: Path) -> None:
     parent = tracking.start_run(root, experiment, "retrain", {})
     child = tracking.start_run(root, experiment, "cnn", {}, parent)
     tracking.log(root, child, params={"size": 64, "train": {"epochs": 3, "crop": [0.5, 1.0]}}, metrics={"loss": 0.5})
-    tracking.log(root, child, metrics={"loss": 0.25}, tags={"note": "ü"}, step=1)
+    tracking.log(root, child, tags={"note": "ü"})
     data = tracking.client(root).get_run(child).data
     assert data.params == {"size": "64", "train.epochs": "3", "train.crop": "[0.5, 1.0]"}
-    assert data.metrics == {"loss": 0.25}
+    assert data.metrics == {"loss": 0.5}
     assert data.tags["note"] == "ü"
     assert data.tags["mlflow.parentRunId"] == parent
+
+
+def test_nothing_is_doubled_however_often_it_is_logged(root: Path) -> None:
+    """A training's record and its results, copied again from the beginning after an interruption or a lost answer,
+    stand in MLflow once; what came later is added, and the run is the same one, running again."""
+    run = tracking.start_run(root, tracking.experiment(root, "weather"), "cnn", {})
+    lines = [{"epoch": n, "time": 100.5 + n, "metrics": {"loss": 1 / n, "lr": 0.1}} for n in range(1, 6)]
+    client = tracking.client(root)
+    for upto in (3, 3, 5):
+        tracking.log_record(root, run, lines[:upto], set())
+        tracking.log_record(root, run, [line | {"time": 900.0} for line in lines[:upto]], tracking.recorded(root, run))
+        tracking.log(root, run, metrics={"test/accuracy": 0.9})
+    assert tracking.recorded(root, run) == {(f"epoch/{key}", n) for key in ("loss", "lr") for n in range(1, 6)}
+    for key, steps in (("epoch/loss", [1, 2, 3, 4, 5]), ("test/accuracy", [0])):
+        assert [point.step for point in client.get_metric_history(run, key)] == steps
+    tracking.log(root, run, tags={"failure": "its process is gone"})
+    tracking.end_run(root, run, "KILLED")
+    assert tracking.reopen_run(root, run, {"owner": "me"}) == run
+    again = client.get_run(run)
+    assert again.info.status == "RUNNING"
+    assert again.data.tags["owner"] == "me" and "failure" not in again.data.tags
 
 
 def test_a_store_in_another_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

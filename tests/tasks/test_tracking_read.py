@@ -3,6 +3,7 @@
 import os
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -16,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from tasks import tracking
-from tasks.tracking_read import Run, _by_client, check_server, runs, uri
+from tasks.tracking_read import Run, _by_client, check_server, running, runs, uri
 from weathervane.errors import InputError, masked
 
 
@@ -39,8 +40,9 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Written:
     for number, (name, status) in enumerate([("cnn", "FINISHED"), ("lstm", "FAILED"), ("dnn", "RUNNING")]):
         tags = {"kind": "variant", "variant": name, "note": 'it\'s 100 % `ü`\n"two" lines', "empty": ""}
         run = client.create_run(weather, start_time=1000 + number, tags=tags, run_name=f"{name} run").info.run_id
-        for epoch in range(3):
-            tracking.log(root, run, metrics={"epoch/loss": 1 / (1 + epoch), "seconds": 1e-9}, step=epoch)
+        lines = [{"epoch": epoch, "time": 1.0, "metrics": {"loss": 1 / (1 + epoch)}} for epoch in range(3)]
+        tracking.log_record(root, run, lines, set())
+        tracking.log(root, run, metrics={"seconds": 1e-9})
         if status != "RUNNING":
             tracking.end_run(root, run, status)
         made.append(run)
@@ -103,6 +105,13 @@ def test_a_local_database_reads_as_the_client_wrote_it(
     assert elsewhere.name == "elsewhere"
 
 
+def test_running_runs_of_every_experiment_are_found(written: Written) -> None:
+    """Whoever ends dead runs sees all that MLflow takes for running, whatever the dataset."""
+    found = running(written.address)
+    assert len(found) == 3 and all(run.status == "RUNNING" for run in found)
+    assert "elsewhere" in {run.name for run in found}
+
+
 def test_deleted_runs_are_not_seen(written: Written) -> None:
     """A run that somebody deleted in MLflow's pages is trained again."""
     seen = {run.run_id for run in runs(written.address, "weather", "variant", ["cnn"])}
@@ -125,6 +134,23 @@ def test_a_damaged_database_is_told(tmp_path: Path) -> None:
             runs(f"sqlite:///{tmp_path}/mlflow.db", "weather", "kind", ["variant"])
 
 
+def test_a_database_whose_writer_was_killed_is_read(written: Written, tmp_path: Path) -> None:
+    """A journal that a killed run left beside mlflow.db is rolled back, and what was there before is read."""
+    database = tmp_path / "mlflow.db"
+    database.write_bytes((written.root / "mlflow.db").read_bytes())
+    child = os.fork()
+    if child == 0:
+        connection = sqlite3.connect(database, isolation_level=None)
+        connection.execute("PRAGMA cache_size = 1")  # so that pages are written before the end of the transaction
+        connection.execute("BEGIN")
+        connection.execute("UPDATE tags SET value = 'half'")
+        connection.execute("UPDATE runs SET name = 'half'")
+        os.kill(os.getpid(), signal.SIGKILL)
+    os.waitpid(child, 0)
+    assert (tmp_path / "mlflow.db-journal").stat().st_size
+    assert runs(f"sqlite:///{database}", "weather", "kind", ["variant"]) == written.variants
+
+
 @pytest.mark.slow
 def test_a_server_reads_as_the_client_wrote_it(written: Written, server: str) -> None:
     """Against the team's server, the same questions have the same answers."""
@@ -134,6 +160,7 @@ def test_a_server_reads_as_the_client_wrote_it(written: Written, server: str) ->
     assert runs(server, "weather", "variant", ["cnn", "lstm"]) == written.variants[1:]
     assert runs(server, "other's", "kind", ["variant"])[0].name == "elsewhere"
     assert runs(server, "never heard of", "kind", ["variant"]) == []
+    assert running(server) == running(written.address)
     assert runs(server, "weather", "kind", []) == []
     assert written.deleted not in {run.run_id for run in runs(server, "weather", "variant", ["cnn"])}
 

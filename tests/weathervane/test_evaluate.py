@@ -1,6 +1,7 @@
 """Scores and their intervals, predictions as a table, and the hash that says what may be compared."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +10,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from sklearn import metrics
 
-from weathervane.evaluate import predictions, scores, test_set_hash, wilson
+from weathervane.evaluate import (
+    before_scaling,
+    intervals,
+    latency,
+    predictions,
+    scores,
+    share_interval,
+    test_set_hash,
+    wilson,
+)
 from weathervane.model import Model, Spec, build
 from weathervane.store import Store, seal
 
@@ -23,7 +32,7 @@ def table(labels: list[str], predicted: list[str], classes: list[str] = CLASSES)
     """Predictions with 0.7 for the predicted class."""
     rest = 0.3 / (len(classes) - 1)
     shares = {f"p_{label}": [0.7 if label == one else rest for one in predicted] for label in classes}
-    return pd.DataFrame({"label": labels, "predicted": predicted} | shares)
+    return pd.DataFrame({"label": labels, "predicted": predicted, "group": np.arange(len(labels)).astype(str)} | shares)
 
 
 @pytest.mark.parametrize(
@@ -60,23 +69,92 @@ def test_wilson_stays_a_share() -> None:
     assert np.diff(wilson(900, 1000)) < np.diff(wilson(90, 100)) < np.diff(wilson(9, 10))
 
 
-def test_scores_are_scikit_learns() -> None:
-    """On a random table of 500 predictions every score equals that of its reference implementation."""
-    rng = np.random.default_rng(0)
-    labels, shares = rng.choice(CLASSES, 500, p=[0.6, 0.3, 0.1]), rng.dirichlet([1, 1, 1], 500)
-    predicted = np.array(CLASSES)[shares.argmax(1)]
-    content = {"label": labels, "predicted": predicted} | {f"p_{c}": shares[:, n] for n, c in enumerate(CLASSES)}
-    found = scores(pd.DataFrame(content), CLASSES)
-    assert found["accuracy"] == pytest.approx(metrics.accuracy_score(labels, predicted))
-    assert found["macro_f1"] == pytest.approx(metrics.f1_score(labels, predicted, average="macro"))
-    assert found["log_loss"] == pytest.approx(metrics.log_loss(labels, shares, labels=CLASSES))
-    report = metrics.classification_report(labels, predicted, output_dict=True)
+def random_table(n: int, right: float, seed: int = 0, members: int = 1) -> pd.DataFrame:
+    """n groups of as many images each, alike in label and prediction; a share `right` of them is right."""
+    rng = np.random.default_rng(seed)
+    labels = rng.choice(CLASSES, n)
+    others = np.array([rng.choice([c for c in CLASSES if c != label]) for label in labels])
+    predicted = np.where(rng.random(n) < right, labels, others)
+    made = table(list(labels.repeat(members)), list(predicted.repeat(members)))
+    return made.assign(group=np.arange(n).repeat(members).astype(str))
+
+
+def test_a_share_of_independent_images_has_wilsons_interval() -> None:
+    """500 images that are no duplicates of each other: the textbook's interval, for accuracy, recall and precision."""
+    some = random_table(500, 0.9)
+    found, ends = scores(some, CLASSES), intervals(some, CLASSES)
+    right = int((some["label"] == some["predicted"]).sum())
+    assert (found["accuracy_low"], found["accuracy_high"]) == pytest.approx(wilson(right, 500))
+    assert (ends["accuracy_low"], ends["accuracy_high"]) == (found["accuracy_low"], found["accuracy_high"])
     for label in CLASSES:
-        assert found[f"precision/{label}"] == pytest.approx(report[label]["precision"])
-        assert found[f"recall/{label}"] == pytest.approx(report[label]["recall"])
-        assert found[f"f1/{label}"] == pytest.approx(report[label]["f1-score"])
-    assert (found["accuracy_low"], found["accuracy_high"]) == wilson(int((labels == predicted).sum()), 500)
-    assert len(found) == 5 + 3 * len(CLASSES) and {type(value) for value in found.values()} == {float}
+        mine, said = some["label"] == label, some["predicted"] == label
+        expected = wilson((mine & said).sum(), mine.sum()) + wilson((mine & said).sum(), said.sum())
+        names = [f"{kind}/{label}_{end}" for kind in ("recall", "precision") for end in ("low", "high")]
+        assert [ends[name] for name in names] == pytest.approx(expected)
+
+
+def test_copies_are_no_evidence() -> None:
+    """Every image there three times over: no interval gets narrower than it was (2 % for the luck of the draws)."""
+    once, thrice = (intervals(random_table(150, 0.85, members=n), CLASSES) for n in (1, 3))
+    names = {name.removesuffix("_low") for name in once if name.endswith("_low")}
+    assert len(names) == 6 + 3 * len(CLASSES)
+    for name in names:
+        widths = [ends[f"{name}_high"] - ends[f"{name}_low"] for ends in (once, thrice)]
+        assert widths[1] == pytest.approx(widths[0], rel=0.02, abs=1e-6), name
+
+
+def test_unequal_groups_count_by_their_effective_size() -> None:
+    """One group of 10 and ten of 1 are worth 20² / (100 + 10) images; groups of one are worth what they are."""
+    group = np.array(["copy"] * 10 + [f"own {number}" for number in range(10)])
+    assert share_interval(0.5, group) == pytest.approx(wilson(0.5 * 400 / 110, 400 / 110))
+    assert share_interval(0.9, np.arange(50)) == pytest.approx(wilson(45, 50))
+    assert share_interval(0.0, np.array([])) == (0.0, 1.0)
+
+
+def test_intervals_hold_the_truth_as_often_as_they_say() -> None:
+    """Of 100 test sets of 100 pairs of copies, 90 to 99 have the true value in each interval: that of 90 % right.
+
+    The log loss's truth is that of the table's two probabilities, 0.7 and 0.15.
+    """
+    truth = {"accuracy": 0.9, "balanced_accuracy": 0.9, "macro_f1": 0.9, "recall/rain": 0.9}
+    truth["log_loss"] = -(0.9 * math.log(0.7) + 0.1 * math.log(0.15))
+    sets = [intervals(random_table(100, 0.9, seed, members=2), CLASSES) for seed in range(100)]
+    for name, value in truth.items():
+        held = sum(ends[f"{name}_low"] <= value <= ends[f"{name}_high"] for ends in sets)
+        assert 90 <= held <= 99, (name, held)
+
+
+def test_where_nothing_is_wrong_intervals_have_a_width() -> None:
+    """20 of 20 right does not mean that all always will be: every share's low end is well below 1, none of them 0."""
+    ends = intervals(random_table(20, 1.0), CLASSES)
+    for name in ("accuracy", "balanced_accuracy", "macro_f1", "f1/rain", "recall/rain", "precision/rain", "roc_auc"):
+        assert 0.4 < ends[f"{name}_low"] < 0.9 and ends[f"{name}_high"] == 1, name
+
+
+def test_an_interval_surrounds_its_value_and_comes_again() -> None:
+    """Low ≤ value ≤ high for every score; equal tables give equal intervals, whatever the order of rows."""
+    some = random_table(80, 0.8)
+    found, ends = scores(some, CLASSES), intervals(some, CLASSES)
+    assert {name.removesuffix("_low") for name in ends if name.endswith("_low")} == {
+        name for name in found if not name.startswith("accuracy_")
+    }
+    for name, value in found.items():
+        if f"{name}_low" in ends:
+            assert ends[f"{name}_low"] <= value + 1e-9 and value - 1e-9 <= ends[f"{name}_high"], name
+    assert intervals(some, CLASSES) == ends
+
+
+def test_a_calibrated_models_interval_reaches_down_to_0() -> None:
+    """Its measured error is above 0 by luck alone (n = 150), and drawing adds to it; the interval makes up for both."""
+    held = 0
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        shares = rng.dirichlet([0.4, 0.4, 0.4], 150)
+        labels = np.array(CLASSES)[(rng.random(150)[:, None] > shares.cumsum(1)).sum(1).clip(0, 2)]
+        content = {"label": labels, "predicted": np.array(CLASSES)[shares.argmax(1)], "group": np.arange(150)}
+        ends = intervals(pd.DataFrame(content | {f"p_{c}": shares[:, n] for n, c in enumerate(CLASSES)}), CLASSES)
+        held += ends["ece_low"] < 0.02
+    assert held >= 15
 
 
 def test_scores_by_hand() -> None:
@@ -97,7 +175,7 @@ def test_a_class_that_never_occurs_scores_0() -> None:
     for kind in ("precision", "recall", "f1"):
         assert found[f"{kind}/cloudy"] == found[f"{kind}/shine"] == 0
     assert found["macro_f1"] == pytest.approx(0.8 / 3)
-    assert scores(some.iloc[::-1], CLASSES) == found
+    assert scores(some.iloc[::-1], CLASSES) == pytest.approx(found)
 
 
 def test_certainty_about_the_wrong_class_is_finite() -> None:
@@ -106,13 +184,17 @@ def test_certainty_about_the_wrong_class_is_finite() -> None:
     assert 20 < scores(sure, CLASSES)["log_loss"] < 30
 
 
+def untrained(store: Store, temperature: float = 1.0) -> Model:
+    network = {"hidden": [16, 16], "dropout": 0.0, "input_size": 8}
+    spec = Spec("mine", "dnn", network, 32, 32, store.classes[::-1], False, temperature=temperature)
+    torch.manual_seed(0)
+    return Model(build(spec), spec, torch.device("cpu"))
+
+
 def test_predictions_are_one_row_an_image_joined_by_name(store: Store) -> None:
     """Whatever order the model's classes have, p_<class> is that class's probability, and `predicted` the largest."""
-    network = {"hidden": [16, 16], "dropout": 0.0, "input_size": 8}
-    classes = store.classes[::-1]
-    spec = Spec("mine", "dnn", network, 32, 32, classes, False)
-    torch.manual_seed(0)
-    model = Model(build(spec), spec, torch.device("cpu"))
+    model = untrained(store)
+    classes = model.spec.classes
     found, rows = predictions(model, store, "train", fold=1), store.part("train", fold=1)
     assert found["sha256"].tolist() == store.manifest["sha256"][rows].tolist()
     assert found["label"].tolist() == store.manifest["label"][rows].tolist()
@@ -121,6 +203,26 @@ def test_predictions_are_one_row_an_image_joined_by_name(store: Store) -> None:
     assert found["predicted"].tolist() == [classes[number] for number in shares.argmax(1)]
     assert set(found["split"]) == {"train"}
     assert len(predictions(model, store, "test")) == len(store.part("test"))
+
+
+def test_predictions_before_scaling_are_those_of_temperature_1(store: Store) -> None:
+    """The same classes, and the probabilities of the same network without its temperature."""
+    model = untrained(store, temperature=0.4)
+    after = predictions(model, store, "test")
+    before = before_scaling(after, model)
+    model.spec = replace(model.spec, temperature=1.0)
+    pd.testing.assert_frame_equal(before, predictions(model, store, "test"), check_dtype=False, rtol=1e-4)
+    assert abs(before[f"p_{store.classes[0]}"] - after[f"p_{store.classes[0]}"]).max() > 0.01
+
+
+def test_latency_is_of_one_image_on_one_thread(store: Store) -> None:
+    """Milliseconds, above 0; the threads of whoever asks are as many as before."""
+    threads = torch.get_num_threads()
+    model, seen = untrained(store), set()
+    forward = model.forward
+    model.forward = lambda batch: seen.add((len(batch), torch.get_num_threads())) or forward(batch)  # type: ignore
+    assert 0 < latency(model, store) < 1000
+    assert seen == {(1, 1)} and torch.get_num_threads() == threads
 
 
 def with_manifest(store: Store, folder: Path, manifest: dict[str, np.ndarray]) -> Store:

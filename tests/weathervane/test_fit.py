@@ -13,8 +13,9 @@ import torch
 from torch import nn
 
 from weathervane.errors import InputError, TrainingError
-from weathervane.fit import Outcome, average, batches, fit, one_cycle, optimization
+from weathervane.fit import Outcome, fit, shuffled
 from weathervane.model import Model
+from weathervane.state import average, one_cycle, optimization
 from weathervane.store import Store
 from weathervane.variant import Train, Variant
 
@@ -57,7 +58,7 @@ def spoilt(store: Store, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path
     """8 epochs of which the last is not the best: the learning rate only rises, far too high (chance has 4 tries)."""
     for seed in range(4):
         folder = tmp_path_factory.mktemp("spoilt")
-        outcome = run(store, folder, seed, epochs=8, optimizer="sgd", lr=40.0, warmup=0.99, ema=0)
+        outcome = run(store, folder, seed, epochs=8, optimizer="sgd", lr=2.0, warmup=0.99, ema=0)
         if outcome.best_epoch < 8:
             break
     return folder, outcome
@@ -89,6 +90,29 @@ def test_the_best_epochs_weights_are_kept(spoilt: tuple[Path, Outcome], store: S
     assert nn.functional.cross_entropy(logits, numbers).item() == pytest.approx(best["metrics"]["val_loss"], rel=1e-5)
 
 
+def test_the_kept_models_temperature_is_validations(store: Store, tmp_path: Path) -> None:
+    """No other temperature gives the validation labels a higher likelihood; none is 1 by chance."""
+    run(store, tmp_path, epochs=6)
+    model, rows = Model.load(tmp_path / "model"), store.part("train", fold=0)
+    logits = model.logits(store.pixels(rows))
+    labels = torch.from_numpy(np.searchsorted(model.spec.classes, store.manifest["label"][rows]))
+
+    def loss(t: float) -> float:
+        return nn.functional.cross_entropy(logits / t, labels).item()
+
+    best = model.spec.temperature
+    assert best != 1 and min(loss(best * 1.05), loss(best / 1.05), loss(1.0)) >= loss(best) - 1e-6
+
+
+def test_the_overfitting_gap_is_of_the_kept_weights(spoilt: tuple[Path, Outcome], store: Store) -> None:
+    """Accuracy on the training images, not augmented, less that on the validation images."""
+    folder, outcome = spoilt
+    model, rows = Model.load(folder / "model"), store.part("train", without_fold=0)
+    said = np.array(model.spec.classes)[model.logits(store.pixels(rows)).argmax(1)]
+    train = (said == store.manifest["label"][rows]).mean()
+    assert outcome.overfitting_gap == pytest.approx(train - outcome.val_accuracy)
+
+
 def test_a_model_says_where_it_comes_from(spoilt: tuple[Path, Outcome], store: Store) -> None:
     """Its variant, classes, sizes and what the caller told about it travel in model.json."""
     spec = Model.load(spoilt[0] / "model").spec
@@ -114,7 +138,10 @@ def test_no_global_random_state(store: Store, tmp_path: Path) -> None:
 
 def test_a_loss_that_is_not_finite_ends_the_training(store: Store, tmp_path: Path) -> None:
     """The error names epoch and step and what to change; no model is left that could pass for a finished one."""
-    with pytest.raises(TrainingError, match=r"loss is (nan|inf) in epoch \d+, step \d+ of 3: lower train\.lr"):
+    with pytest.raises(
+        TrainingError,
+        match=r"loss is (nan|inf) in epoch \d+, step \d+ of 3 \(its batch: .*\.jpg and 15 others\): lower train\.lr",
+    ):
         run(store, tmp_path, epochs=3, optimizer="sgd", lr=1e30, ema=0)
     assert not (tmp_path / "model").exists()
 
@@ -148,12 +175,12 @@ def test_a_batch_may_be_larger_than_the_dataset(store: Store, tmp_path: Path, ep
 def test_batches_are_a_new_shuffle_each_epoch() -> None:
     """Equal sizes, no image twice, other images left over each time; one batch of all where `size` is larger."""
     rng = np.random.default_rng(0)
-    epochs = [[batch.tolist() for batch in batches(10, 4, rng, CPU)] for _ in range(3)]
+    epochs = [shuffled(10, 4, rng).tolist() for _ in range(3)]
     for epoch in epochs:
         assert [len(batch) for batch in epoch] == [4, 4]
         assert len({*epoch[0], *epoch[1]}) == 8
     assert epochs[0] != epochs[1] != epochs[2]
-    assert [sorted(batch.tolist()) for batch in batches(3, 4, rng, CPU)] == [[0, 1, 2]]
+    assert [sorted(batch) for batch in shuffled(3, 4, rng).tolist()] == [[0, 1, 2]]
 
 
 def test_the_learning_rate_rises_then_falls() -> None:

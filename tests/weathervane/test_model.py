@@ -4,6 +4,7 @@ import io
 import json
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +102,9 @@ DAMAGE: dict[str, Callable[[Path], None]] = {
     "other code's network": edit(network={"wombats": 1}),
     "a class too many": edit(classes=[*CLASSES, "snow"]),
     "no classes": edit(classes=None),
+    "no temperature above 0": edit(temperature=0),
+    "a temperature that is no number": edit(temperature=float("nan")),
+    "a temperature in words": edit(temperature="warm"),
 }
 
 
@@ -193,3 +197,26 @@ def test_mirror_images_are_scored_alike() -> None:
     assert (one - other).abs().max() > 1e-3
     assert torch.allclose(both.logits(pixels(size=32)), (one + other) / 2, atol=1e-5)
     assert torch.allclose(both.logits(mirrored), (one + other) / 2, atol=1e-5)
+
+
+def test_temperature_is_for_probabilities_only(tmp_path: Path) -> None:
+    """Logits and the probe stay bare; probabilities are softmax(logits / T), before and after a save."""
+    model = fresh()
+    model.spec = replace(model.spec, temperature=0.5)
+    assert torch.equal(model.logits(pixels()), fresh().logits(pixels()))
+    expected = (2 * model.logits(pixels())).softmax(1).numpy()
+    assert model.probabilities(pixels()) == pytest.approx(expected, abs=1e-6)
+    model.save(tmp_path, pixels())
+    loaded = Model.load(tmp_path)
+    assert loaded.spec.temperature == 0.5
+    assert loaded.probabilities(pixels()) == pytest.approx(expected, abs=1e-6)
+    assert fresh().probe_error(tmp_path) == 0
+
+
+def test_a_model_of_before_there_was_a_temperature_loads(folder: Path) -> None:
+    """A model.json without the key gives the probabilities that it always gave."""
+    content = json.loads((folder / "model.json").read_text(encoding="utf-8"))
+    del content["temperature"]
+    (folder / "model.json").write_text(json.dumps(content), encoding="utf-8")
+    expected = fresh().logits(pixels()).softmax(1).numpy()
+    assert Model.load(folder).probabilities(pixels()) == pytest.approx(expected, abs=1e-6)

@@ -133,7 +133,9 @@ def test_a_training_that_fails_has_status_1(job: dict[str, Any], tmp_path: Path)
     job["variant"]["train"] |= {"optimizer": "sgd", "lr": 1e30, "ema": 0}
     ended = child(write(tmp_path, job))
     assert ended.returncode == 1
-    assert re.fullmatch(r"loss is \S+ in epoch 1, step \d of 3: lower train.lr\n", ended.stderr)
+    assert re.fullmatch(
+        r"loss is \S+ in epoch 1, step \d of 3 \(its batch: .* and 15 others\): lower train.lr\n", ended.stderr
+    )
     assert json.loads((tmp_path / "error.json").read_text(encoding="utf-8"))["error"] == ended.stderr.strip()
     assert not (tmp_path / "outcome.json").exists()
     with pytest.raises(TrainingError):

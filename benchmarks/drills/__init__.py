@@ -1,0 +1,1 @@
+"""Faults, injected many times: `python -m benchmarks.drills.NAME`."""

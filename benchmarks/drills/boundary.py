@@ -1,0 +1,63 @@
+"""Retrainings that are killed with SIGKILL at the boundary of a stage: FAULTS row 28.
+
+`python -m benchmarks.drills.boundary` kills one before and one after each stage, starts it again, and compares what
+MLflow, DVC and Prefect hold with what a retraining that was never killed leaves. With a stage's name and `before` or
+`after`, then `weathervane`'s own arguments, it is the command that dies there.
+"""
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from typing import Any
+
+STAGES = {
+    "ingest": "flows.command.ingest_and_record",
+    "prepare": "flows.command.prepare_and_record",
+    "open": "flows.retrain.open_retraining",
+    "open variant": "flows.retrain.open_variant",
+    "augment": "flows.retrain.augment",
+    "train": "flows.retrain.train",
+    "evaluate": "flows.retrain.evaluate",
+    "register": "flows.retrain.register",
+    "report": "flows.retrain.report",
+    "close": "flows.retrain.close_retraining",
+}
+
+
+def deadly(stage: str, when: str) -> None:
+    """Have this process die where the stage begins or ends."""
+    from importlib import import_module
+
+    from flows.environment import apply
+
+    apply()
+    name, _, attribute = STAGES[stage].rpartition(".")
+    module = import_module(name)
+    real: Callable[..., Any] = getattr(module, attribute)
+
+    def dies(*arguments: Any, **named: Any) -> None:
+        if when == "after":
+            real(*arguments, **named)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    setattr(module, attribute, dies)
+
+
+def main() -> None:
+    """The drill by hand, or the command that dies."""
+    if len(sys.argv) > 3:
+        from flows.cli import main as command
+
+        deadly(*sys.argv[1:3])
+        sys.argv[1:3] = []
+        command()
+        return
+    import subprocess
+
+    sys.exit(subprocess.call([sys.executable, "-m", "pytest", "tests/flows/test_survival.py", "-k", "boundary", "-s"],
+                             env={**os.environ, "WEATHERVANE_DRILL": "full"}))  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

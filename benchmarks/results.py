@@ -1,0 +1,67 @@
+"""benchmarks/results.json: every figure with how often, how widely, where, by what command and when it was measured."""
+
+import json
+import platform
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from statistics import median
+
+from weathervane.files import replacing
+from weathervane.parallel import cores
+from weathervane.progress import console
+
+RESULTS = Path(__file__).with_name("results.json")
+
+
+def machine() -> str:
+    """The processor and the cores that may be used, such as "AMD EPYC, 2 cores"."""
+    about = Path("/proc/cpuinfo")
+    lines = about.read_text(encoding="utf-8").splitlines() if about.is_file() else []
+    models = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    return f"{next(models, platform.machine())}, {cores()} cores"
+
+
+def command() -> str:
+    """How this process was started, without the paths of this machine."""
+    package, name = Path(sys.argv[0]).parent.name, Path(sys.argv[0]).stem
+    return shlex.join(["python", "-m", f"{package}.{name}", *sys.argv[1:]])
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A figure: the median of `n` measurements, and their smallest and largest."""
+
+    name: str
+    value: float
+    unit: str
+    n: int
+    spread: tuple[float, float]
+    machine: str = field(default_factory=machine)
+    command: str = field(default_factory=command)
+    date: str = field(default_factory=lambda: datetime.now(UTC).strftime("%Y-%m-%d"))
+
+
+def entry(name: str, measured: Sequence[float], unit: str) -> Entry:
+    """The figure of these measurements, to four digits."""
+    value, low, high = (float(f"{one:.4g}") for one in (median(measured), min(measured), max(measured)))
+    return Entry(name, value, unit, len(measured), (low, high))
+
+
+def record(entries: list[Entry]) -> None:
+    """Print the figures as a table and write them to results.json, where they replace those of the same name."""
+    from rich.table import Table
+
+    table = Table("what", "median", "unit", "n", "from", "to", box=None, pad_edge=False)
+    for one in entries:
+        table.add_row(one.name, f"{one.value:,}", one.unit, str(one.n), *(f"{end:,}" for end in one.spread))
+    console().print(table)
+    names = {one.name for one in entries}
+    held = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.is_file() else []
+    kept = [one for one in held if one["name"] not in names]
+    with replacing(RESULTS) as file:
+        json.dump(sorted([*kept, *map(asdict, entries)], key=lambda one: one["name"]), file, indent=1)
+        file.write("\n")

@@ -1,0 +1,101 @@
+"""Keeping house: `weathervane clean`, `backup`, `restore`, `data gc`. What removes shows first, and waits for --yes."""
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from flows.environment import apply
+from tasks import backup as store
+from tasks import data_gc, retention
+from tasks.data_versions import ledger_of
+from tasks.tracking_read import check_server, uri
+from weathervane import project
+from weathervane.progress import console, say
+
+
+def clean(older_than: str | None, yes: bool) -> int:
+    """Show or remove what may go; the exit status: 1 if something could not be removed."""
+    root = project.root()
+    apply()
+    older = retention.limits(root, older_than)
+    check_server(uri(root))
+    found, failures = retention.clean(root, older) if yes else (retention.survey(root, older), [])
+    counts, sizes = Counter[tuple[str, str]](), Counter[tuple[str, str]]()
+    for one in found.removable:
+        counts[one.what, one.why] += 1
+        sizes[one.what, one.why] += one.bytes
+    if counts:
+        rows = [[what, f"{count:,}", _size(sizes[what, why]), why] for (what, why), count in counts.items()]
+        _print("what", "how many", "bytes", "why it may go", rows=rows)
+    for why, count in found.kept.items():
+        say(f"kept, though as old: {_many(count, 'run')} {why}")
+    for failure in failures:
+        say(f"not removed: {failure}: the next clean goes on with it")
+    _conclude(yes, f"{_many(len(found.removable), 'thing')}, {_size(sum(sizes.values()))}" if counts else "")
+    return 1 if failures else 0
+
+
+def backup(file: Path) -> None:
+    """Write mlflow.db and mlruns/ to a tar file."""
+    root = project.root()
+    apply()
+    count = store.backup(root, file)
+    say(f"{file}: {_many(count, 'file')}, {_size(file.stat().st_size)}; 'weathervane restore {file}' brings them back")
+
+
+def restore(file: Path, force: bool) -> None:
+    """Put a backup in place."""
+    root = project.root()
+    apply()
+    manifest, aside = store.restore(root, file, force)
+    for path in aside:
+        say(f"set aside: {path.name}")
+    say(f"restored: {_many(len(manifest.files), 'file')} as they were on {manifest.made} UTC")
+
+
+def collect_data(yes: bool) -> None:
+    """Show who needs which version of the data; remove from DVC's cache what nobody does."""
+    root = project.root()
+    apply()
+    check_server(uri(root))
+    found = data_gc.collect(root) if yes else data_gc.census(root)
+    rows = []
+    for one in found.versions:
+        ledger = ledger_of(root, one.md5)
+        images = f"{ledger.dataset}, {len(ledger.rows):,} images" if ledger else "unknown"
+        places = ["yes" if one.cache else "no", {None: "none set", True: "yes", False: "no"}[one.remote]]
+        rows.append([one.md5[:12], images, *places, ", ".join(one.needed_by) or "nobody"])
+    _print("data version", "what", "in the cache", "in the remote", "needed by", rows=rows)
+    for one in found.bereft:
+        say(f"lost: the data {one.md5} of {', '.join(one.models)}: neither DVC's cache nor a remote has all of it")
+    for one in found.endangered:
+        say(f"only here: the data {one.md5} of {', '.join(one.models)}: 'dvc gc' would take it, unknown to git")
+    what = f"{_many(len(found.unneeded), 'object')} of DVC's cache that nobody needs"
+    _conclude(yes, f"{what}, {_size(sum(found.unneeded.values()))}" if found.unneeded else "")
+
+
+def _conclude(yes: bool, what: str) -> None:
+    if not what:
+        say("nothing to remove")
+    else:
+        say(f"removed: {what}" if yes else f"{what}: nothing is removed yet: --yes removes it")
+
+
+def _many(count: int, word: str) -> str:
+    return f"{count:,} {word}{'' if count == 1 else 's'}"
+
+
+def _print(*head: str, rows: list[list[Any]]) -> None:
+    from rich.table import Table
+
+    table = Table(*head, box=None, pad_edge=False)
+    for row in rows:
+        table.add_row(*row)
+    console().print(table)
+
+
+def _size(count: int) -> str:
+    """Bytes as people read them."""
+    from rich.filesize import decimal
+
+    return decimal(count)

@@ -1,0 +1,34 @@
+"""One retraining at a time in a clone: the second waits, and says for whom."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from weathervane import project
+from weathervane.files import replacing
+from weathervane.owner import me
+from weathervane.progress import say
+
+
+@contextmanager
+def alone(root: Path) -> Iterator[None]:
+    """Holds the clone's retraining lock; the kernel frees that of a killed process."""
+    lock, holder = FileLock(root / project.LOCKS / "retrain.lock"), root / project.LOCKS / "retrain.holder"
+    holder.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        other = holder.read_text(encoding="utf-8") if holder.is_file() else "it has just started"
+        say(f"waiting for another retraining in {root}: {other}")
+        lock.acquire()
+    try:
+        host, _, pid, _ = me().split(" ")
+        with replacing(holder) as file:
+            file.write(f"process {pid} on {host}, since {time.strftime('%Y-%m-%d %H:%M:%S')}")
+        yield
+    finally:
+        holder.unlink(missing_ok=True)
+        lock.release()

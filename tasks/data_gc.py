@@ -1,0 +1,115 @@
+"""`weathervane data gc`: which versions of the data are needed, by whom, where their bytes are, and what may go.
+
+`dvc gc` knows git's history, not MLflow's: it takes the data of every model whose data/raw.dvc nobody committed.
+"""
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from filelock import FileLock
+
+from tasks.data_versions import CACHE, cached, has_bytes, heads, objects, versions
+from tasks.dvc_lock import raw_md5
+from tasks.tracking_inventory import inventory
+from weathervane import project
+
+
+@dataclass
+class Standing:
+    """A version of data/raw: what needs it, and where all of its bytes are.
+
+    `git` names the work tree and the heads that track it, `models` the model versions that were trained on it, `runs`
+    what else MLflow's runs need it for; `remote` is None where DVC has no default remote.
+    """
+
+    md5: str
+    git: list[str] = field(default_factory=list)
+    runs: list[str] = field(default_factory=list)
+    models: list[str] = field(default_factory=list)
+    cache: bool = False
+    remote: bool | None = None
+
+    @property
+    def needed_by(self) -> list[str]:
+        """All of them; what nobody needs may go."""
+        return [*self.git, *self.models, *self.runs]
+
+
+@dataclass(frozen=True)
+class Census:
+    """The versions on record or in the cache; the cache's objects that nothing needs, with their bytes."""
+
+    versions: list[Standing]
+    unneeded: dict[Path, int]
+
+    @property
+    def bereft(self) -> list[Standing]:
+        """Models were trained on it, and its bytes are neither in the cache nor in the remote."""
+        return [one for one in self.versions if one.models and not one.cache and not one.remote]
+
+    @property
+    def endangered(self) -> list[Standing]:
+        """Models were trained on it, and a plain `dvc gc` would take the only copy: nothing in git names it."""
+        return [one for one in self.versions if one.models and one.cache and not one.remote and not one.git]
+
+
+def census(root: Path) -> Census:
+    """Who needs what; nothing is changed, and MLflow is not imported where its store is local.
+
+    Raises:
+        InputError: a remote, a server or git's history that cannot be read: nobody knows then what is needed.
+    """
+    from tasks.dvc_repo import in_remote, used
+
+    found = _needed(root)
+    held = in_remote(root, list(found))
+    for one in found.values():
+        one.cache = has_bytes(root, one.md5)
+        one.remote = None if held is None else one.md5 in held  # DVC pushes the list of a folder's files last
+    kept = used(root).union(*(objects(root, one.md5) for one in found.values() if one.needed_by))
+    unneeded = {path: path.stat().st_size for path in _cache(root) if _digest(path) not in kept}
+    return Census(list(found.values()), unneeded)
+
+
+def collect(root: Path) -> Census:
+    """Remove what nobody needs from DVC's cache; the remote is left alone. Returns what was there before."""
+    from tasks.dvc_repo import locked
+
+    (root / project.LOCKS).mkdir(parents=True, exist_ok=True)
+    with FileLock(root / project.LOCKS / "data.lock"), locked(root):
+        found = census(root)
+        for path in sorted(found.unneeded, key=lambda path: path.suffix != ".dir"):  # a list promises its files
+            path.unlink(missing_ok=True)
+    return found
+
+
+def _needed(root: Path) -> dict[str, Standing]:
+    """Every version that anything knows of, by md5, with what needs it."""
+    stock, today = inventory(root), raw_md5(root)
+    trained = [run for run in stock.runs.values() if "data_md5" in run.tags]
+    known = [*(one.md5 for one in versions(root)), *(run.tags["data_md5"] for run in trained), *cached(root)]
+    found = {md5: Standing(md5) for md5 in known}
+    if today:
+        found[today].git.append("today's")
+    for name, md5 in heads(root).items():
+        found.setdefault(md5, Standing(md5)).git.append(name)
+    for version in stock.versions:
+        if trained_on := stock.runs[version.run_id].tags.get("data_md5"):
+            found[trained_on].models.append(str(version))
+    # The ledger of a dataset's last version decides who is in test, should the project return to it.
+    for dataset, md5 in {run.dataset: run.tags["data_md5"] for run in trained}.items():
+        found[md5].runs.append(f"the last of {dataset}")
+    for md5 in {run.tags["data_md5"] for run in trained if run.status == "RUNNING"}:
+        found[md5].runs.append("a run at work")
+    return found
+
+
+def _cache(root: Path) -> list[Path]:
+    return [
+        path for path in sorted((root / CACHE).glob("??/*")) if re.fullmatch(r"[0-9a-f]{32}(\.dir)?", _digest(path))
+    ]
+
+
+def _digest(path: Path) -> str:
+    return path.parent.name + path.name

@@ -1,0 +1,96 @@
+"""Runs whose process is gone: MLflow and Prefect both leave them running for ever, so every start ends them.
+
+A run is dead only if its flow run has ended or its owner's process (host, boot, number, start) is gone.
+"""
+
+from pathlib import Path
+
+from prefect import runtime, task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.filters import (
+    FlowFilter,
+    FlowFilterName,
+    FlowRunFilter,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+)
+from prefect.client.schemas.objects import StateType
+from prefect.exceptions import ObjectNotFound
+from prefect.states import Crashed
+
+from tasks import tracking
+from tasks.momentary import RETRY
+from tasks.tracking_read import Run, running, uri
+from weathervane.owner import gone, me
+from weathervane.progress import say
+
+OWNER = "weathervane.owner"  # the label of a flow run
+
+
+@task(name="end dead runs", cache_policy=NO_CACHE, **RETRY)
+def end_dead_runs(root: Path) -> list[str]:
+    """End dead runs in Prefect and in MLflow, with the reason; what was ended, in words.
+
+    In a flow, its own run is claimed first.
+    """
+    with get_client(sync_client=True) as prefect:
+        if runtime.flow_run.id:
+            prefect.update_flow_run_labels(runtime.flow_run.id, {OWNER: me()})
+        told = _in_prefect(prefect) + _in_mlflow(root, prefect)
+    for line in told:
+        say(line)
+    return told
+
+
+def _in_prefect(prefect: SyncPrefectClient) -> list[str]:
+    at_work = FlowRunFilterStateType(any_=[StateType.RUNNING, StateType.CANCELLING, StateType.PAUSED])
+    found = prefect.read_flow_runs(
+        flow_filter=FlowFilter(name=FlowFilterName(any_=["retrain"])),
+        flow_run_filter=FlowRunFilter(state=FlowRunFilterState(type=at_work)),
+    )
+    told = []
+    for run in found:
+        owner = str(run.labels.get(OWNER, ""))
+        if owner and gone(owner):
+            prefect.set_flow_run_state(run.id, Crashed(message=_why(owner)), force=True)
+            told.append(f"Prefect's flow run {run.name} ended as crashed: {_why(owner)}")
+    return told
+
+
+def _in_mlflow(root: Path, prefect: SyncPrefectClient) -> list[str]:
+    told, ended = [], set()
+    at_work = running(uri(root))
+    for run in at_work:
+        if run.tags.get("kind") == "retraining" and (why := _dead(run, prefect)):
+            ended.add(run.run_id)
+            told.append(_end(root, run, why))
+    alive = {run.run_id for run in at_work} - ended
+    for run in at_work:
+        if run.tags.get("kind") == "variant" and run.tags.get("mlflow.parentRunId") not in alive:
+            told.append(_end(root, run, "its retraining has ended"))
+    return told
+
+
+def _dead(run: Run, prefect: SyncPrefectClient) -> str | None:
+    owner, flow_run = run.tags.get("owner", ""), run.tags.get("prefect_flow_run_id", "")
+    if owner == me():
+        return None
+    if gone(owner):
+        return _why(owner)
+    try:
+        state = prefect.read_flow_run(flow_run).state if flow_run else None
+    except ObjectNotFound:  # of another Prefect server
+        return None
+    return f"its flow run ended as {state.name}" if state and state.is_final() else None
+
+
+def _end(root: Path, run: Run, why: str) -> str:
+    tracking.log(root, run.run_id, tags={"failure": why})
+    tracking.end_run(root, run.run_id, "KILLED")
+    return f"MLflow's run {run.name} ({run.run_id}) ended as killed: {why}"
+
+
+def _why(owner: str) -> str:
+    host, _, pid, _ = owner.split(" ")
+    return f"its process {pid} on {host} is gone"

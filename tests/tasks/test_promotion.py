@@ -1,0 +1,168 @@
+"""The aliases of a registered model and the record of their moves, in a real MLflow store."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tasks import promotion, tracking
+from tasks.promotion import Move
+from tests.conftest import copy_project
+from weathervane.errors import InputError
+
+GATE = Move("", "", "", "flow run red-fox", "because", "", "better", {"gate/gained": 9.0})
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    root = tmp_path_factory.mktemp("promotion")
+    tracking.client(root)
+    yield root
+    os.environ.pop("MLFLOW_TRACKING_URI", None)
+
+
+@pytest.fixture
+def name(root: Path, request: pytest.FixtureRequest) -> str:
+    """A registered model of the test's own with versions 1 to 4."""
+    client, name = tracking.client(root), request.node.name.replace("_", "-")[:60]
+    client.create_registered_model(name)
+    (root / "model.json").write_text("{}")
+    for _ in range(4):
+        run = tracking.start_run(root, tracking.experiment(root, name), "run", {})
+        client.log_artifact(run, str(root / "model.json"), "model")
+        client.create_model_version(name, f"runs:/{run}/model", run_id=run)
+    return name
+
+
+def moved(root: Path, name: str, *route: str) -> None:
+    """The gate lets these versions in, one after the other."""
+    client = tracking.client(root)
+    for version in route:
+        now = promotion.standing(client, name)
+        assert promotion.move(client, name, now.champion, replace(GATE, to=version, best=version)) == ""
+
+
+def told(root: Path, name: str) -> list[str]:
+    """The history, in short."""
+    entries = promotion.history(promotion.standing(tracking.client(root), name))
+    return [one if isinstance(one, str) else f"{one.start or '-'}>{one.to} {one.policy}" for one in entries]
+
+
+def test_every_move_is_on_record(root: Path, name: str) -> None:
+    """When, from, to, by whom, why and on what evidence; `previous` is the champion before."""
+    moved(root, name, "1", "3")
+    now = promotion.standing(tracking.client(root), name)
+    assert (now.champion, now.previous, now.best, now.elsewhere) == ("3", "1", "3", "")
+    assert told(root, name) == ["->1 better", "1>3 better"]
+    last = now.moves[-1]
+    assert (last.by, last.why, last.evidence, last.done) == ("flow run red-fox", "because", {"gate/gained": 9.0}, True)
+    assert last.when.startswith("20") and len(last.when) == len("2026-11-25 03:00:00")
+
+
+def test_a_person_promotes_and_rolls_back(root: Path, name: str) -> None:
+    """Any version by its number, with a reason; rollback leads to the champion before, and back again."""
+    client = tracking.client(root)
+    moved(root, name, "1", "2")
+    promotion.promote(client, name, "4", "wins on the new site " + "é" * 9000, "anna")
+    assert promotion.standing(client, name).champion == "4"
+    promotion.rollback(client, name, "it does not", "anna")
+    now = promotion.standing(client, name)
+    assert (now.champion, now.previous, now.best) == ("2", "4", "2")
+    promotion.rollback(client, name, "it does", "anna")
+    assert told(root, name) == ["->1 better", "1>2 better", "2>4 promote", "4>2 rollback", "2>4 rollback"]
+
+
+@pytest.mark.parametrize(("version", "why"), [("9", "has versions 1, 2, 3, 4"), ("1", "is champion already")])
+def test_what_cannot_be_promoted_is_told(root: Path, name: str, version: str, why: str) -> None:
+    """An unknown version and the champion itself, in one line; nothing is put on record."""
+    moved(root, name, "1")
+    with pytest.raises(InputError, match=why):
+        promotion.promote(tracking.client(root), name, version, "why not", "anna")
+    assert told(root, name) == ["->1 better"]
+
+
+def test_there_must_be_something_to_roll_back_to(root: Path, name: str) -> None:
+    """One champion has no predecessor; no model at all has no champion."""
+    client = tracking.client(root)
+    moved(root, name, "1")
+    with pytest.raises(InputError, match="nothing to roll back to"):
+        promotion.rollback(client, name, "", "anna")
+    with pytest.raises(InputError, match="no model of that name is registered: run 'weathervane retrain' first"):
+        promotion.rollback(client, "nobody", "", "anna")
+
+
+def test_a_version_without_files_is_not_promoted(root: Path, name: str) -> None:
+    """Where somebody has cleaned up the artifacts, the run is named and the champion stays."""
+    client = tracking.client(root)
+    moved(root, name, "1")
+    run = client.get_model_version(name, "2").run_id
+    Path(client.get_run(run).info.artifact_uri, "model/model.json").unlink()
+    with pytest.raises(InputError, match=f"its run {run} no longer holds the model"):
+        promotion.promote(client, name, "2", "why not", "anna")
+    assert promotion.standing(client, name).champion == "1"
+
+
+def test_an_alias_moved_elsewhere_is_told(root: Path, name: str) -> None:
+    """By hand in MLflow's pages: seen at once, and a gap in the history for good; whoever moved it has also decided
+    what nothing may be worse than."""
+    client = tracking.client(root)
+    moved(root, name, "1", "2")
+    client.set_registered_model_alias(name, "champion", "4")
+    now = promotion.standing(client, name)
+    assert now.elsewhere == (
+        "version 4 is champion, but the last recorded move led to version 2: the alias was moved elsewhere"
+    )
+    assert (now.champion, now.best) == ("4", "4")
+    assert told(root, name)[-1] == now.elsewhere
+    moved(root, name, "3")
+    assert told(root, name)[:2] == ["->1 better", "1>2 better"]
+    assert told(root, name)[2].startswith("moved elsewhere before 20") and told(root, name)[2].endswith(
+        "version 2 → version 4"
+    )
+    assert told(root, name)[3:] == ["4>3 better"]
+
+
+def test_an_alias_moved_elsewhere_meanwhile_stops_the_move(root: Path, name: str) -> None:
+    """What the gate decided against version 1 moves nothing once another is champion, and leaves no record."""
+    client = tracking.client(root)
+    moved(root, name, "1")
+    client.set_registered_model_alias(name, "champion", "2")
+    with pytest.raises(InputError, match="was moved elsewhere meanwhile, from version 1 to version 2: nothing was mov"):
+        promotion.move(client, name, "1", replace(GATE, to="3", best="3"))
+    now = promotion.standing(client, name)
+    assert (now.champion, len(now.moves)) == ("2", 1)
+
+
+@pytest.mark.slow
+def test_the_commands(tmp_path: Path) -> None:
+    """`promote`, `rollback` and `history` from the shell: one line each for what happened and for what cannot be."""
+    root = copy_project(tmp_path)
+    client = tracking.client(root)
+    name = "weather-synthetic"
+    client.create_registered_model(name)
+    (tmp_path / "model.json").write_text("{}")
+    for _ in range(2):
+        run = tracking.start_run(root, tracking.experiment(root, name), "run", {})
+        client.log_artifact(run, str(tmp_path / "model.json"), "model")
+        client.create_model_version(name, f"runs:/{run}/model", run_id=run)
+
+    def weathervane(*arguments: str) -> tuple[int, str]:
+        command = [str(Path(sys.executable).with_name("weathervane")), *arguments]
+        environment = {**os.environ, "PYTHONPATH": str(root)}
+        environment.pop("MLFLOW_TRACKING_URI", None)
+        done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, timeout=120)
+        return done.returncode, done.stdout + done.stderr
+
+    assert weathervane("promote", "1", "--why", "a start") == (0, f"{name}: champion – → 1\n")
+    assert weathervane("promote", "2", "--why", "[bold] and better") == (0, f"{name}: champion 1 → 2\n")
+    assert weathervane("rollback") == (0, f"{name}: champion 2 → 1\n")
+    status, out = weathervane("history")
+    assert status == 0 and out.count(" UTC  ") == 3 and "1 → 2  promote, by " in out and "[bold] and better" in out
+    assert out.endswith(f"{name}: champion 1, previous 2, best so far 1\n")
+    assert weathervane("promote", "1", "--why", "again")[0] == 2
+    assert "a version is a number" in weathervane("promote", "champion", "--why", "x")[1]
+    assert "--why: say in a few words why" in weathervane("promote", "2", "--why", " ")[1]

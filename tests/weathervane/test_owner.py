@@ -1,0 +1,44 @@
+"""Who works at something, and whether that process is gone."""
+
+import os
+import signal
+import subprocess
+import time
+
+from weathervane.owner import gone, me, owner
+
+
+def test_a_process_is_gone_when_it_has_ended() -> None:
+    """While it lives it is not; a killed one is, even where nobody has waited for it yet."""
+    child = subprocess.Popen(["sleep", "60"])
+    line = owner(child.pid)
+    assert not gone(line) and not gone(me())
+    child.send_signal(signal.SIGKILL)
+    time.sleep(0.2)
+    assert gone(line)
+    child.wait()
+    assert gone(line)
+
+
+def test_a_later_process_of_the_same_number_is_another() -> None:
+    """A number that the kernel gave again, and one from before a reboot, are told from the owner."""
+    host, boot, pid, start = me().split(" ")
+    assert int(pid) == os.getpid()
+    assert gone(f"{host} {boot} {pid} {int(start) - 1}")
+    assert gone(f"{host} another-boot {pid} {start}")
+
+
+def test_of_another_machine_nothing_is_known() -> None:
+    """A process of another machine is never taken for gone, nor is an owner that nobody wrote down."""
+    assert not gone("elsewhere boot 1 2")
+    assert not gone("")
+
+
+def test_clocks_do_not_matter(monkeypatch) -> None:
+    """An hour back or a day forth, a process is who it was (FAULTS row 23)."""
+    line = me()
+    for shift in (-3600, 86400):
+        real = time.time
+        monkeypatch.setattr(time, "time", lambda shift=shift, real=real: real() + shift)
+        assert me() == line and not gone(line)
+        monkeypatch.undo()

@@ -1,0 +1,233 @@
+"""A training that was interrupted goes on: FAULTS rows 24, 29, 32, 36 and 37."""
+
+import json
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from benchmarks.drills.kill import result, small
+from weathervane import resume
+from weathervane.errors import Interrupted, TrainingError
+from weathervane.fit import Outcome, fit
+from weathervane.models import FAMILIES
+from weathervane.store import Store
+
+ROOT = Path(__file__).parents[2]
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def run(store: Store, folder: Path, name: str = "dnn", **options: Any) -> Outcome:
+    folder.mkdir(exist_ok=True)
+    return fit(name, small(name), store, folder, device=CPU, **options)
+
+
+class After:
+    """`stop`, true from the n-th time on."""
+
+    def __init__(self, n: int) -> None:
+        self.left = n
+
+    def __call__(self) -> bool:
+        self.left -= 1
+        return self.left < 0
+
+
+@pytest.fixture(scope="module")
+def whole(store: Store, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+    """What trainings that nobody interrupts come to, by variant."""
+    home = tmp_path_factory.mktemp("whole")
+    for name in FAMILIES:
+        run(store, home / name, name)
+    return {name: result(home / name) for name in FAMILIES}
+
+
+@pytest.mark.slow
+def test_killed_at_random_moments_the_weights_are_the_same() -> None:
+    """Ten trainings of cnn, dnn and lstm, killed with SIGKILL about 20 times in all, in the middle of epochs as well,
+    come to the weights and the metrics of trainings that were never killed, to the last bit."""
+    command = [sys.executable, "-m", "benchmarks.drills.kill", "--trials", "10"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=400)
+    found = re.search(r"(\d+) of 10 trainings, killed (\d+) times, came to equal weights", done.stdout)
+    assert found, done.stdout + done.stderr
+    assert found[1] == "10" and int(found[2]) >= 10
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_every_family_goes_on_from_the_middle_of_an_epoch(
+    name: str, store: Store, tmp_path: Path, whole: dict[str, dict[str, Any]]
+) -> None:
+    """Interrupted at two random steps, the model and every figure of the record are those of one go; what happened is
+    noted, and the record has each epoch once."""
+    rng = random.Random(name)
+    for steps in (rng.randint(1, 12), rng.randint(1, 12)):
+        with pytest.raises(Interrupted):
+            run(store, tmp_path / name, name, stop=After(steps))
+    outcome = run(store, tmp_path / name, name)
+    assert result(tmp_path / name) == whole[name]
+    assert len(outcome.notes) == 2 and all("bit-exact" in note for note in outcome.notes)
+    assert [epoch for epoch, _ in result(tmp_path / name)["record"]] == [1, 2, 3, 4, 5]
+
+
+def test_a_line_that_no_checkpoint_has_is_written_once(
+    store: Store, tmp_path: Path, whole: dict[str, dict[str, Any]]
+) -> None:
+    """Killed between an epoch's line in metrics.jsonl and its checkpoint, or with half a line written, the record comes
+    out whole, and a reader who has the file open reads on."""
+    with pytest.raises(Interrupted):
+        run(store, tmp_path / "dnn", stop=After(7))
+    path = tmp_path / "dnn/metrics.jsonl"
+    before = path.read_text()
+    path.write_text(before + before.splitlines()[-1] + '\n{"epo')
+    with open(path) as reader:
+        run(store, tmp_path / "dnn")
+        assert [json.loads(line)["epoch"] for line in reader] == [1, 2, 3, 4, 5]
+    assert result(tmp_path / "dnn") == whole["dnn"]
+
+
+def test_a_damaged_checkpoint_costs_an_epoch_and_no_more(
+    store: Store, tmp_path: Path, whole: dict[str, dict[str, Any]]
+) -> None:
+    """With the newest checkpoint damaged the one before is used, which is told, and the result is the same."""
+    with pytest.raises(Interrupted):
+        run(store, tmp_path / "dnn", stop=After(20))
+    newest = max((tmp_path / "dnn/checkpoints").glob("*.safetensors"))
+    data = bytearray(newest.read_bytes())
+    data[len(data) // 2] ^= 1
+    newest.write_bytes(data)
+    outcome = run(store, tmp_path / "dnn")
+    assert f"checkpoint {newest.name} is damaged" in outcome.notes[0]
+    assert result(tmp_path / "dnn") == whole["dnn"]
+
+
+def test_another_trainings_checkpoint_is_not_used(store: Store, tmp_path: Path) -> None:
+    """A folder in which another seed was trained starts anew, and comes to what that seed always comes to."""
+    run(store, tmp_path / "a", seed=1)
+    with pytest.raises(Interrupted):
+        run(store, tmp_path / "b", seed=0, stop=After(7))
+    assert run(store, tmp_path / "b", seed=1).notes == []
+    assert result(tmp_path / "b") == result(tmp_path / "a")
+
+
+def test_other_threads_are_told(store: Store, tmp_path: Path) -> None:
+    """Gone on with another number of threads, the training says that it is not bit-exact, and why."""
+    with pytest.raises(Interrupted):
+        run(store, tmp_path / "dnn", stop=After(7))
+    torch.set_num_threads(2)
+    try:
+        (note,) = run(store, tmp_path / "dnn").notes
+    finally:
+        torch.set_num_threads(1)
+    assert "not bit-exact: threads 1 → 2" in note
+
+
+def test_short_epochs_share_a_checkpoint(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Checkpoints take a twentieth of the time at most: epochs shorter than the writing do not have one each."""
+    written: list[int] = []
+    real = resume.Checkpoints.save
+
+    def slow(self: resume.Checkpoints, state: Any) -> None:
+        real(self, state)
+        self._cost = 3600.0
+        written.append(state.epoch)
+
+    monkeypatch.setattr(resume.Checkpoints, "save", slow)
+    run(store, tmp_path / "dnn")
+    assert written == [1]
+
+
+def with_room(room: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Networks are built as ever, and a training batch of more than `room` images does not fit in."""
+    from weathervane import state
+
+    real = state.build
+
+    def check(net: torch.nn.Module, arguments: tuple[torch.Tensor]) -> None:
+        if net.training and len(arguments[0]) > room:
+            raise torch.OutOfMemoryError("out of memory")
+
+    def build(spec: Any) -> torch.nn.Module:
+        net = real(spec)
+        net.register_forward_pre_hook(check)
+        return net
+
+    monkeypatch.setattr(state, "build", build)
+
+
+def test_out_of_memory_halves_what_goes_through_at_once(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A batch of 8 on a device that holds 3 images: trained in parts of 2, which the outcome says, to the losses of the
+    whole batch but for rounding (a network without batch statistics)."""
+    run(store, tmp_path / "a", "lstm")
+    with_room(3, monkeypatch)
+    outcome = run(store, tmp_path / "b", "lstm")
+    assert outcome.micro_batch == 2
+    assert outcome.notes == [f"out of memory: {n} images at a time from step 1 on" for n in (4, 2)]
+    losses = [[line[1]["train_loss"] for line in result(tmp_path / one)["record"]] for one in ("a", "b")]
+    assert losses[1][0] == pytest.approx(losses[0][0], rel=0.05)
+    monkeypatch.undo()
+    with_room(1, monkeypatch)
+    with pytest.raises(TrainingError, match="out of memory with 2 images at a time: lower size or the network"):
+        run(store, tmp_path / "c", "lstm")
+
+
+def test_a_loss_that_explodes_keeps_the_last_good_checkpoint(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The error names epoch, step and an image of the batch; the checkpoint before it loads."""
+    from weathervane import fit as module
+
+    real, calls = module.gradients, [0]
+
+    def poisoned(*arguments: Any) -> torch.Tensor:
+        calls[0] += 1
+        return real(*arguments) * (1e9 if calls[0] == 20 else 1)
+
+    monkeypatch.setattr(module, "gradients", poisoned)
+    with pytest.raises(TrainingError, match=r"epoch (\d), step (\d) of \d \(its batch: \w+/\w+\.jpg and 7 others\)"):
+        run(store, tmp_path / "dnn")
+    monkeypatch.undo()
+    assert "bit-exact" in run(store, tmp_path / "dnn").notes[0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_asked_to_leave_it_saves_and_leaves(number: signal.Signals, store: Store, tmp_path: Path) -> None:
+    """10 s after SIGTERM or SIGINT at the latest the process is gone with status 3 and a checkpoint; started again, it
+    goes on from there."""
+    content = small("dnn").model_dump(mode="json")
+    content["train"]["epochs"] = 400
+    job = {"name": "dnn", "variant": content, "data": str(store.folder), "device": "cpu"}
+    (tmp_path / "job.json").write_text(json.dumps(job | {"seed": 0, "fold": 0, "threads": 1}))
+    command = [sys.executable, "-m", "weathervane.train", str(tmp_path)]
+    for seen in (1, 8):
+        child = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        record, deadline = tmp_path / "metrics.jsonl", time.monotonic() + 60
+        while not record.exists() or len(record.read_text().splitlines()) < seen:
+            assert child.poll() is None and time.monotonic() < deadline
+            time.sleep(0.05)
+        os.kill(child.pid, number)
+        began = time.monotonic()
+        out, err = child.communicate(timeout=30)
+        assert child.returncode == 3 and time.monotonic() - began < 10
+        assert "the checkpoint is written" in err and "Traceback" not in err
+    assert "went on in epoch" in out
+    assert not (tmp_path / "outcome.json").exists() and not (tmp_path / "error.json").exists()

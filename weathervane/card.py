@@ -1,0 +1,91 @@
+"""The model card: what a version is, what it is for, how good it is, where it is weak, how to load it."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+MEASURES = {"accuracy": "accuracy", "balanced_accuracy": "balanced accuracy", "macro_f1": "macro-F1"}
+MEASURES |= {"roc_auc": "ROC AUC, one class against the rest", "ece": "expected calibration error"}
+MEASURES |= {"log_loss": "log loss, nats"}
+PLAIN = {  # of which there are no intervals
+    "test/ece_before_scaling": "expected calibration error before temperature scaling | {:.3f}",
+    "train/overfitting_gap": "accuracy on training images, less that on validation | {:.3f}",
+    "model/latency_ms": "milliseconds an image, on one processor core | {:.1f}",
+    "model/bytes": "bytes of weights | {:,.0f}",
+}
+
+
+def model_card(
+    name: str,
+    version: str,
+    model: Mapping[str, Any],
+    metrics: Mapping[str, float],
+    *,
+    synthetic: bool,
+    decision: str,
+) -> str:
+    """Markdown for a registered model's version.
+
+    Args:
+        name: of the registered model, and `version`: its number, or an alias as in `@champion`.
+        model: the content of model.json.
+        metrics: of the run, as `evaluate` logs them: `test/accuracy`, `test/accuracy_low`, ...
+        synthetic: images of its dataset are rendered.
+        decision: what the gate said, in words.
+    """
+    about, classes = model["about"], model["classes"]
+    place = f"models:/{name}{version if version.startswith('@') else f'/{version}'}"
+    lines = [f"# {name} {version}", "", decision, ""]
+    if synthetic:
+        lines += ["**Trained and tested on rendered pictures: its figures say nothing about photographs.**", ""]
+    lines += [
+        f"**What it is.** The variant `{model['variant']}` of the family `{model['family']}`: a photograph, shrunk to "
+        f"{model['size']} × {model['size']} pixels, to probabilities of {_listed(classes)}. Temperature-scaled on "
+        f"validation (T = {model['temperature']:.2f}).",
+        "",
+        f"**Data.** `{about.get('dataset', name)}`, version `{about.get('data_md5', 'unknown')}`; code of commit "
+        f"`{about.get('git_commit', 'unknown')}`.",
+        "",
+        "**Intended use.** Sorting photographs of the sky, or of a scene under it, that resemble its training images. "
+        "Every image gets one of its classes, also one that shows none of them. Not for decisions about people's "
+        "safety, not as a weather instrument.",
+        "",
+        f"**How good it is.** On {metrics['test/images']:.0f} test images; neither they nor near-duplicates that "
+        "were found were trained on. With 95 % intervals:",
+        "",
+        "| | | 95 % |",
+        "|---|---|---|",
+        *(f"| {told} | {_value(metrics, key)} |" for key, told in MEASURES.items() if f"test/{key}_low" in metrics),
+        *(f"| {told.format(metrics[key])} | |" for key, told in PLAIN.items() if key in metrics),
+        "",
+        "**By class**, the weakest first:",
+        "",
+        "| class | found (recall) | 95 % | right when said (precision) | 95 % | F1 | 95 % |",
+        "|---|---|---|---|---|---|---|",
+        *(_class_row(label, metrics) for label in sorted(classes, key=lambda label: metrics[f"test/f1/{label}"])),
+        "",
+        "**How to load it.**",
+        "",
+        "```python",
+        "import mlflow, pandas as pd",
+        "",
+        f'model = mlflow.pyfunc.load_model("{place}")',
+        'model.predict(pd.DataFrame({"image": [open("photo.jpg", "rb").read()]}))',
+        "```",
+    ]
+    return "\n".join(lines)
+
+
+def _listed(classes: list[str]) -> str:
+    return ", ".join(f"`{label}`" for label in classes)
+
+
+def _value(metrics: Mapping[str, float], key: str) -> str:
+    """Two cells: the value and its interval."""
+    value, low, high = (metrics.get(f"test/{key}{end}", math.nan) for end in ("", "_low", "_high"))
+    return f"{value:.3f} | {low:.3f}–{high:.3f}"
+
+
+def _class_row(label: str, metrics: Mapping[str, float]) -> str:
+    cells = [_value(metrics, f"{kind}/{label}") for kind in ("recall", "precision", "f1")]
+    return f"| {label} | {' | '.join(cells)} |"

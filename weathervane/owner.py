@@ -1,0 +1,47 @@
+"""Who works at something: a process, told so that nobody takes a later one of the same number for it.
+
+Clocks do not matter: the machine's boot and the process's start are named by what the kernel calls them.
+"""
+
+import os
+import platform
+from pathlib import Path
+
+BOOT = Path("/proc/sys/kernel/random/boot_id")
+
+
+def me() -> str:
+    """This process, in one line."""
+    return owner(os.getpid())
+
+
+def owner(pid: int) -> str:
+    """The process `pid` of this machine, in one line: host, boot, number, start."""
+    return f"{platform.node()} {_boot()} {pid} {_start(pid)}"
+
+
+def gone(told: str) -> bool:
+    """True if the process that an owner line names is certain to have ended; that of another machine never is."""
+    host, _, rest = told.partition(" ")
+    if host != platform.node():
+        return False
+    boot, pid, start = rest.split(" ")
+    return boot != _boot() or _start(int(pid)) != start
+
+
+def _boot() -> str:
+    return BOOT.read_text().strip() if BOOT.is_file() else "boot"
+
+
+def _start(pid: int) -> str:
+    """When it started, in the kernel's ticks since the boot; empty if there is no such process."""
+    if BOOT.is_file():
+        try:
+            text = Path(f"/proc/{pid}/stat").read_text()
+        except OSError:
+            return ""
+        state, *fields = text.rpartition(")")[2].split()
+        return "" if state in "ZX" else fields[18]
+    import psutil
+
+    return str(psutil.Process(pid).create_time()) if psutil.pid_exists(pid) else ""

@@ -1,0 +1,94 @@
+"""Pictures of a table of predictions: what is taken for what, how well classes part, how honest probabilities are."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from weathervane.evaluate import scores, wilson
+from weathervane.measures import BINS, Answers, bins
+from weathervane.pictures.style import AFTER, BAR, BEFORE, GREY, bare, colours, save
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def confusion_picture(table: "pd.DataFrame", classes: list[str], title: str, path: Path) -> None:
+    """The confusion matrix as a PNG: counts, shaded by the share of each true class."""
+    from matplotlib.figure import Figure
+    from sklearn.metrics import confusion_matrix
+
+    counts = confusion_matrix(table["label"], table["predicted"], labels=classes)
+    share = counts / counts.sum(1, keepdims=True).clip(1)
+    side = 2.2 + 0.75 * len(classes)
+    figure = Figure(figsize=(side, side * 0.9), layout="constrained")
+    axes = figure.subplots()
+    axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
+    axes.set_xticks(range(len(classes)), classes, rotation=30, ha="right")
+    axes.set_yticks(range(len(classes)), classes)
+    axes.set_xlabel("predicted")
+    axes.set_ylabel("true")
+    axes.set_title(title, fontsize=10)
+    for i, j in np.ndindex(counts.shape):
+        axes.text(j, i, counts[i, j], ha="center", va="center", color="white" if share[i, j] > 0.6 else "black")
+    save(figure, path)
+
+
+def curves_picture(table: "pd.DataFrame", classes: list[str], title: str, path: Path) -> None:
+    """ROC and precision-recall curves, one against the rest, with the area under each; classes that occur."""
+    from matplotlib.figure import Figure
+    from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score, roc_curve
+
+    figure = Figure(figsize=(9, 4.4), layout="constrained")
+    roc, pr = figure.subplots(1, 2)
+    for label, colour in colours(classes).items():
+        own, score = table["label"] == label, table[f"p_{label}"]
+        if own.all() or not own.any():
+            continue
+        line = {"color": colour, "linewidth": 1.8, "clip_on": False}
+        false, true, _ = roc_curve(own, score)
+        roc.plot(false, true, label=f"{label}  {roc_auc_score(own, score):.3f}", **line)
+        precision, recall, _ = precision_recall_curve(own, score)
+        area = average_precision_score(own, score)
+        pr.plot(recall, precision, drawstyle="steps-post", label=f"{label}  {area:.3f}", **line)
+    roc.plot([0, 1], [0, 1], color=GREY, linewidth=0.8, linestyle=":")
+    roc.set(xlabel="of the other classes' images, taken for this class", ylabel="of this class's images, found")
+    pr.set(xlabel="recall", ylabel="precision")
+    for axes, name in ((roc, "ROC"), (pr, "Precision–recall")):
+        bare(axes, name)
+        axes.set(xlim=(0, 1), ylim=(0, 1))
+        if axes.get_legend_handles_labels()[0]:
+            axes.legend(title="area", frameon=False, fontsize=9, title_fontsize=9, loc="lower center")
+    figure.suptitle(title, fontsize=10)
+    save(figure, path)
+
+
+def reliability_picture(
+    before: "pd.DataFrame", after: "pd.DataFrame", classes: list[str], title: str, path: Path
+) -> None:
+    """Accuracy against stated confidence, a point a bin with its 95 % interval, before and after temperature scaling.
+
+    The bars at the foot are the share of images in each bin, after it.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5.2, 4.8), layout="constrained")
+    axes = figure.subplots()
+    axes.plot([0, 1], [0, 1], color=GREY, linewidth=0.8, linestyle=":")
+    for table, colour, name in ((before, BEFORE, "before"), (after, AFTER, "after")):
+        answers = Answers.of(table, classes)
+        inside, confidence = bins(answers.probability), answers.probability.max(1)
+        error = scores(table, classes)["ece"]
+        axes.plot([], [], "o", color=colour, label=f"{name} temperature scaling: error {error:.3f}")
+        for number in np.unique(inside):
+            mine = inside == number
+            place, right = confidence[mine].mean(), answers.right[mine]
+            axes.plot([place, place], wilson(right.sum(), len(right)), color=colour, linewidth=1.2)
+            axes.plot(place, right.mean(), "o", color=colour, clip_on=False)
+    axes.bar(
+        (np.arange(BINS) + 0.5) / BINS, np.bincount(inside, minlength=BINS) / len(inside) / 4, 0.9 / BINS, color=BAR
+    )
+    bare(axes, title)
+    axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="stated probability", ylabel="share that is right")
+    figure.legend(frameon=False, fontsize=9, loc="outside lower center")
+    save(figure, path)

@@ -1,0 +1,122 @@
+"""Pictures made of photographs: what augmentation makes of them, where a model errs, where two models part."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from weathervane.pictures.style import GREY, colours, save
+from weathervane.store import Store
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+MOST, COLUMNS = 18, 6  # photographs on a sheet, and in a row of it
+
+Line = tuple[str, str]  # of a caption: text and the class whose colour it has
+
+
+def contact_sheet(before: np.ndarray, after: list[np.ndarray], title: str, path: Path) -> None:
+    """Images and what augmentation made of them, a row each.
+
+    Args:
+        before: uint8 [N, S, S, 3].
+        after: several draws, uint8 [N, S, S, 3] each.
+    """
+    from matplotlib.figure import Figure
+
+    rows, columns = len(before), 1 + len(after)
+    figure = Figure(figsize=(1.15 * columns, 1.15 * rows + 0.4), layout="constrained")
+    for number, axes in enumerate(figure.subplots(rows, columns, squeeze=False).flat):
+        row, column = divmod(number, columns)
+        axes.imshow(before[row] if column == 0 else after[column - 1][row])
+        axes.set_axis_off()
+        if row == 0:
+            axes.set_title("image" if column == 0 else f"draw {column}", fontsize=8)
+    figure.suptitle(title, fontsize=10)
+    save(figure, path)
+
+
+def mistakes(table: "pd.DataFrame", store: Store, classes: list[str], name: str, path: Path) -> None:
+    """The images that a model is most sure about and wrong, with what it said; the surest first."""
+    said = _said(table)
+    wrong = said[said["predicted"] != said["label"]].sort_values(["sure", "sha256"], ascending=[False, True])
+    captions = [[_is(row), _says(row["predicted"], row["sure"])] for _, row in wrong.iterrows()]
+    heading = f"{name}: wrong on {len(wrong)} of {len(table)} images, the surest first"
+    _sheet(wrong["sha256"].tolist(), captions, store, classes, heading, path)
+
+
+def disagreements(
+    challenger: "pd.DataFrame",
+    champion: "pd.DataFrame",
+    store: Store,
+    classes: list[str],
+    names: tuple[str, str],
+    path: Path,
+) -> None:
+    """The images on which two models say different things: first where only the second is right, then only the first.
+
+    Args:
+        challenger: predictions; so is `champion`; images that both have are compared.
+        names: what to call the two.
+    """
+    both = _said(challenger).merge(_said(champion), on=["sha256", "label"], suffixes=("_1", "_2"))
+    differ = both[both["predicted_1"] != both["predicted_2"]]
+    first, second = (differ[f"predicted_{number}"] == differ["label"] for number in (1, 2))
+    differ = differ.assign(order=np.select([second, first], [0, 1], 2)).sort_values(["order", "label", "sha256"])
+    captions = [
+        [_is(row)]
+        + [_says(row[f"predicted_{number}"], row[f"sure_{number}"], f"{names[number - 1]}: ") for number in (1, 2)]
+        for _, row in differ.iterrows()
+    ]
+    heading = (
+        f"{names[0]} and {names[1]} differ on {len(differ)} of {len(both)} images: "
+        f"{first.sum()} right by {names[0]} alone, {second.sum()} by {names[1]} alone"
+    )
+    _sheet(differ["sha256"].tolist(), captions, store, classes, heading, path)
+
+
+def _said(table: "pd.DataFrame") -> "pd.DataFrame":
+    """sha256, label, predicted, and how sure the model was of it (0-1)."""
+    sure = [row[f"p_{row['predicted']}"] for _, row in table.iterrows()]
+    return table[["sha256", "label", "predicted"]].assign(sure=sure)
+
+
+def _is(row: "pd.Series") -> Line:
+    return f"is {row['label']}", row["label"]
+
+
+def _says(label: str, sure: float, who: str = "taken for ") -> Line:
+    return f"{who}{label} {sure:.0%}", label
+
+
+def _sheet(
+    sha256s: list[str], captions: list[list[Line]], store: Store, classes: list[str], heading: str, path: Path
+) -> None:
+    """Photographs in a grid with lines below each, as many as there is room for; a note of how many there are."""
+    from matplotlib.figure import Figure
+
+    shown = sha256s[:MOST]
+    rows = -(-len(shown) // COLUMNS)
+    figure = Figure(figsize=(1.6 * COLUMNS, 0.5 + 2.1 * rows), layout="constrained")
+    if len(shown) < len(sha256s):
+        heading += f" ({len(shown)} shown)"
+    figure.suptitle(heading, fontsize=10)
+    place = {sha256: row for row, sha256 in enumerate(store.manifest["sha256"].tolist())}
+    pixels = store.pixels(np.array([place[sha256] for sha256 in shown], np.int64))
+    colour = colours(classes)
+    for number, axes in enumerate(figure.subplots(rows, COLUMNS, squeeze=False).flat if shown else ()):
+        axes.set_axis_off()
+        if number < len(shown):
+            axes.imshow(pixels[number])
+            for line, (text, label) in enumerate(captions[number]):
+                axes.text(
+                    0,
+                    -0.04 - 0.12 * line,
+                    text,
+                    transform=axes.transAxes,
+                    va="top",
+                    fontsize=8,
+                    color=colour.get(label, GREY),
+                )
+    save(figure, path)

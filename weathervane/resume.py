@@ -1,0 +1,76 @@
+"""When a training writes checkpoints, and how it goes on from one."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from weathervane import checkpoint
+from weathervane.progress import say
+from weathervane.state import State, content, restore, tensors
+
+FORMAT = 1
+LONG = 60.0  # seconds after which an epoch that is not over yet gets a checkpoint
+SHARE = 0.05  # of the training's time that checkpoints may take; shorter epochs share one
+
+
+class Checkpoints:
+    """The checkpoints of one training, in a folder of their own; `identity` says which training that is."""
+
+    def __init__(self, folder: Path, identity: str, about: dict[str, str]) -> None:
+        self.folder, self.identity, self.about = folder, identity, about
+        self._last, self._cost = time.perf_counter(), 0.0  # when one was last written, and what it took
+
+    def resume(self, state: State) -> None:
+        """Bring a fresh state to the newest checkpoint that is whole; leave it fresh where there is none.
+
+        What a person should know of it is added to the state's notes.
+        """
+        found = checkpoint.newest(self.folder)
+        if found is None:
+            return
+        held, rest, damaged = found
+        if (rest["format"], rest["identity"]) != (FORMAT, self.identity):
+            say("the checkpoints are of other parameters or data: training starts anew")
+            return
+        restore(state, held, rest["state"])
+        here = machine(state)
+        other = [f"{key} {rest['machine'][key]} → {here[key]}" for key in here if here[key] != rest["machine"][key]]
+        if here["device"] != "cpu" and not other:
+            other = ["on a GPU sums have no fixed order"]
+        exact = f"not bit-exact: {', '.join(other)}" if other else "bit-exact"
+        state.notes += [*damaged, f"went on in epoch {state.epoch + 1}, after step {state.steps} ({exact})"]
+        for note in state.notes[-1 - len(damaged) :]:
+            say(note)
+
+    def due(self) -> bool:
+        """True if an epoch takes so long that it should not wait for its end."""
+        return time.perf_counter() - self._last > LONG
+
+    def save_if_cheap(self, state: State) -> None:
+        """A checkpoint at an epoch's end, unless the last one is so recent that writing costs more than it saves."""
+        if time.perf_counter() - self._last >= self._cost / SHARE:
+            self.save(state)
+
+    def save(self, state: State) -> None:
+        """Write one; the time that takes is not the loop's."""
+        state.count_time()
+        rest: dict[str, Any] = {"format": FORMAT, "identity": self.identity, "about": self.about}
+        rest |= {"machine": machine(state), "state": content(state)}
+        checkpoint.write(self.folder, state.steps, tensors(state), rest)
+        self._last = time.perf_counter()
+        self._cost, state.since = self._last - state.since, self._last
+
+
+def machine(state: State) -> dict[str, str]:
+    """What the last bit of a result depends on besides parameters, data and code."""
+    device = state.generator.device
+    return {
+        "device": device.type,
+        "processor": torch.cuda.get_device_name(device)
+        if device.type == "cuda"
+        else torch.backends.cpu.get_cpu_capability(),
+        "threads": str(torch.get_num_threads()),
+        "torch": torch.__version__,
+    }

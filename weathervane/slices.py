@@ -1,0 +1,33 @@
+"""Slices of the test images in which a model must not be worse: dark, bright, low resolution, each source.
+
+Legend: N = images.
+"""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from weathervane.store import Store
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+DARK, BRIGHT = 85, 170  # mean luma, 0-255: the lower and the upper third of the scale
+LOW = 150  # pixels of the shorter side, as the photograph came in
+BLOCK = 256  # images in memory at a time
+LUMA = np.array([0.299, 0.587, 0.114], np.float32)
+
+
+def slices(store: Store, split: str = "test") -> "pd.DataFrame":
+    """bool [N, slices] by sha256; a slice that holds no image, or all of them, is left out."""
+    import pandas as pd
+
+    rows = store.part(split)
+    blocks = (store.pixels(rows[first : first + BLOCK]) for first in range(0, len(rows), BLOCK))
+    luma = np.concatenate([(pixels @ LUMA).mean((1, 2)) for pixels in blocks])
+    side = np.minimum(store.manifest["width"], store.manifest["height"])[rows]
+    source = store.manifest["source"][rows]
+    found = {"dark images": luma < DARK, "bright images": luma > BRIGHT, "images of low resolution": side < LOW}
+    found |= {f"images from {name}": source == name for name in np.unique(source).tolist()}
+    kept = {name: inside for name, inside in found.items() if inside.any() and not inside.all()}
+    return pd.DataFrame(kept, index=store.manifest["sha256"][rows])

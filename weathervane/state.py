@@ -1,0 +1,177 @@
+"""All that changes while a variant trains: how it starts, how it goes to disk, and how it comes back.
+
+Legend: N = images.
+"""
+
+import math
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from weathervane.model import Spec, build
+from weathervane.variant import Train
+
+
+@dataclass
+class State:
+    """The networks, what moves them, where in the data the training stands, and the best epoch so far."""
+
+    net: nn.Module
+    averaged: AveragedModel | None
+    optimizer: torch.optim.Optimizer
+    schedule: torch.optim.lr_scheduler.LRScheduler
+    rng: np.random.Generator  # order and blending of batches, on the host
+    generator: torch.Generator  # augmentation, on the device
+    micro: int  # images that go through the network at once; fewer than a batch where memory is short
+    epoch: int = 0  # finished ones
+    order: Tensor | None = None  # row numbers of the epoch that is under way, int64 [steps, batch]
+    losses: list[Tensor] = field(default_factory=list)  # of its steps so far
+    best: tuple[float, float, int] = (-1.0, -math.inf, 0)  # validation accuracy, minus validation loss, epoch
+    kept: dict[str, Tensor] = field(default_factory=dict)  # the weights of that epoch
+    seconds: float = 0.0  # spent in the loop, by all processes that worked at it
+    epoch_seconds: float = 0.0  # of them, in the epoch that is under way
+    since: float = field(default_factory=time.perf_counter)  # when they were last counted
+    notes: list[str] = field(default_factory=list)  # what a person should know of this training
+
+    @property
+    def judged(self) -> nn.Module:
+        """The weights that are validated and kept: the averaged ones, where there are any."""
+        return self.averaged.module if self.averaged else self.net
+
+    @property
+    def steps(self) -> int:
+        """Steps done since the beginning."""
+        return int(self.schedule.last_epoch)
+
+    def count_time(self) -> None:
+        """Add what has passed since to the seconds."""
+        now = time.perf_counter()
+        self.seconds, self.epoch_seconds = self.seconds + now - self.since, self.epoch_seconds + now - self.since
+        self.since = now
+
+    def end_epoch(self) -> float:
+        """Turn to the next epoch; the seconds that this one took."""
+        self.count_time()
+        took, self.epoch_seconds = self.epoch_seconds, 0.0
+        self.epoch, self.order, self.losses = self.epoch + 1, None, []
+        return took
+
+
+def begin(spec: Spec, train: Train, n: int, device: torch.device, seed: int) -> State:
+    """Everything as it stands before the first step on `n` training images."""
+    net = build(spec).to(device)
+    batch = min(train.batch, n)
+    optimizer, schedule = optimization(net, train, train.epochs * (n // batch))
+    rng, generator = np.random.default_rng(seed), torch.Generator(device).manual_seed(seed)
+    return State(net, average(net, train.ema), optimizer, schedule, rng, generator, micro=batch)
+
+
+def tensors(state: State) -> dict[str, Tensor]:
+    """Whatever of the state is a tensor, by name."""
+    found = {f"net.{name}": value for name, value in state.net.state_dict().items()}
+    found |= {f"kept.{name}": value for name, value in state.kept.items()}
+    if state.averaged:
+        found |= {f"averaged.{name}": value for name, value in state.averaged.state_dict().items()}
+    for number, slots in state.optimizer.state_dict()["state"].items():
+        found |= {f"optimizer.{number}.{slot}": value for slot, value in slots.items() if value is not None}
+    if state.order is not None:
+        found |= {"order": state.order, "losses": torch.stack(state.losses)}
+    found |= {"random.global": torch.get_rng_state(), "random.generator": state.generator.get_state()}
+    if state.generator.device.type == "cuda":
+        found["random.cuda"] = torch.cuda.get_rng_state(state.generator.device)
+    return found
+
+
+def content(state: State) -> dict[str, Any]:
+    """The rest, as JSON holds it."""
+    return {
+        "rng": state.rng.bit_generator.state,
+        "schedule": {key: value for key, value in state.schedule.state_dict().items() if key != "lr_lambdas"},
+        "micro": state.micro,
+        "epoch": state.epoch,
+        "best": [state.best[0], state.best[1], state.best[2]] if state.kept else None,
+        "seconds": [state.seconds, state.epoch_seconds],
+        "notes": state.notes,
+    }
+
+
+def restore(state: State, held: dict[str, Tensor], rest: dict[str, Any]) -> None:
+    """Bring a fresh state of the same variant to where `tensors` and `content` were taken.
+
+    Raises:
+        KeyError, RuntimeError, ValueError: they are of another variant.
+    """
+
+    def below(prefix: str) -> dict[str, Tensor]:
+        return {name.removeprefix(prefix): value for name, value in held.items() if name.startswith(prefix)}
+
+    device = state.generator.device
+    state.net.load_state_dict(below("net."))
+    if state.averaged:
+        state.averaged.load_state_dict(below("averaged."))
+    _restore_optimizer(state.optimizer, below("optimizer."))
+    state.schedule.load_state_dict(rest["schedule"] | {"lr_lambdas": [None] * len(state.optimizer.param_groups)})
+    for group, rate in zip(state.optimizer.param_groups, state.schedule.get_last_lr(), strict=True):
+        group["lr"] = rate
+    state.rng.bit_generator.state = rest["rng"]
+    state.generator.set_state(held["random.generator"])
+    torch.set_rng_state(held["random.global"])
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(held["random.cuda"], device)
+    if "order" in held:
+        state.order, state.losses = held["order"].to(device), list(held["losses"].to(device))
+    state.kept = {name: value.to(device) for name, value in below("kept.").items()}
+    state.best = tuple(rest["best"]) if rest["best"] else state.best
+    state.micro, state.epoch = rest["micro"], rest["epoch"]
+    state.seconds, state.epoch_seconds = rest["seconds"]
+    state.notes = rest["notes"]
+
+
+def _restore_optimizer(optimizer: torch.optim.Optimizer, held: dict[str, Tensor]) -> None:
+    """In the memory format of each parameter: another one may take other kernels, and round otherwise."""
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    slots: dict[int, dict[str, Tensor]] = {}
+    for name, value in held.items():
+        number, _, slot = name.partition(".")
+        like = parameters[int(number)]
+        slots.setdefault(int(number), {})[slot] = (
+            torch.empty_like(like).copy_(value) if value.shape == like.shape else value
+        )
+    optimizer.load_state_dict({"state": slots, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def optimization(
+    net: nn.Module, train: Train, steps: int
+) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
+    """The optimiser and its one-cycle schedule; weights of one dimension do not decay."""
+    flat = [p for p in net.parameters() if p.ndim < 2]
+    deep = [p for p in net.parameters() if p.ndim >= 2]
+    groups: list[dict[str, Any]] = [{"params": deep, "weight_decay": train.weight_decay}]
+    groups.append({"params": flat, "weight_decay": 0.0})
+    optimizer: torch.optim.Optimizer
+    if train.optimizer == "adamw":
+        optimizer = torch.optim.AdamW(groups, lr=train.lr)
+    else:
+        optimizer = torch.optim.SGD(groups, lr=train.lr, momentum=0.9, nesterov=True)
+    # Not torch's OneCycleLR, which divides by zero where the rise comes to one step.
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: one_cycle((step + 0.5) / steps, train.warmup))
+    return optimizer, schedule
+
+
+def one_cycle(done: float, warmup: float) -> float:
+    """The share (0-1) of the peak learning rate when a share `done` of all steps is: half a cosine up, half one down.
+
+    Smith & Topin 2017 (arXiv 1708.07120).
+    """
+    phase = done / warmup - 1 if done < warmup else (done - warmup) / (1 - warmup)
+    return (1 + math.cos(math.pi * phase)) / 2
+
+
+def average(net: nn.Module, decay: float) -> AveragedModel | None:
+    """An exponential moving average of weights and of normalisation statistics; None if `decay` is 0."""
+    return AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True) if decay else None
