@@ -262,7 +262,8 @@ def _suspects(table: "pd.DataFrame", rows: dict[str, Row], card: Callable[[Row],
     kinds = Counter(zip(table["label"], table["suggested"], strict=True)).most_common()
     cards = []
     for line in table.head(OTHERS).itertuples():
-        told = f"{line.label} {line.p_label:.0%}, {line.suggested} {line.p_suggested:.0%}"
+        told = f"{line.label} {100 * line.p_label:.0f}\N{NO-BREAK SPACE}%, "
+        told += f"{line.suggested} {100 * line.p_suggested:.0f}\N{NO-BREAK SPACE}%"
         cards.append(replace(card(rows[line.sha256]), label=told))
     return Suspects(len(table), [(*kind, count) for kind, count in kinds], cards)
 

@@ -190,13 +190,13 @@ def test_flipped_labels_are_found(skies: Path, tmp_path: Path) -> None:
     suggested = dict(zip(table["sha256"], table["suggested"], strict=True))
     found = [row for row in flipped if store.manifest["sha256"][row] in suggested]
     chance = len(table) / len(truth)
-    assert len(found) >= 0.6 * len(flipped) and len(found) / len(flipped) > 2.5 * chance
+    assert len(found) >= 0.6 * len(flipped) and len(found) / len(flipped) > 3 * chance
     right = [row for row in found if suggested[store.manifest["sha256"][row]] == truth[row]]
     assert len(right) >= 0.7 * len(found)
 
 
 def test_right_labels_are_left_alone(skies: Path, tmp_path: Path) -> None:
-    """On skies that are what they are called, the same model suspects fewer than 1 label in 6."""
+    """On skies that are what they are called, the same model suspects fewer than 1 label in 5."""
     store = Store(skies)
     fit("dnn", VARIANT, store, tmp_path, device=CPU)
-    assert len(suspects(Model.load(tmp_path / "model"), store)) < len(store.manifest["label"]) / 6
+    assert len(suspects(Model.load(tmp_path / "model"), store)) < len(store.manifest["label"]) / 5

@@ -14,6 +14,7 @@ from tasks import data, data_versions
 from tasks.dvc_lock import md5, raw_md5
 from weathervane.errors import InputError
 from weathervane.ledger import Ledger
+from weathervane.store import changed
 
 pytestmark = pytest.mark.slow
 
@@ -69,7 +70,8 @@ def test_growth_makes_a_version_and_moves_nobody(project: Path, inbox: Path) -> 
 
 
 def test_an_older_version_comes_back_beside_the_work_tree(project: Path, inbox: Path) -> None:
-    """A version named by the beginning of its md5 or a git revision is prepared in its own folder; data/raw stays."""
+    """A version named by the beginning of its md5 or a git revision is prepared in its own folder, and anew if a file
+    there changed; data/raw stays."""
     first = data.ingest_and_record(project)
     subprocess.run(["git", "add", "-A"], cwd=project, check=True)
     git = ["git", "-c", "user.name=t", "-c", "user.email=t@example.org"]
@@ -82,6 +84,12 @@ def test_an_older_version_comes_back_beside_the_work_tree(project: Path, inbox: 
         assert (home / "data/prepared/manifest.parquet").is_file()
     assert data.prepared_version(project, second[:8]) is None
     assert md5(project / "data/raw") == second
+    shard = home / "data/prepared/pixels/00000.npy"
+    content = shard.read_bytes()
+    shard.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    assert changed(home / "data/prepared") == "pixels/00000.npy"
+    data.prepared_version(project, first)
+    assert changed(home / "data/prepared") is None
     with pytest.raises(InputError, match="weathervane data versions"):
         data.prepared_version(project, "0000")
 

@@ -60,7 +60,7 @@ def test_nobody_is_judged_by_a_near_duplicate() -> None:
     x = np.column_stack([x, 4.0 * (np.arange(40) < 8)])
     assert (out_of_sample(x, label, group)[:8, 0] < 0.5).all()
     group[:8] = 0
-    assert (out_of_sample(x, label, group)[:8, 0] > 0.6).all()
+    assert (out_of_sample(x, label, group)[:8, 0] > 0.5).all()
 
 
 def test_few_images_and_large_groups_are_no_error() -> None:
@@ -78,30 +78,30 @@ def test_few_images_and_large_groups_are_no_error() -> None:
         assert (doubted(out_of_sample(x[two], alone, group[two]), alone) == alone).all()
 
 
-def test_about_as_many_are_doubted_as_are_wrong() -> None:
-    """The number of suspects is an estimate: of 400 labels, 0 or 60 wrong, few images between the classes."""
+def test_wrong_labels_are_doubted_and_right_ones_are_not() -> None:
+    """Of 400 labels, 0 or 60 wrong, few images between the classes: most of the wrong ones are doubted, with the
+    right class beside them, and few others."""
     x, truth = clouds(100, 4, 0.25)
     rng, group = np.random.default_rng(1), np.arange(400)
     for wrong in (0, 60):
         label, flipped = truth.copy(), rng.choice(400, wrong, replace=False)
         label[flipped] = (truth[flipped] + rng.integers(1, 4, wrong)) % 4
         suggested = doubted(out_of_sample(x, label, group), label)
-        assert abs((suggested != label).sum() - wrong) <= 10
         assert (suggested[flipped] == truth[flipped]).sum() >= 0.8 * wrong
+        assert (suggested != label).sum() <= wrong + 10
 
 
 def test_a_hard_class_is_not_doubted_wholesale() -> None:
-    """A class whose own images get 0.4 on average is believed at 0.4; plain comparison would doubt most of it."""
-    easy, hard = np.tile([0.9, 0.1], (50, 1)), np.tile([0.55, 0.45], (50, 1))
+    """Where a class's own images are given 0.4, another class's being given 0.6 is no reason; 0.97 is."""
+    easy, hard = np.tile([0.9, 0.1], (50, 1)), np.tile([0.6, 0.4], (50, 1))
     hard[:5] = [0.97, 0.03]
-    probability, label = np.concatenate([easy, hard]), np.repeat([0, 1], 50)
-    suggested = doubted(probability, label)
-    assert (suggested[50:55] == 0).all() and (suggested != label).sum() < 15
+    suggested = doubted(np.concatenate([easy, hard]), np.repeat([0, 1], 50))
+    assert suggested.tolist() == [0] * 55 + [1] * 45
 
 
 def test_the_table_starts_with_the_most_suspicious(store: Store) -> None:
     """Every row names an image with its label, another class that is more probable, and by how much."""
-    table = suspects(untrained(store, "dnn"), store)
+    table = suspects(untrained(store, "cnn"), store)
     assert 0 < len(table) < len(store.manifest["label"])
     assert table["score"].is_monotonic_decreasing and (table["score"] > 0).all()
     assert np.allclose(table["score"], table["p_suggested"] - table["p_label"])
