@@ -1,6 +1,7 @@
 """What the first page says is there, and works."""
 
 import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -40,7 +41,7 @@ def test_commands_are_understood() -> None:
     seen = 0
     for page in PAGES:
         for line in re.findall(r"^weathervane ([^#\n`]+)", page.read_text(encoding="utf-8"), re.M):
-            found, arguments = command, _spread(line.split())
+            found, arguments = command, _spread(shlex.split(line))
             while hasattr(found, "commands"):
                 found = found.commands[arguments.pop(0)]
             found.make_context(found.name, arguments)
