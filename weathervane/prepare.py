@@ -71,8 +71,8 @@ def prepare(params: Prepare, root: Path) -> int:
     list(decoded)  # let the bar finish
     _write_manifest(rows, making / MANIFEST)
 
-    for leftover in (out / SUMS, out / MANIFEST, *out.glob(".*.part")):
-        leftover.unlink(missing_ok=True)
+    for old in (out / SUMS, out / MANIFEST, *out.glob(".*.part")):
+        old.unlink(missing_ok=True)
     shutil.rmtree(out / PIXELS, ignore_errors=True)
     (out / PIXELS).mkdir(parents=True)
     for number, shard in enumerate(shards):
