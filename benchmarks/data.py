@@ -21,6 +21,7 @@ from PIL import Image
 
 from benchmarks.results import Entry, entry, record
 from weathervane import images
+from weathervane.duplicates import pairs, signature
 from weathervane.layout import labels
 from weathervane.parallel import in_order
 from weathervane.progress import say, track
@@ -54,11 +55,11 @@ print(json.dumps(measured | {"before": before, "peak": peak()}))
 
 
 def main(
-    most: Annotated[int, typer.Option(help="images of the largest size: 1000, 10000, 100000")] = 10_000,
+    most: Annotated[int, typer.Option(help="images of the largest size: 1000, 10000, 100000; 0: none")] = 1_000,
     photographs: Annotated[Path, typer.Option(help="zip of real photographs, by class")] = PHOTOGRAPHS,
 ) -> None:
     """Measure, print and record."""
-    entries = list(growth([size for size in (1_000, 10_000, 100_000) if size <= most]))
+    entries = [*growth([size for size in (1_000, 10_000, 100_000) if size <= most]), all_pairs(100_000)]
     if photographs.is_file():
         entries += decoding(photographs)
     else:
@@ -82,7 +83,7 @@ def growth(sizes: list[int]) -> Iterator[Entry]:
             yield entry(f"{step}, {size:,} images: CPU", [run["cpu"] / thousands for run in runs], "s per 1,000")
             yield entry(f"{step}, {size:,} images: peak memory", [run["peak"] for run in runs], "MiB")
             grown = [(run["peak"] - run["before"]) / thousands for run in runs]
-            yield entry(f"{step}, {size:,} images: memory over the imports", grown, "MiB per 1,000")
+            yield entry(f"{step}, {size:,} images: memory over imports", grown, "MiB per 1,000")
 
 
 def generate(source: Path, count: int) -> None:
@@ -91,8 +92,25 @@ def generate(source: Path, count: int) -> None:
     for number in track(range(count), f"generate {count:,} images", count):
         path = source / "abcd"[number % 4] / f"{number}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
-        cells = Image.fromarray(rng.integers(0, 256, (8, 9, 3), dtype=np.uint8))
-        cells.resize((96, 72), Image.Resampling.BILINEAR).save(path, "JPEG", quality=80)
+        _picture(rng).save(path, "JPEG", quality=80)
+
+
+def _picture(rng: np.random.Generator) -> Image.Image:
+    cells = Image.fromarray(rng.integers(0, 256, (8, 9, 3), dtype=np.uint8))
+    return cells.resize((96, 72), Image.Resampling.BILINEAR)
+
+
+def all_pairs(count: int) -> Entry:
+    """The search for near-duplicates among so many images, decoded before."""
+    rng = np.random.default_rng(count)
+    marks = [signature(_picture(rng)) for _ in range(count)]
+    dhash, grey = np.array([mark.dhash for mark in marks]), np.stack([mark.grey for mark in marks])
+    seconds = []
+    for _ in range(REPEATS):
+        started = time.perf_counter()
+        pairs(dhash, grey)
+        seconds.append(time.perf_counter() - started)
+    return entry(f"near-duplicates, all pairs of {count:,} images", seconds, "s")
 
 
 def _measure(step: str, root: Path) -> dict[str, float]:
