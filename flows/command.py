@@ -139,28 +139,29 @@ def _run_flow(request: Request) -> int:
 
 def show(summary: dict[str, Any]) -> None:
     """The closing table and what to do next."""
-    from rich.table import Table
+    from rich.table import Column, Table
 
-    table = Table("variant", "test accuracy (95 %)", "macro-F1", "seconds", "decision", box=None, pad_edge=False)
+    decided = Column("decision", overflow="fold")
+    table = Table("variant", "test accuracy (95 %)", "macro-F1", "seconds", decided, box=None, pad_edge=False)
     for row in summary["rows"]:
         if "test_accuracy" in row:
             accuracy = f"{row['test_accuracy']:.3f} ({row['low']:.3f}–{row['high']:.3f})"
             seconds = "reused" if row["reused"] else f"{row['seconds']:.0f}"
-            decision = ": ".join(filter(None, (row["decision"], row["why"])))
+            decision = f"{row['decision']}: {row['why']}" if 0 < len(row["why"]) <= BRIEF else row["decision"]
             table.add_row(row["variant"], accuracy, f"{row['macro_f1']:.3f}", seconds, decision)
         else:
             table.add_row(row["variant"], "failed", "", "", row["why"])
     if summary["rows"]:
         console().print(table)
-    synthetic = (
-        " (rendered pictures: figures say nothing about photographs)" if "synthetic" in summary["dataset"] else ""
-    )
-    say(f"{summary['dataset']}{synthetic}: {summary['decision']}, {summary['why']}")
+        rendered = "synthetic" in summary["dataset"]
+        note = " (rendered pictures: figures say nothing about photographs)" if rendered else ""
+        say(f"{summary['dataset']}{note}: {summary['decision']}, {summary['why']}")
     say("next:")
     for command, what in NEXT:
         say(f"  {command:<{max(len(c) for c, _ in NEXT)}}  {what}")
 
 
+BRIEF = 40  # characters of a reason that stand in the table; all of it stands below
 NEXT = (
     ("weathervane ui", "compare the runs in MLflow's pages"),
     ("weathervane retrain --source FOLDER", "the same on your own photographs"),

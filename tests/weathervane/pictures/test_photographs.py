@@ -12,7 +12,7 @@ from PIL import Image
 from tests.weathervane.pictures.look import looked_at, marked, uncut
 from weathervane.pictures.photographs import MOST, contact_sheet, disagreements, mistakes
 from weathervane.pictures.style import colours
-from weathervane.store import Store
+from weathervane.store import Store, seal
 
 CLASSES = ["rain", "shine"]
 
@@ -27,6 +27,7 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Store:
     labels = ["rain", "shine"] * 15
     manifest = {"sha256": [f"image {number:02}" for number in range(30)], "label": labels}
     pq.write_table(pa.table(manifest), folder / "manifest.parquet")
+    seal(folder)
     return Store(folder)
 
 
