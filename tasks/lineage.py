@@ -141,9 +141,7 @@ def _of_image(text: str, digest: str, there: dict[str, list[Row]], unread: list[
     rows = [row for version in there.values() for row in version]
     image = _one(text, (row.sha256 for row in rows if row.sha256.startswith(digest)))
     if image is None:
-        rest = (
-            f"; {len(unread)} more are not in DVC's cache ('dvc fetch --all-commits' may bring them)" if unread else ""
-        )
+        rest = f"; {len(unread)} more that models had are not in DVC's cache: 'dvc fetch --all-commits'" * bool(unread)
         raise InputError(f"{text}: none of {len(there)} versions of the data is called so or holds such an image{rest}")
     same = [row for row in rows if row.sha256 == image]
     groups = {row.group for row in same}
