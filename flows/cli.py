@@ -144,6 +144,28 @@ def history() -> None:
 
 
 @app.command()
+def lineage(
+    what: Annotated[
+        str, typer.Argument(help="models:/weather@champion, models:/weather/7, 7; or an image, a sha256, a data md5.")
+    ],
+) -> None:
+    """Say what a model was made of, or which models met an image or a version of the data."""
+    from flows.lineage_command import show
+
+    show(what)
+
+
+@app.command()
+def reproduce(
+    model: Annotated[str, typer.Argument(help="models:/weather/7, models:/weather@champion, or 7.")],
+) -> None:
+    """Train a model again from what is on record of it, and say whether it comes out the same."""
+    from flows.lineage_command import reproduce
+
+    raise typer.Exit(reproduce(model))
+
+
+@app.command()
 def clean(
     older_than: Annotated[
         str | None, typer.Option(help="24h, 90d or 12w, for everything; params/retention.yaml by default.")

@@ -1,0 +1,213 @@
+"""Lineage, both ways: what a model was made of, and which models have met an image or a version of the data.
+
+The ledger of a model's data version says who was in which part, so DVC's cache has to hold that version. A local
+mlflow.db is read without importing MLflow.
+"""
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from tasks.code_versions import has_commit
+from tasks.data_versions import has_bytes, ledger_of, versions
+from tasks.tracking_inventory import Held, Inventory, Registered, inventory
+from weathervane.errors import InputError
+from weathervane.files import sha256
+from weathervane.fingerprint import NUMERIC
+from weathervane.ledger import Ledger, Row
+from weathervane.params import flatten
+
+VALIDATION = 0  # the fold that trainings leave out
+
+
+@dataclass(frozen=True)
+class Use:
+    """A trained model, and what the thing asked for was to it; `model` is a version or, if none was made, a run."""
+
+    model: str
+    variant: str
+    ended: int  # ms since 1970
+    data_md5: str
+    how: str
+
+
+@dataclass(frozen=True)
+class Users:
+    """What was asked for, the models that met it, newest first, and models' data that could not be looked into."""
+
+    what: str
+    uses: list[Use]
+    unread: list[str]
+
+
+def names_a_model(text: str) -> bool:
+    """True for models:/weather/7, models:/weather@champion and 7; longer numbers are beginnings of a hash."""
+    return text.startswith("models:/") or re.fullmatch(r"[0-9]{1,5}", text) is not None
+
+
+def find(stock: Inventory, text: str, dataset: str) -> Registered:
+    """The version that `text` names; a bare number is one of the dataset's.
+
+    Raises:
+        InputError: there is none; what there is instead is named.
+    """
+    named = re.fullmatch(r"models:/([^/@]+)(?:/([0-9]+)|@(.+))", text)
+    name, number, alias = named.groups() if named else (dataset, text, None)
+    if not named and not text.isdigit():
+        raise InputError(f"{text}: the forms are models:/{dataset}/7, models:/{dataset}@champion, and 7")
+    there = [one for one in stock.versions if one.name == name]
+    for one in there:
+        if one.version == number or alias in one.aliases:
+            return one
+    known = ", ".join(" ".join([one.version, *(f"@{alias}" for alias in one.aliases)]) for one in there)
+    raise InputError(f"{text}: {name} has {f'the versions {known}' if known else 'no versions'}")
+
+
+def origin(root: Path, stock: Inventory, version: Registered) -> dict[str, str]:
+    """Where a version comes from, in words, by what it is called."""
+    run = stock.runs[version.run_id]
+    parent_id = run.tags.get("mlflow.parentRunId", "")
+    parent = stock.runs[parent_id].tags if parent_id in stock.runs else {}
+    tags = {"machine": "unknown", **parent, **run.tags}
+    data_md5, decision = tags.get("data_md5", "unknown"), version.tags.get("decision", "none on record")
+    libraries = [f"{name} {tags.get(f'ingredient.{name}', 'unknown')}" for name in NUMERIC]
+    device = f"{tags.get('device', 'unknown')}, {tags.get('threads', 'unknown')} threads"
+    return {
+        "model": f"{version}, variant {tags.get('variant', 'unknown')}, registered {moment(version.created)} UTC",
+        "decision": ": ".join(filter(None, (decision, version.tags.get("why")))),
+        "data": f"{data_md5}, {_content(ledger_of(root, data_md5))}",
+        "its bytes": _whereabouts(root, data_md5),
+        "code": _code(root, tags),
+        "seed": tags.get("seed", "unknown"),
+        "params": _listed(flatten(json.loads(tags.get("ingredient.params", "{}")))) or "unknown",
+        "made with": f"{', '.join(libraries)}; {device}; machine {tags['machine']}",
+        "weights": f"sha256 {version.tags.get('weights_sha256', 'unknown')}",
+        "flow run": _both(tags.get("prefect_flow_run_id"), tags.get("prefect_flow_run")),
+        "parent run": _both(parent_id, parent.get("mlflow.runName")),
+        "child run": _both(version.run_id, run.tags.get("mlflow.runName")),
+    }
+
+
+def users(root: Path, text: str) -> Users:
+    """Which models met the version of the data, or the image, that `text` names: an md5, a sha256, the beginning of
+    one (4 digits at least), or the path of any file with the image's bytes.
+
+    Raises:
+        InputError: nothing on record is called so, or more than one thing is.
+    """
+    stock = inventory(root)
+    trained = [run for run in stock.runs.values() if run.tags["kind"] == "variant" and run.status == "FINISHED"]
+    known = dict.fromkeys([*(one.md5 for one in versions(root)), *(run.tags["data_md5"] for run in trained)])
+    try:
+        digest = sha256(Path(text)) if Path(text).is_file() else text
+    except OSError as error:
+        raise InputError(f"{text}: not readable: {error.strerror}") from None
+    if not re.fullmatch(r"[0-9a-f]{4,64}(\.dir)?", digest):
+        raise InputError(f"{text}: no such file, and no model (models:/NAME/7, models:/NAME@champion), md5 or sha256")
+    ledgers = {md5: ledger_of(root, md5) for md5 in known}
+    if data := _one(text, (md5 for md5 in known if md5.startswith(digest))):
+        what, how, unread = f"data {data}, {_content(ledgers[data])}", {data: _parts(ledgers[data])}, []
+    else:
+        there = {md5: ledger.rows for md5, ledger in ledgers.items() if ledger}
+        unread = sorted({run.tags["data_md5"] for run in trained} - set(there))
+        what, how = _of_image(text, digest, there, unread)
+    uses = [_use(stock, run, how[run.tags["data_md5"]]) for run in trained if how.get(run.tags["data_md5"])]
+    return Users(what, sorted(uses, key=lambda use: use.ended, reverse=True), unread)
+
+
+def moment(milliseconds: int) -> str:
+    """A time of MLflow's, as people read it (UTC)."""
+    return datetime.fromtimestamp(milliseconds / 1000, UTC).strftime("%Y-%m-%d %H:%M")
+
+
+def _use(stock: Inventory, run: Held, how: str) -> Use:
+    made = ", ".join(str(one) for one in stock.versions if one.run_id == run.run_id)
+    return Use(made or f"run {run.run_id}", run.tags["variant"], run.ended, run.tags["data_md5"], how)
+
+
+def _one(text: str, close: Iterable[str]) -> str | None:
+    different = sorted(set(close))
+    if len(different) > 1:
+        raise InputError(f"{text}: {len(different)} begin so ({', '.join(different[:3])}, ...): give more digits")
+    return different[0] if different else None
+
+
+def _of_image(text: str, digest: str, there: dict[str, list[Row]], unread: list[str]) -> tuple[str, dict[str, str]]:
+    """An image in words, and by the md5 of the data version what it was to a model that was trained on that."""
+    rows = [row for version in there.values() for row in version]
+    image = _one(text, (row.sha256 for row in rows if row.sha256.startswith(digest)))
+    if image is None:
+        rest = f"; {len(unread)} more that models had are not in DVC's cache: 'dvc fetch --all-commits'" * bool(unread)
+        raise InputError(f"{text}: none of {len(there)} versions of the data is called so or holds such an image{rest}")
+    same = [row for row in rows if row.sha256 == image]
+    groups = {row.group for row in same}
+    members = {row.sha256 for row in rows if row.group in groups}
+    near = f"near-duplicate group {', '.join(sorted(groups))} of {len(members)} images"
+    what = f"image {image}, {same[-1].label}, {same[-1].name!r} from {same[-1].source}"
+    what += f", {near if len(members) > 1 else 'no near-duplicates'}"
+    return what, {md5: _met(version, image, groups) for md5, version in there.items()}
+
+
+def _met(rows: list[Row], image: str, groups: set[str]) -> str:
+    """What an image was to a model trained on these rows; "" if neither it nor a near-duplicate was there."""
+    itself = [_part(row) for row in rows if row.sha256 == image]
+    near = Counter(_part(row) for row in rows if row.group in groups and row.sha256 != image)
+    others = ", ".join(f"{count} {part}" for part, count in near.items())
+    return "; ".join([*itself, *([f"near-duplicates: {others}"] if near else [])])
+
+
+def _parts(ledger: Ledger | None) -> str:
+    counts = Counter(map(_part, ledger.rows if ledger else ()))
+    told = ", ".join(f"{counts[part]} {part}" for part in ("trained on", "validated on", "tested on") if counts[part])
+    return told or "in parts that are unknown here"
+
+
+def _part(row: Row) -> str:
+    if row.split == "train":
+        return "validated on" if row.fold == VALIDATION else "trained on"
+    return {"test": "tested on", "excluded": "left out"}[row.split]
+
+
+def _content(ledger: Ledger | None) -> str:
+    if ledger is None:
+        return "what is in it is unknown here"
+    counts = ", ".join(f"{count} {label}" for label, count in sorted(ledger.counts().items()))
+    return f"{ledger.dataset}, {len(ledger.rows):,} images ({counts})"
+
+
+def _whereabouts(root: Path, data_md5: str) -> str:
+    """Where all bytes of a version of the data are."""
+    from tasks.dvc_repo import in_remote
+
+    places = ["in DVC's cache here"] if has_bytes(root, data_md5) else []
+    try:
+        held = in_remote(root, [data_md5])
+    except InputError as error:
+        return "; ".join([*places, str(error)])
+    if held:
+        places.append("in DVC's default remote")
+    lacking = "DVC's cache here has not all of them, and " + (
+        "no default remote is set" if held is None else "the default remote has not"
+    )
+    return ", ".join(places) or f"gone: {lacking}"
+
+
+def _code(root: Path, tags: dict[str, str]) -> str:
+    commit = tags.get("git_commit", "none")
+    if commit == "none":
+        return "trained outside of git"
+    dirty = {"true": "with uncommitted changes", "false": "nothing uncommitted"}.get(tags.get("git_dirty", ""), "")
+    here = "in this clone" if has_commit(root, commit) else "not in this clone ('git fetch --all' may bring it)"
+    return ", ".join(filter(None, (f"commit {commit}", dirty, here)))
+
+
+def _listed(values: dict[str, object]) -> str:
+    return ", ".join(f"{key} {value}" for key, value in values.items())
+
+
+def _both(identifier: str | None, name: str | None) -> str:
+    return (f"{identifier} ({name})" if name else identifier) if identifier else "none"
