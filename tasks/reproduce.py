@@ -26,7 +26,7 @@ from weathervane.files import sha256
 from weathervane.fingerprint import NUMERIC
 from weathervane.progress import say
 
-ACCURACY, LOSS = 0.05, 0.1  # how far another machine's validation figures may be from the first one's
+ACCURACY, LOSS = 0.05, 0.1  # how far validation figures made elsewhere may be from the first ones: a choice
 
 
 @dataclass(frozen=True)
