@@ -1,5 +1,8 @@
 """The flow `retrain`: from the sources to a decision about the champion."""
 
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -47,19 +50,22 @@ def retrain(
     root = project.root()
     chosen = read_variants(root, variants, changes or [])
     project.check_writable(root)
+    seconds: dict[str, float] = {}
     with alone(root):
         end_dead_runs(root)
         home = restore(root, data_version) if data_version else None
         if home is None:
-            ingest(root)
-            prepare(root)
+            with timed(seconds, "ingest"):
+                ingest(root)
+            with timed(seconds, "prepare"):
+                prepare(root)
             publish(root)
         plan = make_plan(root, chosen, seed, home)
         if plan.nothing_to_do:
             return unchanged(plan)
         parent = open_retraining(root, plan)
         try:
-            return train_and_decide(root, plan, parent, device)
+            return train_and_decide(root, plan, parent, device, seconds)
         except VariantsFailed:
             raise
         except BaseException as error:
@@ -67,18 +73,21 @@ def retrain(
             raise
 
 
-def train_and_decide(root: Path, plan: Plan, parent: str, device: str) -> dict[str, Any]:
+def train_and_decide(root: Path, plan: Plan, parent: str, device: str, seconds: dict[str, float]) -> dict[str, Any]:
     """Train what has to be, let the best one meet the champion, and close the retraining; see `retrain`."""
     results, failures = [], {}
     for candidate in plan.candidates:
-        outcome = reused(candidate, parent) or one_variant(root, plan, candidate, parent, device)
+        with timed(seconds, candidate.name):
+            outcome = reused(candidate, parent) or one_variant(root, plan, candidate, parent, device)
         if isinstance(outcome, Result):
             results.append(outcome)
         else:
             failures[candidate.name] = outcome
-    decision = register(root, plan, results) if results else Decision(False, "no variant could be trained", "")
+    with timed(seconds, "register"):
+        decision = register(root, plan, results) if results else Decision(False, "no variant could be trained", "")
     if not plan.older:
-        report(root, parent, next((result.run_id for result in results if result.name == decision.variant), None))
+        with timed(seconds, "report"):
+            report(root, parent, next((result.run_id for result in results if result.name == decision.variant), None))
     rows = [row(result, decision) for result in results]
     rows += [{"variant": name, "why": error} for name, error in failures.items()]
     tags = {
@@ -87,7 +96,8 @@ def train_and_decide(root: Path, plan: Plan, parent: str, device: str) -> dict[s
         "best_variant": decision.variant,
         **({"model_version": decision.version} if decision.version else {}),
     }
-    close_retraining(root, parent, rows, tags, "FAILED" if failures else "FINISHED")
+    metrics = decision.figures | {f"seconds/{step}": spent for step, spent in seconds.items()}
+    close_retraining(root, parent, rows, tags, "FAILED" if failures else "FINISHED", metrics)
     summary = {
         "rows": rows,
         "decision": tags["decision"],
@@ -98,6 +108,14 @@ def train_and_decide(root: Path, plan: Plan, parent: str, device: str) -> dict[s
     if failures:
         raise VariantsFailed(summary)
     return summary
+
+
+@contextmanager
+def timed(seconds: dict[str, float], step: str) -> Iterator[None]:
+    """Note how long the block took."""
+    since = time.perf_counter()
+    yield
+    seconds[step] = time.perf_counter() - since
 
 
 class VariantsFailed(RuntimeError):

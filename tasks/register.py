@@ -39,7 +39,7 @@ class Decision:
     why: str
     variant: str
     version: str | None = None
-    figures: dict[str, float] = field(default_factory=dict)  # metrics of the comparison with the champion
+    figures: dict[str, float] = field(default_factory=dict)  # of the comparison, and of whoever is champion now
 
 
 @task(name="register", cache_policy=NO_CACHE)
@@ -69,7 +69,10 @@ def register(root: Path, plan: Plan, results: list[Result]) -> Decision:
                 verdict = replace(verdict, why=f"{verdict.why}; {now.elsewhere}")
             verdict, promoted = _carry_out(client, plan.dataset, version, verdict, now)
         _write_down(root, plan, best, version, verdict, promoted)
-    return Decision(promoted, verdict.why, best.name, version, verdict.figures())
+    compared = verdict.champion
+    accuracy = best.metrics["test/accuracy"] if promoted or not compared else compared.other_accuracy
+    figures = verdict.figures() | ({"champion/test_accuracy": accuracy} if promoted or compared else {})
+    return Decision(promoted, verdict.why, best.name, version, figures)
 
 
 def _carry_out(

@@ -7,6 +7,7 @@ import json
 import platform
 import subprocess
 import time
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,16 @@ from prefect import runtime, task
 from prefect.cache_policies import NO_CACHE
 
 from tasks import tracking
+from tasks.data_versions import difference
 from tasks.momentary import RETRY
 from tasks.plan import Candidate, Plan
 from tasks.tracking_read import CLEANED, Run, runs, uri
 from weathervane import project
+from weathervane.errors import InputError
 from weathervane.owner import me
 from weathervane.progress import say
 
+LIBRARIES = ("torch", "torchvision", "numpy", "pillow", "mlflow", "prefect", "dvc")
 SOURCE = {"mlflow.source.name": "flows/retrain.py", "mlflow.source.type": "PROJECT"}
 
 
@@ -37,6 +41,9 @@ def open_retraining(root: Path, plan: Plan) -> str:
         "reused_runs": " ".join(candidate.run.run_id for candidate in plan.candidates if candidate.run),
         "prefect_flow_run_id": str(runtime.flow_run.id or ""),
         "prefect_flow_run": str(runtime.flow_run.name or ""),
+        "trigger": str(runtime.deployment.name or "command line"),
+        "data_changed": _what_is_new(root, plan),
+        "libraries": ", ".join(f"{name} {version(name)}" for name in LIBRARIES),
         "machine": platform.node(),
         "fingerprint": plan.fingerprint,
         "owner": me(),
@@ -94,6 +101,18 @@ def open_variant(root: Path, plan: Plan, candidate: Candidate, parent: str) -> s
     return run
 
 
+def _what_is_new(root: Path, plan: Plan) -> str:
+    """What changed in the data since the last retraining that used other data, in words."""
+    earlier = runs(uri(root), plan.dataset, "kind", ["retraining"])
+    before = next((run.tags["data_md5"] for run in earlier if run.tags.get("data_md5") != plan.data_md5), None)
+    if before is None:
+        return "the first version"
+    try:
+        return f"since {before}: {difference(root, before, plan.data_md5)}"[:5000]
+    except InputError as error:
+        return f"since {before}: not known: {error}"[:5000]
+
+
 def _mine(run: Run) -> bool:
     """Interrupted, or opened by this process in an attempt whose answer was lost."""
     killed = run.status == "KILLED" and CLEANED not in run.tags
@@ -108,13 +127,22 @@ def close_variant(root: Path, run: str, status: str, why: str) -> None:
 
 
 @task(name="close retraining", cache_policy=NO_CACHE, **RETRY)
-def close_retraining(root: Path, parent: str, rows: list[dict[str, Any]], tags: dict[str, str], status: str) -> None:
+def close_retraining(
+    root: Path,
+    parent: str,
+    rows: list[dict[str, Any]],
+    tags: dict[str, str],
+    status: str,
+    metrics: dict[str, float] | None = None,
+) -> None:
     """The table of all variants as an artifact and as the run's description, the decision as tags, the run closed."""
-    client = tracking.client(root)
     if rows:
-        client.log_table(parent, {key: [row.get(key) for row in rows] for key in rows[0]}, "variants.json")
-        tags = {**tags, "mlflow.note.content": _note(rows, tags)}
-    tracking.log(root, parent, tags=tags)
+        table = {"columns": list(rows[0]), "data": [[row.get(key) for key in rows[0]] for row in rows]}
+        # What `log_table` would do, but that adds the rows once more where a step is repeated.
+        tracking.client(root).log_dict(parent, table, "variants.json")
+        tags = {**tags, "mlflow.loggedArtifacts": json.dumps([{"path": "variants.json", "type": "table"}])}
+        tags["mlflow.note.content"] = _note(rows, tags)
+    tracking.log(root, parent, tags=tags, metrics=metrics)
     tracking.end_run(root, parent, status)
 
 

@@ -71,6 +71,11 @@ def test_mlflow_has_one_parent_and_a_child_for_each_variant(home: Home) -> None:
     best = max(children, key=lambda run: (run.data.metrics["val/accuracy"], -run.data.metrics["val/log_loss"]))
     champion = home.mlflow.get_model_version_by_alias("weather-synthetic", "champion")
     assert champion.run_id == best.info.run_id
+    told = parent.data
+    assert told.metrics["champion/test_accuracy"] == best.data.metrics["test/accuracy"]
+    assert all(told.metrics[f"seconds/{step}"] > 0 for step in ("ingest", *variant.names(home.root), "register"))
+    assert told.tags["trigger"] == "command line" and told.tags["data_changed"] == "the first version"
+    assert "torch 2." in told.tags["libraries"] and "dvc 3." in told.tags["libraries"]
 
 
 @pytest.mark.slow

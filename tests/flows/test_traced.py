@@ -61,7 +61,7 @@ def test_a_model_and_an_image_are_traced_without_mlflows_client(home: Home) -> N
         assert f"\n{name} " in f"\n{told.stdout}"
     assert "nothing uncommitted, in this clone" in told.stdout and "in DVC's cache here" in told.stdout
     table = told.stdout.split("what it was to it\n")[1].splitlines()
-    assert len(table) == len(home.runs("variant"))
-    assert any(line.startswith("weather-synthetic 1 @champion ") for line in table)
+    assert len(table) == sum(run.info.status == "FINISHED" for run in home.runs("variant"))
+    assert any(line.startswith("weather-synthetic 1 ") for line in table)
     unknown = weathervane(home.root, "lineage", str(home.root / "README.md"))
     assert unknown.returncode == 2 and len(unknown.stderr.splitlines()) == 1

