@@ -13,7 +13,7 @@ from weathervane.store import Store
 
 ROOT = Path(__file__).parents[1]
 SHARING = "tests/flows/test_retrain.py", "tests/flows/test_survival.py", "tests/flows/test_traced.py"
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # workers side by side, on networks that gain nothing from more
+os.environ["OMP_NUM_THREADS"] = "1"  # workers side by side, on networks that gain nothing from more
 
 
 @pytest.hookimpl(tryfirst=True)

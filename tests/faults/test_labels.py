@@ -1,7 +1,6 @@
 """FAULTS rows 45 and 47: classes that come, go or change their name, and labels that are wrong."""
 
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -33,15 +32,6 @@ VARIANT = Variant.model_validate(
         | {"label_smoothing": 0.1, "ema": 0.9},
     }
 )
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> Iterator[None]:
-    """Small networks gain nothing from more."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def fill(inbox: Path, folder: str, label: str, first: int, count: int) -> None:

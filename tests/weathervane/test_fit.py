@@ -3,7 +3,6 @@
 import json
 import math
 import random
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,15 +23,6 @@ AUGMENT = {"crop": (0.7, 1), "ratio": 1.2, "rotate": 5, "flip": True, "brightnes
 AUGMENT |= {"saturation": 0.1, "erase": 0, "mixup": 0, "cutmix": 0}
 TRAIN = {"epochs": 2, "batch": 16, "optimizer": "adamw", "lr": 1e-3, "warmup": 0.2, "weight_decay": 0.05}
 TRAIN |= {"label_smoothing": 0.1, "ema": 0.9}
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> Iterator[None]:
-    """Small networks gain nothing from more, and where others use the machine, too, they lose a lot."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def small(size: int = 32, **changes: Any) -> Variant:

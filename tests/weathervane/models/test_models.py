@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -26,15 +25,6 @@ CPU = torch.device("cpu")
 
 every_family = pytest.mark.parametrize("name", FAMILIES)
 every_variant = pytest.mark.parametrize("name", VARIANTS)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> Iterator[None]:
-    """Small networks gain nothing from more, and where others use the machine, too, they lose a lot."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def network(chosen: Variant, size: int | None = None, classes: int = 4) -> torch.nn.Module:

@@ -1,0 +1,61 @@
+"""`commit: push` in params/ingest.yaml: the data's bytes and its two files go out, and nothing else does."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tasks import data
+from tasks.publish import publish
+from weathervane.errors import InputError
+
+pytestmark = pytest.mark.slow
+
+
+def git(folder: Path, *arguments: str) -> str:
+    return subprocess.run(["git", *arguments], cwd=folder, check=True, capture_output=True, text=True).stdout
+
+
+@pytest.fixture
+def worker(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A worker's clone of a shared repository, on a dataset of 40 rendered skies, with a change of somebody's own."""
+    for name, value in (("user.name", "worker"), ("user.email", "worker@example.org")):
+        git(project, "config", name, value)
+    git(tmp_path, "init", "-q", "--bare", "-b", "main", "shared.git")
+    git(project, "remote", "add", "origin", str(tmp_path / "shared.git"))
+    path = project / "params/ingest.yaml"
+    text = path.read_text().replace("per_class: 100", "per_class: 10").replace("commit: never", "commit: push")
+    path.write_text(text)
+    git(project, "commit", "-qam", "small")
+    git(project, "push", "-q", "-u", "origin", "HEAD:main")
+    git(project, "branch", "-q", "--set-upstream-to", "origin/main")
+    (project / "README.md").write_text("mine, and not finished")
+    monkeypatch.chdir(project)
+    data.ingest_and_record(project)
+    data.prepare_and_record(project)
+    return project
+
+
+def test_exactly_the_datas_two_files_are_committed(worker: Path, tmp_path: Path) -> None:
+    """The remote has the bytes, the shared repository one more commit with data/raw.dvc and dvc.lock; what else was
+    changed stays where it is. A second time there is nothing to commit."""
+    config = (worker / ".dvc/config").read_text().replace("[core]\n", "[core]\n    remote = bytes\n")
+    (worker / ".dvc/config").write_text(f"{config}['remote \"bytes\"']\n    url = {tmp_path / 'bytes'}\n")
+    assert publish.fn(worker)
+    shared = tmp_path / "shared.git"
+    assert git(shared, "show", "--name-only", "--format=", "main").split() == ["data/raw.dvc", "dvc.lock"]
+    assert git(shared, "show", "main:data/raw.dvc") == (worker / "data/raw.dvc").read_text()
+    assert len([path for path in (tmp_path / "bytes").rglob("*") if path.is_file()]) > 40
+    changed = git(worker, "status", "--porcelain", "-uno").split("\n")
+    assert {line[3:] for line in changed if line} == {"README.md", ".dvc/config"}
+    head = git(worker, "rev-parse", "HEAD")
+    assert publish.fn(worker)
+    assert git(worker, "rev-parse", "HEAD") == head == git(shared, "rev-parse", "main")
+
+
+def test_without_a_remote_for_the_bytes_nothing_is_committed(worker: Path) -> None:
+    """No commit names bytes that nobody else can get: the error says how to set a remote."""
+    head = git(worker, "rev-parse", "HEAD")
+    with pytest.raises(InputError, match="dvc remote add -d"):
+        publish.fn(worker)
+    assert git(worker, "rev-parse", "HEAD") == head
