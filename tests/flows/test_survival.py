@@ -72,7 +72,8 @@ def test_a_killed_retraining_is_gone_on_with(home: Home) -> None:
     assert home.flow_run(parent)[0] == "Completed"
     assert "failure" not in parent.data.tags | child.data.tags
     assert curve(home, child) == list(range(1, 121))
-    assert not list((home.root / ".weathervane/training").glob("dnn-*/checkpoints"))
+    folder = home.root / f".weathervane/training/dnn-{child.data.tags['fingerprint'][:12]}"
+    assert folder.is_dir() and not (folder / "checkpoints").exists()
 
 
 def test_dead_runs_are_ended_by_command(home: Home) -> None:
