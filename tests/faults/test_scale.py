@@ -1,6 +1,6 @@
 """Killed at any moment, out of room, and with much that is known already: FAULTS.md, rows 17 and 28 for the data.
 
-The drill: `WEATHERVANE_KILLS=200 pytest tests/faults/test_scale.py -k random` (about 6 minutes).
+The drill: `WEATHERVANE_KILLS=200 pytest tests/faults/test_scale.py -k random`.
 """
 
 import io
