@@ -208,9 +208,66 @@ def ui(
     raise typer.Exit(serve(port, open_))
 
 
+@app.command()
+def up(
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Of Prefect's server; 0 takes a free one.")] = 4200,
+    mlflow_port: Annotated[int, typer.Option(min=0, max=65535, help="Of MLflow's server; likewise.")] = 5000,
+    auth: Annotated[
+        bool, typer.Option("--auth", help="Both servers ask for a password; see docs/operations.md.")
+    ] = False,
+) -> None:
+    """Run what a team needs, on loopback, until Ctrl-C: Prefect's and MLflow's servers, the deployments, a worker."""
+    from flows.up import up
+
+    raise typer.Exit(up(port, mlflow_port, auth))
+
+
+@app.command()
+def deploy() -> None:
+    """Tell the configured Prefect server of this project: work pool, automations, the deployments of prefect.yaml."""
+    from flows.environment import apply
+
+    apply()
+    from flows.deploy import deploy
+
+    deploy()
+
+
+@app.command()
+def worker() -> None:
+    """Work in this clone at what the configured Prefect server has to do, until Ctrl-C."""
+    from flows.worker import work
+
+    raise typer.Exit(work())
+
+
+@app.command()
+def trigger(
+    flow: Annotated[str, typer.Argument(help="retrain or ingest, or a deployment as in retrain/nightly.")],
+    variants: Annotated[
+        list[str] | None, typer.Option(help="Names from params/models, several at once; all by default.")
+    ] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="As in 'weathervane retrain'.")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1 or mps, of the worker.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Of initialisation, order and augmentation.")] = None,
+    data_version: Annotated[str | None, typer.Option(help="Another version of the data than today's.")] = None,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Until it is done; show what it says, and what came of it.")
+    ] = False,
+) -> None:
+    """Have the team's servers (PREFECT_API_URL, MLFLOW_TRACKING_URI) run a flow; from any machine."""
+    from flows.environment import apply
+
+    apply()
+    from flows.trigger import trigger
+
+    given = {"variants": variants, "changes": set_, "device": device, "seed": seed, "data_version": data_version}
+    raise typer.Exit(trigger(flow, {name: value for name, value in given.items() if value is not None}, wait))
+
+
 def main() -> None:
     """Entry point: exit status 0 done, unchanged or not promoted; 1 a variant failed; 2 bad input."""
-    from flows.server import ServerError
+    from flows.child import ServerError
     from weathervane.errors import InputError
 
     try:
@@ -237,3 +294,7 @@ def _spread(arguments: list[str]) -> list[str]:
         else:
             out += [option, argument] if option else [argument]
     return out
+
+
+if __name__ == "__main__":
+    main()

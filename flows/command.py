@@ -8,7 +8,7 @@ from typing import Any
 
 from flows.edit_ingest import difference, edited
 from flows.environment import apply
-from flows.server import LocalServer, check, configured
+from flows.server import OWN, LocalServer, check, configured
 from tasks.data import INGEST, PREPARE, current, ingest_and_record, prepare_and_record, prepared_version
 from tasks.gate import REGISTER
 from tasks.plan import Plan, make_plan, read_variants
@@ -118,16 +118,19 @@ def _server(root: Path, stack: ExitStack) -> LocalServer | None:
     if configured():
         return None
     server = stack.enter_context(LocalServer.start(root / project.LOGS / "prefect-server.log"))
-    os.environ["PREFECT_API_URL"] = server.url
+    os.environ |= {"PREFECT_API_URL": server.url, OWN: "1"}
     return server
 
 
 def _run_flow(request: Request) -> int:
-    from flows.retrain import VariantsFailed, retrain
+    from flows.outcome import VariantsFailed
+    from flows.retrain import retrain
 
     status = 0
     try:
-        summary = retrain(request.variants, request.changes, request.device, request.seed, request.data_version)
+        summary = retrain(
+            request.variants or [], request.changes or [], request.device, request.seed, request.data_version or ""
+        )
     except VariantsFailed as error:
         summary, status = error.summary, 1
     except TrainingError as error:

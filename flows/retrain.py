@@ -1,15 +1,22 @@
 """The flow `retrain`: from the sources to a decision about the champion."""
 
+import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from prefect import flow
+from pydantic import Field
 
+from flows.outcome import VariantsFailed, outcome
+from flows.server import OWN
+from tasks import approval
 from tasks.alone import alone
+from tasks.approval import WAITING, Waiting
 from tasks.augment import augment
+from tasks.data import INGEST
 from tasks.dead_runs import end_dead_runs
 from tasks.evaluate import evaluate
 from tasks.ingest import ingest
@@ -20,24 +27,28 @@ from tasks.register import Decision, register
 from tasks.report import report
 from tasks.restore import restore
 from tasks.runs import close_retraining, close_variant, open_retraining, open_variant
+from tasks.tracking_read import check_server, uri
 from tasks.train import drop_checkpoints, train
+from tasks.turns import one_at_a_time, superseded
 from weathervane import project
 from weathervane.errors import InputError, TrainingError
+from weathervane.ingest import Ingest
+from weathervane.params import load
 from weathervane.progress import say
 
 
 @flow(name="retrain")
 def retrain(
-    variants: list[str] | None = None,
-    changes: list[str] | None = None,
-    device: str = "auto",
-    seed: int = 0,
-    data_version: str | None = None,
-) -> dict[str, Any]:
+    variants: list[str] = [],  # noqa: B006, as Prefect's form shows a list best
+    changes: list[str] = [],  # noqa: B006
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")] = "auto",
+    seed: Annotated[int, Field(ge=0)] = 0,
+    data_version: str = "",
+) -> Any:
     """Take in new images, train what changed, compare, and promote by the gate.
 
     Args:
-        variants: names of files in params/models; none means all of them.
+        variants: names of files in params/models; an empty list means all of them.
         changes: parameters to set, as in `train.epochs=5` (all variants) or `cnn.train.epochs=5` (one).
         device: auto, cpu, cuda, cuda:1, mps.
         seed: of initialisation, order and augmentation.
@@ -45,13 +56,25 @@ def retrain(
             sources are then left alone, and nothing becomes champion.
 
     Returns:
-        rows: one a variant; decision and why; parent: the MLflow run of this retraining.
+        rows: one a variant; decision (which names the run's state) and why; parent: the MLflow run of this retraining.
     """
+    return outcome(lambda: work(variants, changes, device, seed, data_version))
+
+
+def work(variants: list[str], changes: list[str], device: str, seed: int, data_version: str) -> dict[str, Any]:
+    """The flow's steps; see `retrain`."""
     root = project.root()
-    chosen = read_variants(root, variants, changes or [])
+    chosen = read_variants(root, variants, changes)
+    dataset = load(Ingest, root / INGEST).dataset
+    check_server(uri(root))
     project.check_writable(root)
+    if asked := approval.waiting(root, dataset):
+        return approval.ask(root, asked, "")
+    if why := superseded():
+        return {"rows": [], "decision": "skipped", "why": why, "parent": None, "dataset": dataset}
     seconds: dict[str, float] = {}
-    with alone(root):
+    # On a server of our own nobody else can be at work.
+    with alone(root), nullcontext() if os.environ.get(OWN) else one_at_a_time(dataset):
         end_dead_runs(root)
         home = restore(root, data_version) if data_version else None
         if home is None:
@@ -65,15 +88,21 @@ def retrain(
             return unchanged(plan)
         parent = open_retraining(root, plan)
         try:
-            return train_and_decide(root, plan, parent, device, seconds)
+            summary, decision = train_and_decide(root, plan, parent, device, seconds)
         except VariantsFailed:
             raise
         except BaseException as error:
             close_retraining(root, parent, [], {"failure": told(error)}, ended(error))
             raise
+    if decision.asks:
+        asked = Waiting(dataset, parent, decision.variant, str(decision.version), decision.compared_with)
+        return approval.ask(root, asked, decision.asks)
+    return summary
 
 
-def train_and_decide(root: Path, plan: Plan, parent: str, device: str, seconds: dict[str, float]) -> dict[str, Any]:
+def train_and_decide(
+    root: Path, plan: Plan, parent: str, device: str, seconds: dict[str, float]
+) -> tuple[dict[str, Any], Decision]:
     """Train what has to be, let the best one meet the champion, and close the retraining; see `retrain`."""
     results, failures = [], {}
     for candidate in plan.candidates:
@@ -91,7 +120,7 @@ def train_and_decide(root: Path, plan: Plan, parent: str, device: str, seconds: 
     rows = [row(result, decision) for result in results]
     rows += [{"variant": name, "why": error} for name, error in failures.items()]
     tags = {
-        "decision": "promoted" if decision.promoted else "not promoted",
+        "decision": "promoted" if decision.promoted else WAITING if decision.asks else "not promoted",
         "decision_why": decision.why,
         "best_variant": decision.variant,
         **({"model_version": decision.version} if decision.version else {}),
@@ -104,10 +133,11 @@ def train_and_decide(root: Path, plan: Plan, parent: str, device: str, seconds: 
         "why": decision.why,
         "parent": parent,
         "dataset": plan.dataset,
+        "variant": decision.variant,
     }
-    if failures:
+    if failures and not decision.asks:  # what failed is on record all the same
         raise VariantsFailed(summary)
-    return summary
+    return summary, decision
 
 
 @contextmanager
@@ -116,15 +146,6 @@ def timed(seconds: dict[str, float], step: str) -> Iterator[None]:
     since = time.perf_counter()
     yield
     seconds[step] = time.perf_counter() - since
-
-
-class VariantsFailed(RuntimeError):
-    """Some variants could not be trained; the others were logged. `summary` is what `retrain` else returns."""
-
-    def __init__(self, summary: dict[str, Any]) -> None:
-        failed = [f"{row['variant']}: {row['why']}" for row in summary["rows"] if "test_accuracy" not in row]
-        super().__init__("; ".join(failed))
-        self.summary = summary
 
 
 def one_variant(root: Path, plan: Plan, candidate: Candidate, parent: str, device: str) -> Result | str:

@@ -1,9 +1,9 @@
-"""The Prefect server of one command: a child process on loopback that ends when its parent does.
+"""A Prefect server of ours: a child process on loopback that ends when its parent does.
 
-Prefect starts a server itself when PREFECT_API_URL is not set, but only once it has been imported, on a port
-that it hopes is free, and a killed parent orphans it. This one boots while its parent still imports, so this
-module imports next to nothing. It writes to the user's own Prefect database, where
-`prefect server start` shows the same runs.
+That of one command: Prefect starts a server itself when PREFECT_API_URL is not set, but only once it has been
+imported, on a port that it hopes is free, and a killed parent orphans it. Ours boots while its parent still imports,
+so this module imports next to nothing. It writes to the user's own Prefect database, where `prefect server start`
+shows the same runs. That of `weathervane up` has the pages, the scheduler and all the rest (`team`).
 """
 
 import contextlib
@@ -11,18 +11,20 @@ import gc
 import logging
 import os
 import socket
-import subprocess
 import sys
 import time
 import tomllib
 from collections.abc import AsyncIterator
 from pathlib import Path
 from types import FrameType
-from typing import Self
+from typing import Any, Self
+from urllib.parse import urlsplit
 
+from flows.child import Child, listener
 from weathervane import lifeline
 from weathervane.errors import InputError, masked
 
+OWN = "WEATHERVANE_OWN_SERVER"  # set where the server belongs to this process alone
 ENVIRONMENT = {
     "DO_NOT_TRACK": "true",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
@@ -39,81 +41,55 @@ ENVIRONMENT = {
 }
 
 
-class ServerError(RuntimeError):
-    """The server did not come up; the message names its log."""
+def team(home: Path, port: int) -> dict[str, str]:
+    """Settings of a server that a team shares; those of its database and pages may be set from outside."""
+    page = f"http://127.0.0.1:{port}"
+    database = f"sqlite+aiosqlite:///{home / 'prefect.db'}"
+    return {
+        "DO_NOT_TRACK": "true",
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_HOME": str(home / "prefect"),
+        "PREFECT_API_URL": f"{page}/api",
+        "PREFECT_UI_API_URL": os.environ.get("PREFECT_UI_API_URL", f"{page}/api"),
+        "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": os.environ.get("PREFECT_SERVER_CORS_ALLOWED_ORIGINS", page),
+        "PREFECT_API_DATABASE_CONNECTION_URL": os.environ.get("PREFECT_API_DATABASE_CONNECTION_URL", database),
+        # In memory, the default, a restart forgets who holds a place, and nobody ever gets it again.
+        "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
+    }
 
 
-class LocalServer:
+class LocalServer(Child):
     """A Prefect server that belongs to this process.
 
-    `url` is what PREFECT_API_URL should be, known from the start: requests that come while the server boots
-    wait for it. As a context manager it is stopped at the end.
+    Its `url` is known from the start: requests that come while the server boots wait for it.
     """
 
-    def __init__(self, process: subprocess.Popen[bytes], port: int, log: Path) -> None:
-        self.url = f"http://127.0.0.1:{port}/api"
-        self._process = process
-        self._port = port
-        self._log = log
-
     @classmethod
-    def start(cls, log: Path) -> Self:
-        """Starts a server that boots in the background; whatever it prints is appended to the file `log`."""
-        log.parent.mkdir(parents=True, exist_ok=True)
+    def start(cls, log: Path, port: int = 0, home: Path | None = None) -> Self:
+        """Starts a server that boots in the background; whatever it prints is appended to the file `log`.
+
+        With a `home` it is a team's: pages, schedules, automations, and its database in that folder.
+
+        Raises:
+            InputError: the port is taken.
+        """
         # The child inherits a socket that listens already: nobody can take the port in between.
-        with socket.create_server(("127.0.0.1", 0)) as listener, log.open("ab") as output:
-            fd, port = listener.fileno(), listener.getsockname()[1]
-            process = subprocess.Popen(
-                [sys.executable, "-m", "flows.server", str(fd)],
-                env=lifeline.environment() | ENVIRONMENT,
-                pass_fds=[fd],
-                start_new_session=True,  # Ctrl-C is for the parent, which still has states to report
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-            )
-        return cls(process, port, log)
+        with listener(port) as socket:
+            fd, port = socket.fileno(), socket.getsockname()[1]
+            command = ["flows.server", str(fd), *(["team"] if home else [])]
+            settings = team(home, port) if home else ENVIRONMENT
+            return cls("The Prefect server", command, log, settings, health="/api/health", port=port, pass_fds=(fd,))
 
-    def wait(self, timeout: float = 180.0) -> None:
-        """Returns once the server answers; ServerError if it ended or took more than `timeout` seconds."""
-        import http.client  # not urllib, which would ask a proxy that the environment names
-
-        # No polling: the request waits in the socket's queue until the server takes it, or dies.
-        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=timeout)
-        try:
-            connection.request("GET", "/api/health")
-            status = connection.getresponse().status
-        except TimeoutError:
-            raise self._error(f"was not ready within {timeout:g} s") from None
-        except (OSError, http.client.HTTPException):
-            raise self._error(f"ended with status {self._process.wait(10)} before it was ready") from None
-        finally:
-            connection.close()
-        if status != http.client.OK:
-            raise self._error(f"answers its health check with HTTP {status}")
+    @property
+    def url(self) -> str:
+        """What PREFECT_API_URL should be."""
+        return f"http://127.0.0.1:{self.port}/api"
 
     def stop(self) -> None:
-        """Ends the server; at once while it boots, else after recording what this process reported to it.
-
-        Kills it after 10 s. May be called again.
-        """
-        if self._process.poll() is None:
+        """Ends the server; at once while it boots, else after recording what this process reported to it."""
+        if not self.ended:
             _send_what_is_queued()
-            self._process.terminate()
-        try:
-            self._process.wait(10)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-
-    def _error(self, what: str) -> ServerError:
-        return ServerError(f"The local Prefect server {what}; see {self._log}")
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
+        super().stop()
 
 
 def configured() -> str | None:
@@ -138,7 +114,6 @@ def check(address: str) -> None:
     """
     import urllib.error
     import urllib.request
-    from urllib.parse import urlsplit
 
     parts = urlsplit(address)
     try:
@@ -163,8 +138,8 @@ def _send_what_is_queued() -> None:
             getattr(sys.modules[module], worker).drain_all(timeout=5)
 
 
-def serve(fd: int) -> None:
-    """Serves on the listening socket `fd` until SIGTERM, with the services of Prefect's ephemeral server."""
+def serve(fd: int, team: bool) -> None:
+    """Serves on the listening socket `fd` until SIGTERM; not for a `team`, with the services of an ephemeral server."""
     gc.disable()  # importing allocates much and frees little: a sixth of the boot
     import asyncio
 
@@ -174,7 +149,8 @@ def serve(fd: int) -> None:
     from prefect.server.utilities.messaging.memory import METRICS
     from prefect.settings import get_current_settings
 
-    app = create_app(ephemeral=True)
+    app = create_app(ephemeral=not team)
+    app.add_middleware(OwnPagesOnly, hosts=allowed_hosts())
     services = app.router.lifespan_context
     events = METRICS["events"]
 
@@ -205,6 +181,38 @@ def serve(fd: int) -> None:
     Server(config).run(sockets=[socket.socket(fileno=fd)])
 
 
+class OwnPagesOnly:
+    """ASGI middleware: refuses requests that a foreign page makes in somebody's browser.
+
+    By its Origin (400 bytes of JavaScript could else start runs through a visitor's browser), and by the Host that a
+    rebound name of the attacker's shows. Prefect itself looks at neither; MLflow at both.
+    """
+
+    def __init__(self, app: Any, hosts: set[str]) -> None:
+        self.app, self.hosts = app, hosts
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """403 for a foreign Host or Origin; the rest goes through."""
+        from starlette.responses import PlainTextResponse
+        from starlette.websockets import WebSocketClose
+
+        headers = {key: value.decode("latin-1") for key, value in scope.get("headers", ())}
+        told = [f"//{headers.get(b'host', '')}", *([headers[b"origin"]] if b"origin" in headers else [])]
+        if scope["type"] == "lifespan" or all(urlsplit(one).hostname in self.hosts for one in told):
+            await self.app(scope, receive, send)
+        elif scope["type"] == "websocket":
+            await WebSocketClose(1008)(scope, receive, send)
+        else:
+            refusal = "This server answers its own pages only; WEATHERVANE_ALLOWED_HOSTS names further hosts.\n"
+            await PlainTextResponse(refusal, 403)(scope, receive, send)
+
+
+def allowed_hosts() -> set[str]:
+    """Names by which a person's browser may call the server: loopback's, and those of a proxy before it."""
+    more = os.environ.get("WEATHERVANE_ALLOWED_HOSTS", "").split(",")
+    return {"127.0.0.1", "localhost", "::1", *(name.strip() for name in more if name.strip())}
+
+
 if __name__ == "__main__":
     lifeline.hold()
-    serve(int(sys.argv[1]))
+    serve(int(sys.argv[1]), team="team" in sys.argv[2:])

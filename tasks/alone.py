@@ -14,13 +14,19 @@ from weathervane.progress import say
 
 
 @contextmanager
-def alone(root: Path) -> Iterator[None]:
-    """Holds the clone's retraining lock; the kernel frees that of a killed process."""
+def alone(root: Path, wait: bool = True) -> Iterator[bool]:
+    """Holds the clone's retraining lock; the kernel frees that of a killed process.
+
+    Yields True; or False, without the lock, where another has it and this one does not `wait`.
+    """
     lock, holder = FileLock(root / project.LOCKS / "retrain.lock"), root / project.LOCKS / "retrain.holder"
     holder.parent.mkdir(parents=True, exist_ok=True)
     try:
         lock.acquire(timeout=0)
     except Timeout:
+        if not wait:
+            yield False
+            return
         other = holder.read_text(encoding="utf-8") if holder.is_file() else "it has just started"
         say(f"waiting for another retraining in {root}: {other}")
         lock.acquire()
@@ -28,7 +34,7 @@ def alone(root: Path) -> Iterator[None]:
         host, _, pid, _ = me().split(" ")
         with replacing(holder) as file:
             file.write(f"process {pid} on {host}, since {time.strftime('%Y-%m-%d %H:%M:%S')}")
-        yield
+        yield True
     finally:
         holder.unlink(missing_ok=True)
         lock.release()

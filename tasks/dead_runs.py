@@ -44,7 +44,8 @@ def end_dead_runs(root: Path) -> list[str]:
 
 
 def _in_prefect(prefect: SyncPrefectClient) -> list[str]:
-    at_work = FlowRunFilterStateType(any_=[StateType.RUNNING, StateType.CANCELLING, StateType.PAUSED])
+    # Not those that are suspended: nobody works at them on purpose.
+    at_work = FlowRunFilterStateType(any_=[StateType.RUNNING, StateType.CANCELLING])
     found = prefect.read_flow_runs(
         flow_filter=FlowFilter(name=FlowFilterName(any_=["retrain"])),
         flow_run_filter=FlowRunFilter(state=FlowRunFilterState(type=at_work)),

@@ -47,7 +47,7 @@ def gate(root: Path, plan: Plan, rules: Register, best: Result, version: str, no
             why = f"{now.elsewhere}; 'weathervane promote VERSION --why ...' makes one"
             return Verdict(False, why, rules.policy)
         if rules.policy == "manual":
-            return Verdict(False, "no champion yet: a person decides (policy manual)", "manual")
+            return Verdict(False, "no champion yet: a person decides (policy manual)", "manual", asks=True)
         return Verdict(True, "the first champion", "first")
     try:
         return _compared(root, plan, rules, version, now)

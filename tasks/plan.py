@@ -70,7 +70,7 @@ class Result:
 
 
 def read_variants(root: Path, names: list[str] | None, changes: list[str]) -> dict[str, Variant]:
-    """The selected variants (None: all of them) with `--set` changes applied; name → parameters.
+    """The selected variants (none: all of them) with `--set` changes applied; name → parameters.
 
     `train.epochs=5` holds for every selected variant, `cnn.train.epochs=5` for one.
 

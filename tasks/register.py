@@ -15,6 +15,7 @@ from prefect import runtime, task
 from prefect.cache_policies import NO_CACHE
 
 from tasks import promotion, tracking
+from tasks.approval import WAITING, can_ask
 from tasks.gate import REGISTER, gate, note_what_was_seen
 from tasks.plan import Plan, Result
 from tasks.promotion import Move
@@ -40,6 +41,8 @@ class Decision:
     variant: str
     version: str | None = None
     figures: dict[str, float] = field(default_factory=dict)  # of the comparison, and of whoever is champion now
+    asks: str = ""  # the evidence, where a person is asked (policy manual)
+    compared_with: str = ""  # the champion then
 
 
 @task(name="register", cache_policy=NO_CACHE)
@@ -68,11 +71,15 @@ def register(root: Path, plan: Plan, results: list[Result]) -> Decision:
             if now.champion and now.elsewhere:
                 verdict = replace(verdict, why=f"{verdict.why}; {now.elsewhere}")
             verdict, promoted = _carry_out(client, plan.dataset, version, verdict, now)
-        _write_down(root, plan, best, version, verdict, promoted)
+        asked = verdict.asks and can_ask()
+        word = "promoted" if promoted else WAITING if asked else "not promoted"
+        text = f"**Version {version}, {word}:** {verdict.why}.\n\n{table(verdict)}".rstrip()
+        client.set_model_version_tag(plan.dataset, version, "champion", now.champion)
+        _write_down(root, plan, best, version, verdict, word, text)
     compared = verdict.champion
     accuracy = best.metrics["test/accuracy"] if promoted or not compared else compared.other_accuracy
     figures = verdict.figures() | ({"champion/test_accuracy": accuracy} if promoted or compared else {})
-    return Decision(promoted, verdict.why, best.name, version, figures)
+    return Decision(promoted, verdict.why, best.name, version, figures, text if asked else "", now.champion)
 
 
 def _carry_out(
@@ -92,10 +99,9 @@ def _carry_out(
     return replace(verdict, why="; ".join(filter(None, (verdict.why, seen)))), True
 
 
-def _write_down(root: Path, plan: Plan, best: Result, version: str, verdict: Verdict, promoted: bool) -> None:
+def _write_down(root: Path, plan: Plan, best: Result, version: str, verdict: Verdict, word: str, text: str) -> None:
     """The decision on the version, on the challenger's run and in Prefect; the tag `decision` last of all."""
-    client, word = tracking.client(root), "promoted" if promoted else "not promoted"
-    text = f"**Version {version}, {word}:** {verdict.why}.\n\n{table(verdict)}".rstrip()
+    client = tracking.client(root)
     client.update_model_version(plan.dataset, version, _card(client, plan, best, version, text)[:DESCRIPTION])
     tracking.log(root, best.run_id, metrics=verdict.figures())
     tags = {"why": verdict.why, "policy": verdict.policy, "look": str(verdict.look), "decision": word}

@@ -33,6 +33,20 @@ class Run:
     started: int
     tags: dict[str, str] = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
+    experiment: str = ""  # its id
+
+
+def page(address: str, run: Run) -> str:
+    """Where a person looks at the run, if it is on a server; else the run's id."""
+    if not address.startswith(("http://", "https://")):
+        return f"run {run.run_id}"
+    return f"{without_password(address)}/#/experiments/{run.experiment}/runs/{run.run_id}"
+
+
+def without_password(address: str) -> str:
+    """An address as it may be shown, and still be opened."""
+    parts = urlsplit(address)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')}"
 
 
 def uri(root: Path) -> str:
@@ -106,7 +120,7 @@ def _select(path: Path, condition: str, arguments: list[str]) -> list[Run]:
         return []
     with opened(path) as database:
         rows = database.execute(
-            "SELECT r.run_uuid, r.name, r.status, r.start_time FROM runs r"
+            "SELECT r.run_uuid, r.name, r.status, r.start_time, r.experiment_id FROM runs r"
             " JOIN experiments e ON e.experiment_id = r.experiment_id"
             f" WHERE r.lifecycle_stage = 'active' AND {condition} ORDER BY r.start_time DESC",
             arguments,
@@ -119,8 +133,9 @@ def _select(path: Path, condition: str, arguments: list[str]) -> list[Run]:
                 started,
                 dict(database.execute("SELECT key, value FROM tags WHERE run_uuid = ?", [run_id])),
                 dict(database.execute("SELECT key, value FROM latest_metrics WHERE run_uuid = ?", [run_id])),
+                str(experiment),
             )
-            for run_id, name, status, started in rows
+            for run_id, name, status, started, experiment in rows
         ]
 
 
@@ -142,6 +157,7 @@ def _search(address: str, experiments: list[str], filters: list[str]) -> list[Ru
             int(run["info"]["start_time"]),
             {tag["key"]: tag["value"] for tag in run["data"].get("tags", ())},
             {metric["key"]: metric["value"] for metric in run["data"].get("metrics", ())},
+            run["info"]["experiment_id"],
         )
         for answer in answers
         for run in (answer or {}).get("runs", ())
@@ -156,8 +172,7 @@ def _filter(tag: str, value: str) -> str:
 def _call(address: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any] | None:
     """One REST call; None where the server says that the thing does not exist."""
     parts = urlsplit(address)
-    host = parts.netloc.rpartition("@")[2]
-    request = Request(f"{parts.scheme}://{host}{parts.path.rstrip('/')}/api/2.0/mlflow/{path}")
+    request = Request(f"{without_password(address)}/api/2.0/mlflow/{path}")
     user = os.environ.get("MLFLOW_TRACKING_USERNAME") or unquote(parts.username or "")
     password = os.environ.get("MLFLOW_TRACKING_PASSWORD") or unquote(parts.password or "")
     if token := os.environ.get("MLFLOW_TRACKING_TOKEN"):
@@ -192,7 +207,15 @@ def _by_client(address: str, experiment: str, tag: str, values: list[str]) -> li
 def _ask(client: Any, experiments: list[str], filters: list[str]) -> list[Run]:
     answers = [client.search_runs(experiments, wanted, order_by=["start_time DESC"]) for wanted in filters]
     seen = [
-        Run(r.info.run_id, r.info.run_name, r.info.status, r.info.start_time, r.data.tags, r.data.metrics)
+        Run(
+            r.info.run_id,
+            r.info.run_name,
+            r.info.status,
+            r.info.start_time,
+            r.data.tags,
+            r.data.metrics,
+            r.info.experiment_id,
+        )
         for answer in answers
         for r in answer
     ]

@@ -81,6 +81,7 @@ class Verdict:
     champion: Comparison | None = None
     best: Comparison | None = None  # the best champion so far, where that is another version
     beats_best: bool = True  # shown to be better than the best champion so far
+    asks: bool = False  # nothing stands against it, and a person decides (policy manual)
 
     def figures(self) -> dict[str, float]:
         """Metric name → value, for a tracker and for the history."""
@@ -241,19 +242,19 @@ def judge(
         f"of {champion.groups} {voters} and wrong where it is right on {champion.lost}"
     )
 
-    def verdict(opens: bool, why: str, needed: int | None = None) -> Verdict:
+    def verdict(opens: bool, why: str, needed: int | None = None, asks: bool = False) -> Verdict:
         notes = [f"on the common classes {', '.join(champion.classes)}"] if champion.classes else []
         if champion.left_out:
             notes.append(f"{champion.left_out} test images left out because one of the two was trained on them")
         beats_best = opens and reference.shows("better", enough)
-        return Verdict(opens, "; ".join([why, *notes]), policy, look, enough, needed, champion, best, beats_best)
+        return Verdict(opens, "; ".join([why, *notes]), policy, look, enough, needed, champion, best, beats_best, asks)
 
     few = min(champion.images, reference.images)
     if few < rules.min_images:
         short = rules.min_images - few
         return verdict(False, f"{few} test images can decide nothing: {short} more are needed", short)
     if policy == "manual":
-        return verdict(False, f"{told}, p = {champion.p_better:.2g}: a person decides (policy manual)")
+        return verdict(False, f"{told}, p = {champion.p_better:.2g}: a person decides (policy manual)", asks=True)
     for comparison, kind in [(champion, policy), *([(best, "not_worse")] if best else [])]:
         if not comparison.shows(kind, enough):
             needed = _needed(comparison, kind, enough, rules.margin)

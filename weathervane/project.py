@@ -28,6 +28,7 @@ VERSIONS = WORK / "versions"
 DOWNLOADS = WORK / "downloads"
 LOCKS = WORK / "locks"
 LOGS = WORK / "logs"
+SERVERS = Path("servers")  # the stores of 'weathervane up'; not to be deleted
 
 
 def check_writable(top: Path) -> None:

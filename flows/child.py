@@ -1,0 +1,125 @@
+"""A server or worker of ours: a child process with a log, that ends with its parent, whatever ends that."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Self
+
+from weathervane import lifeline
+from weathervane.errors import InputError
+
+PATIENCE = 180.0  # seconds that a server may take to answer, on a busy machine
+GRACE = 10.0  # seconds between asking a process to leave and making it
+
+
+class ServerError(RuntimeError):
+    """A server did not come up; the message names its log."""
+
+
+class Child:
+    """`python -m MODULE ...` in a process group of its own.
+
+    As a context manager it is stopped at the end.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        command: list[str],
+        log: Path,
+        environment: dict[str, str] | None = None,
+        *,
+        health: str = "",
+        cwd: Path | None = None,
+        port: int = 0,
+        pass_fds: tuple[int, ...] = (),
+    ) -> None:
+        self.name, self.log, self.port, self.health = name, log, port, health
+        log.parent.mkdir(parents=True, exist_ok=True)
+        self.said_before = log.stat().st_size if log.exists() else 0  # bytes of the log that are of earlier ones
+        with log.open("ab") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", *command],
+                cwd=cwd,
+                env=lifeline.environment() | (environment or {}),
+                pass_fds=pass_fds,
+                start_new_session=True,  # Ctrl-C is for the parent, which still has things to say
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+            )
+
+    @property
+    def ended(self) -> bool:
+        """True once the process is gone."""
+        return self.process.poll() is not None
+
+    def healthy(self, page: str, timeout: float = 2.0) -> bool:
+        """Does GET `page` answer 200 within `timeout` seconds."""
+        import http.client  # not urllib, which would ask a proxy that the environment names
+
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
+        try:
+            connection.request("GET", page)
+            return connection.getresponse().status == http.client.OK
+        except (OSError, http.client.HTTPException):
+            return False
+        finally:
+            connection.close()
+
+    def wait(self, timeout: float = PATIENCE) -> None:
+        """Returns once the server is healthy.
+
+        Raises:
+            ServerError: the process ended, or took longer than `timeout` seconds.
+        """
+        deadline = time.monotonic() + timeout
+        while not self.healthy(self.health, max(deadline - time.monotonic(), 0.01)):
+            if self.ended:
+                raise ServerError(f"{self.name} ended with status {self.process.returncode}: see {self.log}")
+            if time.monotonic() >= deadline:
+                raise ServerError(f"{self.name} was not ready within {timeout:g} s: see {self.log}")
+            time.sleep(0.2)
+
+    def stop(self) -> None:
+        """Asks it to end, with its group; makes it, after GRACE. May be called again."""
+        if not self.ended:
+            os.killpg(self.process.pid, signal.SIGTERM)
+        try:
+            self.process.wait(GRACE)
+        except subprocess.TimeoutExpired:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+
+def listener(port: int, option: str = "--port") -> socket.socket:
+    """A socket that listens on loopback at `port` (0: a free one), to be handed to a child: no race, nobody else's.
+
+    Raises:
+        InputError: the port is taken.
+    """
+    try:
+        return socket.create_server(("127.0.0.1", port))
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"{option} {port}: {reason}: end what uses it, or choose another") from None
+
+
+def free(port: int, option: str = "--port") -> int:
+    """The port, or a free one for 0, for a child that takes no socket.
+
+    Raises:
+        InputError: the port is taken.
+    """
+    with listener(port, option) as probe:
+        return int(probe.getsockname()[1])

@@ -1,0 +1,64 @@
+"""The flow `ingest`: what has arrived in the sources becomes a version of the data, which starts a retraining.
+
+An automation of prefect.yaml waits for the event that it emits.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from prefect import flow
+from prefect.events import emit_event
+
+from flows.outcome import outcome
+from tasks.alone import alone
+from tasks.data import INGEST, current
+from tasks.data_versions import difference
+from tasks.dvc_lock import raw_md5
+from tasks.ingest import ingest as take_in
+from tasks.publish import publish
+from weathervane import project
+from weathervane.errors import InputError
+from weathervane.ingest import Ingest
+from weathervane.params import load
+
+CHANGED = "weathervane.data.changed"
+
+
+@flow(name="ingest")
+def ingest() -> Any:
+    """Take in what is new from the sources of params/ingest.yaml, and tell it as an event.
+
+    Returns:
+        decision: ingested, unchanged, or skipped while a retraining is at work; why; dataset.
+    """
+    return outcome(work)
+
+
+def work() -> dict[str, Any]:
+    """The flow's steps; see `ingest`."""
+    root = project.root()
+    dataset = load(Ingest, root / INGEST).dataset
+    summary = {"dataset": dataset, "decision": "unchanged", "why": "nothing new"}
+    with alone(root, wait=False) as mine:
+        if not mine:
+            return summary | {"decision": "skipped", "why": "a retraining is at work, and the next looks itself"}
+        before = raw_md5(root)
+        if current(root):
+            return summary
+        after = take_in(root)
+        publish(root)
+    if after == before:
+        return summary
+    what = _what(root, before, after)
+    resource = {"prefect.resource.id": f"weathervane.dataset.{dataset}", "prefect.resource.name": dataset}
+    emit_event(CHANGED, resource, payload={"old": before, "new": after, "what": what})
+    return summary | {"decision": "ingested", "why": what}
+
+
+def _what(root: Path, before: str | None, after: str) -> str:
+    if before is None:
+        return f"the first version, {after}"
+    try:
+        return str(difference(root, before, after))
+    except InputError as error:
+        return f"{after}, what changed is not known: {error}"

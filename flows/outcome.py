@@ -1,0 +1,43 @@
+"""How a run of a flow ended, as a state that Prefect's pages, automations and `weathervane trigger` show by name."""
+
+from collections.abc import Callable
+from typing import Any
+
+from prefect import runtime
+from prefect.client.schemas.objects import State
+from prefect.states import Completed, Failed
+
+from weathervane.errors import InputError, TrainingError
+
+NAMES = {
+    "promoted": "Promoted",
+    "not promoted": "Not promoted",
+    "unchanged": "Unchanged",
+    "skipped": "Skipped",
+    "ingested": "Ingested",
+}
+LENGTH = 2000  # characters of a state's message
+
+
+class VariantsFailed(TrainingError):
+    """Some variants could not be trained; the others were logged. `summary` is what `retrain` else returns."""
+
+    def __init__(self, summary: dict[str, Any]) -> None:
+        failed = [f"{row['variant']}: {row['why']}" for row in summary["rows"] if "test_accuracy" not in row]
+        super().__init__("; ".join(failed))
+        self.summary = summary
+
+
+def outcome(work: Callable[[], dict[str, Any]]) -> State:
+    """What `work` came to: a completed state named by its decision; the reason is its message, the summary its value.
+
+    What a person can put right is a failed state with the plain reason on a worker, and raised in a call from Python.
+    """
+    try:
+        summary = work()
+    except (InputError, TrainingError) as error:
+        if runtime.deployment.id:
+            return Failed(message=str(error)[:LENGTH])
+        raise
+    best = f"{summary['variant']}: " if summary.get("variant") else ""
+    return Completed(name=NAMES[summary["decision"]], message=f"{best}{summary['why']}"[:LENGTH], data=summary)

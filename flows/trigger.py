@@ -1,0 +1,98 @@
+"""`weathervane trigger`: a run of a deployment on the team's server, followed from the terminal."""
+
+import os
+import time
+from datetime import datetime
+from typing import Any
+
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.filters import FlowFilter, FlowFilterName, LogFilter, LogFilterFlowRunId, LogFilterTimestamp
+from prefect.client.schemas.objects import FlowRun
+from prefect.client.schemas.responses import DeploymentResponse
+from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
+from prefect.settings import PREFECT_UI_URL
+
+from flows.server import check, configured
+from tasks.tracking_read import page, runs
+from tasks.turns import HOLDS
+from weathervane.errors import InputError
+from weathervane.progress import console, say
+
+POLL = 2.0  # seconds
+
+
+def trigger(flow: str, parameters: dict[str, Any], wait: bool) -> int:
+    """Start a run, print where it is seen, and `wait` for it; the exit status: 0 done or started, 1 it failed.
+
+    Raises:
+        InputError: no server, no such deployment, or parameters that it refuses; nothing was started.
+    """
+    address = configured()
+    if not address:
+        raise InputError("PREFECT_API_URL: name the team's Prefect server, as in http://127.0.0.1:4200/api")
+    check(address)
+    with get_client(sync_client=True) as prefect:
+        deployment = _deployment(prefect, flow)
+        try:
+            run = prefect.create_flow_run_from_deployment(deployment.id, parameters=parameters)
+        except PrefectHTTPStatusError as error:
+            raise InputError(f"{flow}: refused: {error.response.json().get('detail', error)}") from None
+        say(f"flow run {run.name}  {PREFECT_UI_URL.value()}/runs/flow-run/{run.id}")
+        return _follow(prefect, run) if wait else 0
+
+
+def _deployment(prefect: SyncPrefectClient, name: str) -> DeploymentResponse:
+    if "/" in name:
+        try:
+            return prefect.read_deployment_by_name(name)
+        except ObjectNotFound:
+            found = []
+    else:
+        found = prefect.read_deployments(flow_filter=FlowFilter(name=FlowFilterName(any_=[name])))
+    if len(found) != 1:
+        known = [one.name for one in found] or "none"
+        raise InputError(
+            f"{name}: one deployment of that name is wanted, the server has {known}: see 'weathervane deploy'"
+        )
+    return found[0]
+
+
+def _follow(prefect: SyncPrefectClient, run: FlowRun) -> int:
+    since: datetime | None = None
+    try:
+        while True:
+            run = prefect.read_flow_run(run.id)
+            done = run.state is not None and (run.state.is_final() or run.state.is_paused())
+            since = _show_log(prefect, run, since)
+            if done:
+                return _show_result(run)
+            time.sleep(POLL)
+    except KeyboardInterrupt:
+        say("it goes on; its page shows it")
+        return 130
+
+
+def _show_log(prefect: SyncPrefectClient, run: FlowRun, since: datetime | None) -> datetime | None:
+    after = LogFilterTimestamp(after_=since) if since else None
+    wanted = LogFilter(flow_run_id=LogFilterFlowRunId(any_=[run.id]), timestamp=after)
+    for line in prefect.read_logs(wanted):
+        if since is None or line.timestamp > since:
+            say(f"{line.timestamp.astimezone():%H:%M:%S}  {line.message}")
+            since = line.timestamp
+    return since
+
+
+def _show_result(run: FlowRun) -> int:
+    state = run.state
+    assert state is not None
+    say(f"{state.name}: {state.message or ''}")
+    address = os.environ.get("MLFLOW_TRACKING_URI")
+    if not address:
+        say("MLFLOW_TRACKING_URI is not set: the figures are on the team's MLflow server")
+    elif dataset := run.labels.get(HOLDS):
+        from rich.markdown import Markdown
+
+        for found in runs(address, str(dataset), "prefect_flow_run_id", [str(run.id)])[:1]:
+            console().print(Markdown(found.tags.get("mlflow.note.content", "")))
+            say(page(address, found))
+    return 0 if state.is_completed() or state.is_paused() else 1

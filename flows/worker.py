@@ -1,0 +1,62 @@
+"""`weathervane worker`: Prefect's process worker, in this clone and with this clone's environment."""
+
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+
+from flows.child import GRACE, Child
+from flows.deploy import POOL
+from flows.environment import QUIET, WORKER
+from flows.server import check, configured
+from tasks.tracking_read import check_server, uri
+from weathervane import project
+from weathervane.errors import InputError, masked
+from weathervane.progress import say
+
+
+class Worker(Child):
+    """The worker; when it is stopped, the flow runs that it started end first, and say so to their servers."""
+
+    @classmethod
+    def start(cls, root: Path, log: Path, environment: dict[str, str]) -> "Worker":
+        """Starts it in `root`; `environment` names the servers."""
+        command = ["weathervane.lifeline", "prefect", "worker", "start", "--pool", POOL, "--type", "process"]
+        return cls("The worker", [*command, "--limit", "4"], log, QUIET | WORKER | environment, cwd=root)
+
+    def healthy(self, page: str, timeout: float = 2.0) -> bool:
+        """Has it said that it has started; it serves no page that could be asked."""
+        with self.log.open("rb") as log:
+            log.seek(self.said_before)
+            return b" started!" in log.read()
+
+    def stop(self) -> None:
+        """SIGTERM to each flow run, which writes its checkpoint and ends its runs, then to the worker."""
+        with suppress(psutil.Error):
+            runs = psutil.Process(self.process.pid).children()
+            for run in runs:
+                with suppress(psutil.Error):
+                    run.terminate()
+            psutil.wait_procs(runs, timeout=2 * GRACE)
+        super().stop()
+
+
+def work() -> int:
+    """Work until Ctrl-C; the exit status.
+
+    Raises:
+        InputError: no Prefect server is configured, or it or the tracking server does not answer.
+    """
+    root, address = project.root(), configured()
+    if not address:
+        raise InputError("PREFECT_API_URL: no Prefect server is configured: name one, or run 'weathervane up'")
+    check(address)
+    check_server(uri(root))
+    log = root / project.LOGS / "worker.log"
+    with Worker.start(root, log, {"PREFECT_API_URL": address}) as worker:
+        say(f"a worker of pool '{POOL}' at {masked(address)} works in {root}, results go to {masked(uri(root))}")
+        say(f"its log is {log}\nCtrl-C ends it, and what it runs")
+        try:
+            return worker.process.wait()
+        except KeyboardInterrupt:
+            return 0

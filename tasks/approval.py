@@ -1,0 +1,104 @@
+"""Policy `manual`: the flow is suspended with the evidence until a person approves or rejects, on Prefect's page.
+
+Nothing waits in memory: what is waited for stands in MLflow (tag `decision` of the retraining and of the version), so a
+restart of worker and servers loses nothing. When it is resumed, Prefect starts the flow from its beginning.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from prefect import runtime
+from prefect.flow_runs import suspend_flow_run
+from prefect.input import RunInput
+from pydantic import Field
+
+from tasks import promotion, tracking
+from tasks.tracking_read import runs, uri
+from weathervane.errors import InputError
+from weathervane.progress import say
+
+WAITING = "waiting for approval"
+TIMEOUT = 30 * 24 * 3600  # seconds, after which Prefect fails the run and nothing is promoted
+
+
+class Approval(RunInput):
+    """The form."""
+
+    decision: Literal["approve", "reject"] = Field(description="Whether the challenger becomes champion.")
+    by: str = Field(min_length=1, description="Who decides; stays on record.")
+    why: str = Field(min_length=1, description="The reason; stays on record.")
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """A version that waits for a person's word."""
+
+    dataset: str
+    parent: str  # the retraining's MLflow run
+    variant: str
+    version: str
+    champion: str  # whom it was compared with; "" for nobody
+
+
+def can_ask() -> bool:
+    """Only the run of a deployment can be suspended: a worker starts it again."""
+    return bool(runtime.deployment.id)
+
+
+def waiting(root: Path, dataset: str) -> Waiting | None:
+    """What this flow run was suspended for, if it was."""
+    if not can_ask():
+        return None
+    found = runs(uri(root), dataset, "prefect_flow_run_id", [str(runtime.flow_run.id)])
+    for run in found:
+        if run.tags.get("decision") == WAITING:
+            champion = tracking.client(root).get_model_version(dataset, run.tags["model_version"]).tags["champion"]
+            return Waiting(dataset, run.run_id, run.tags["best_variant"], run.tags["model_version"], champion)
+    return None
+
+
+def ask(root: Path, one: Waiting, evidence: str) -> dict[str, Any]:
+    """Suspend this flow run with the evidence; when it has been resumed, carry out what was answered.
+
+    Returns:
+        The summary of the retraining, as the flow `retrain` returns it.
+    """
+    form: type[RunInput] = Approval
+    if evidence:
+        form = Approval.with_initial_data(description=evidence)
+        say(f"version {one.version} of {one.dataset} waits for a person's word, on this run's page in Prefect")
+    answer = suspend_flow_run(wait_for_input=form, key="approval", timeout=TIMEOUT)
+    client, promoted = tracking.client(root), False
+    why = f"{'approved' if answer.decision == 'approve' else 'rejected'} by {answer.by}: {answer.why}"
+    with promotion.alone(root, one.dataset):
+        if answer.decision == "approve":
+            now = promotion.standing(client, one.dataset)
+            if now.champion != one.champion:
+                why += (
+                    f"; but the evidence is about champion {one.champion or 'none'}, which is {now.champion or 'none'} "
+                )
+                why += f"by now: 'weathervane promote {one.version} --why ...' does it all the same"
+            else:
+                promoted = _promote(client, one, why, answer.by)
+        decision = "promoted" if promoted else "not promoted"
+        for key, value in {"why": why, "decision": decision}.items():
+            client.set_model_version_tag(one.dataset, one.version, key, value)
+    tracking.log(root, one.parent, tags={"decision": decision, "decision_why": why})
+    return {
+        "rows": [],
+        "decision": decision,
+        "why": why,
+        "parent": one.parent,
+        "dataset": one.dataset,
+        "variant": one.variant,
+    }
+
+
+def _promote(client: Any, one: Waiting, why: str, by: str) -> bool:
+    try:
+        promotion.promote(client, one.dataset, one.version, why, by)
+    except InputError as error:
+        say(f"not promoted: {error}")
+        return False
+    return True
