@@ -50,6 +50,6 @@ def difference(before: str, after: str, name: str) -> str:
 def from_root(source: str, root: Path) -> str:
     """A path that the person gave from where they stand, as the params file spells it: from the root."""
     place = Path(source).expanduser()
-    if source in ("synthetic", "mendeley") or place.is_absolute() or not place.exists():
+    if source in ("synthetic", "mendeley") or "\0" in source or place.is_absolute() or not place.exists():
         return source
     return os.path.relpath(place.resolve(), root)

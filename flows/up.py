@@ -19,7 +19,7 @@ from types import FrameType
 from filelock import FileLock, Timeout
 
 from flows import mlflow_server
-from flows.child import Child, ServerError
+from flows.child import Child, ServerError, free
 from flows.environment import apply
 from flows.server import LocalServer
 from flows.worker import Worker
@@ -59,6 +59,7 @@ def up(port: int, mlflow_port: int, auth: bool) -> int:
 
 
 def _serve(root: Path, home: Path, logs: Path, ports: tuple[int, int], auth: bool, stack: ExitStack) -> int:
+    mlflow_port = free(ports[1], "--mlflow-port")  # before anything has been started
     arguments, settings = ["--artifacts-destination", str(home / "artifacts")], _backend(home)
     if auth:
         more, secret = _auth(home)
@@ -66,7 +67,7 @@ def _serve(root: Path, home: Path, logs: Path, ports: tuple[int, int], auth: boo
     prefect = stack.enter_context(LocalServer.start(logs / "prefect-server.log", ports[0], home))
     _make_store(root, home)
     mlflow = stack.enter_context(
-        mlflow_server.start(root, logs / "mlflow-server.log", ports[1], arguments, settings, "--mlflow-port")
+        mlflow_server.start(root, logs / "mlflow-server.log", mlflow_port, arguments, settings, "--mlflow-port")
     )
     environment = {"PREFECT_API_URL": prefect.url, "MLFLOW_TRACKING_URI": f"http://127.0.0.1:{mlflow.port}"}
     if auth:

@@ -63,14 +63,15 @@ def resolve(root: Path, text: str) -> str:
     Raises:
         InputError: none, or more than one, is meant.
     """
+    if not text or not text.isprintable():
+        raise InputError(f"data version {text!r}: an md5, the beginning of one, or a git revision is expected")
     known = [version.md5 for version in versions(root)]
     close = [one for one in known if one.startswith(text)]
     if len(close) == 1:
         return close[0]
     if len(close) > 1:
         raise InputError(f"data version {text}: {len(close)} versions begin so: give more digits")
-    at_revision = _tracked_at(root, text)
-    if at_revision:
+    if at_revision := _tracked_at(root, text):
         return at_revision
     raise InputError(f"data version {text}: not known: 'weathervane data versions' lists those that are")
 

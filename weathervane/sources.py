@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field
 
-from weathervane import archives, images, layout, project, synthetic
+from weathervane import archives, images, layout, params, project, synthetic
 from weathervane.download import fetch
 from weathervane.errors import InputError
 from weathervane.files import sha256
@@ -104,7 +104,7 @@ class Local(Placed):
     """A folder of class folders, a flat one whose file names begin with the class, or an archive of either."""
 
     kind: Literal["local"]
-    path: str = Field(min_length=1)
+    path: str = Field(pattern=r"^[^\x00]+$")
 
     @property
     def title(self) -> str:
@@ -203,7 +203,7 @@ def named(text: str) -> Source:
         return Synthetic(kind="synthetic", per_class=100, seed=0)
     if text == "mendeley":
         return Mendeley(kind="mendeley")
-    return Local(kind="local", path=text)
+    return params.check(Local, {"kind": "local", "path": text}, "--source")
 
 
 def _names(place: Path) -> list[str]:

@@ -10,7 +10,8 @@ from urllib.error import HTTPError
 import psutil
 import pytest
 
-from flows.server import LocalServer, ServerError
+from flows.child import ServerError
+from flows.server import LocalServer
 
 WAITS = """
 import sys, time
@@ -130,7 +131,9 @@ def test_it_listens_on_loopback_only(server: LocalServer) -> None:
     assert [f"http://{address.ip}:{address.port}/api" for address in listening] == [server.url]
 
 
-@pytest.mark.parametrize("header", [{"Origin": "https://example.org"}, {"Host": "example.org:4200"}, {"Origin": "null"}])
+@pytest.mark.parametrize(
+    "header", [{"Origin": "https://example.org"}, {"Host": "example.org:4200"}, {"Origin": "null"}]
+)
 def test_web_pages_from_elsewhere_are_refused(server: LocalServer, header: dict[str, str]) -> None:
     """What another page makes a browser ask, under its own name or one bound to this machine, is not answered."""
     with pytest.raises(HTTPError, match="403"):

@@ -1,0 +1,220 @@
+"""`weathervane up`: a team's servers, deployments and worker, and what people do with them."""
+
+import json
+import os
+import re
+import shutil
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.error import HTTPError
+from urllib.request import ProxyHandler, Request, build_opener
+
+import psutil
+import pytest
+
+from tests.conftest import copy_project
+from tests.flows.conftest import smaller, weathervane
+from tests.flows.team import Team, until, up
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+QUIET = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
+FAST = ["train.epochs=1", "dnn.network.hidden=[8, 8]"]
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def team(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Team]:
+    root = smaller(copy_project(tmp_path_factory.mktemp("team")))
+    deployments = root / "prefect.yaml"  # its schedules are of no use here
+    deployments.write_text(re.sub(r"cron: .*", "cron: 0 0 29 2 *", deployments.read_text()))
+    with up(root) as team:
+        yield team
+
+
+def test_everything_listens_on_loopback_only(team: Team) -> None:
+    """No socket of any process that `up` started can be reached from another machine."""
+    listening = [
+        connection.laddr
+        for process in [psutil.Process(team.process.pid), *team.family()]
+        for connection in process.net_connections("inet")
+        if connection.status == psutil.CONN_LISTEN
+    ]
+    assert {address.ip for address in listening} == {"127.0.0.1"}
+    assert {f"http://127.0.0.1:{address.port}" for address in listening} >= {team.prefect, team.mlflow}
+
+
+@pytest.mark.parametrize("header", [{"Host": "evil.example"}, {"Origin": "https://evil.example"}])
+def test_both_servers_refuse_foreign_pages(team: Team, header: dict[str, str]) -> None:
+    """A page from elsewhere that a person has open can neither read nor start anything, on either server."""
+    for url in (f"{team.prefect}/api/flow_runs/filter", f"{team.mlflow}/api/2.0/mlflow/experiments/create"):
+        request = Request(url, b'{"name": "evil"}', {"Content-Type": "application/json", **header})
+        with pytest.raises(HTTPError, match="403"):
+            build_opener(ProxyHandler({})).open(request, timeout=30)
+
+
+def test_a_taken_port_is_named_at_once(team: Team) -> None:
+    """Not status 0 after three quarters of a minute, as bare MLflow: the option, the port and the way out."""
+    port = team.mlflow.rpartition(":")[2]
+    other = copy_project_beside(team.root)
+    for option in ("--mlflow-port", "--port"):
+        arguments = [option, port, *(["--port", "0"] if option == "--mlflow-port" else [])]
+        ended = weathervane(other, "up", *arguments)
+        assert ended.returncode == 2 and f"{option} {port}: Address already in use" in ended.stderr, ended
+    assert weathervane(team.root, "up", "--port", "0").stderr.count("another 'weathervane up' is at work") == 1
+
+
+def copy_project_beside(root: Path) -> Path:
+    other = root.with_name(f"{root.name}-other")
+    other.mkdir()
+    return copy_project(other)
+
+
+def test_the_form_starts_a_retraining(team: Team) -> None:
+    """A person fills the form on Prefect's page in a browser: the variant is trained, and is champion in MLflow."""
+    if CHROMIUM is None:
+        pytest.skip("no browser here: install chromium to have the form filled in")
+    from playwright.sync_api import sync_playwright
+
+    deployment = team.ask("deployments/name/retrain/nightly")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
+        page = browser.new_page(viewport={"width": 1200, "height": 1400})
+        page.goto(f"{team.prefect}/deployments/deployment/{deployment['id']}/run")
+        page.get_by_text("names of files in params/models; an empty list means all of them.").wait_for(timeout=60_000)
+        for number in (0, 1, 1):  # an item for `variants`, two for `changes`
+            page.get_by_role("button", name="Add item").nth(number).click()
+        for box, value in enumerate(["dnn", *FAST]):
+            page.locator("textarea").nth(box).fill(value)
+        if picture := os.environ.get("WEATHERVANE_PICTURE"):
+            page.screenshot(path=picture)
+        page.get_by_role("button", name="Submit").click()
+        (run,) = until(lambda: team.flow_runs(deployment_id={"any_": [deployment["id"]]}, state=STARTED), "the run", 60)
+        browser.close()
+    assert run["parameters"] == {"variants": ["dnn"], "changes": FAST, "device": "auto", "seed": 0, "data_version": ""}
+    state = team.ended(run["id"])
+    assert (state["name"], state["message"]) == ("Promoted", "dnn: the first champion")
+    assert team.client.get_model_version_by_alias("weather-synthetic", "champion").version == "1"
+    (parent,) = team.runs("retraining")
+    assert parent.data.tags["prefect_flow_run_id"] == run["id"] and parent.info.status == "FINISHED"
+    assert team.client.get_experiment(parent.info.experiment_id).artifact_location.startswith("mlflow-artifacts:/")
+
+
+STARTED = {"type": {"any_": ["PENDING", "RUNNING", "COMPLETED"]}}
+
+
+def test_from_a_laptop_by_two_variables(team: Team, tmp_path: Path) -> None:
+    """`weathervane trigger --wait` outside of any clone: links to both pages, what the run says, what came of it."""
+    done = weathervane(tmp_path, "trigger", "retrain", "--variants", "dnn", "--set", *FAST, "--wait", **team.variables)
+    assert done.returncode == 0, done
+    assert f"{team.prefect}/runs/flow-run/" in done.stdout
+    assert "Unchanged: dnn unchanged since run" in done.stdout
+    trained = team.run("trigger", "retrain", "--variants", "dnn", "--set", *FAST, "--seed", "1", "--wait")
+    assert trained.returncode == 0, trained
+    assert "Not promoted: dnn: " in trained.stdout
+    assert f"{team.mlflow}/#/experiments/" in trained.stdout and "validation" in trained.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "words"),
+    [
+        (["--device", "gpu"], 2, "retrain: refused: .*'device'.*'gpu' does not match"),
+        (["--variants", "cnnn", "--wait"], 1, "Failed: no variant 'cnnn'; params/models/ has "),
+        (["--set", "train.epoch=1", "--wait"], 1, "Failed: .*train.epoch"),
+    ],
+)
+def test_a_wrong_value_is_refused_before_anything_runs(
+    team: Team, arguments: list[str], status: int, words: str
+) -> None:
+    """At the trigger, or at the start of the run with the plain reason as its state; MLflow has no run of it."""
+    before = len(team.runs())
+    refused = team.run("trigger", "retrain", *arguments)
+    assert refused.returncode == status, refused
+    assert re.search(words, refused.stdout + refused.stderr), refused
+    assert len(team.runs()) == before
+
+
+def test_ten_late_runs_of_a_schedule_are_one(team: Team) -> None:
+    """While the worker sleeps, a schedule goes past ten times: when it wakes, the last one trains, the others skip."""
+    deployment = team.ask("deployments/name/retrain/nightly")
+    with_seed = {"variants": ["dnn"], "changes": FAST, "seed": 2}
+    worker = team.part("worker", "start")
+    known = {run["id"] for run in team.flow_runs()}
+    worker.send_signal(signal.SIGSTOP)
+    try:
+        schedule = {"schedule": {"interval": 2}, "active": True, "parameters": with_seed, "slug": "every-2-seconds"}
+        made = team.ask(f"deployments/{deployment['id']}/schedules", [schedule])
+        due = until(lambda: len(late(team, known)) >= 10, "ten runs that are due")
+        assert due
+        team.ask(f"deployments/{deployment['id']}/schedules/{made[0]['id']}", method="DELETE")
+    finally:
+        worker.send_signal(signal.SIGCONT)
+    mine = [run for run in team.flow_runs() if run["id"] not in known and run["parameters"]["seed"] == 2]
+    assert len(mine) >= 10 and all(run["auto_scheduled"] for run in mine)
+    names = [team.ended(run["id"])["name"] for run in mine]
+    assert sorted(set(names)) == ["Not promoted", "Skipped"] and names.count("Not promoted") == 1, names
+    assert len([run for run in team.runs("retraining") if run.data.tags["seed"] == "2"]) == 1
+
+
+def late(team: Team, known: set[str]) -> list[str]:
+    """Runs that should have begun by now."""
+    return [run["id"] for run in team.flow_runs() if run["id"] not in known and run["estimated_start_time_delta"] > 0]
+
+
+def test_new_images_in_the_inbox_start_a_retraining(team: Team) -> None:
+    """`ingest` finds an image and tells it as an event, so an automation starts the retraining; a second finds none."""
+    path = team.root / "params/ingest.yaml"
+    path.write_text(path.read_text().replace("per_class: 15", "per_class: 16"))
+    known = {run["id"] for run in team.flow_runs()}
+    state = team.ended(team.start("ingest/inbox", {}))
+    assert state["name"] == "Ingested" and "1 image added to rain" in state["message"], state
+    (run,) = until(lambda: [one for one in team.flow_runs() if one["id"] not in known], "the retraining")
+    assert run["created_by"]["type"] == "AUTOMATION" and run["deployment_id"]
+    team.ask(f"flow_runs/{run['id']}/set_state", {"state": {"type": "CANCELLING"}, "force": False})
+    until(lambda: team.flow_run(run["id"])["state"]["type"] in ("CANCELLED", "CRASHED"), "its end by a person's word")
+    state = team.ended(team.start("ingest/inbox", {}))
+    assert (state["name"], state["message"]) == ("Unchanged", "nothing new")
+
+
+def test_a_person_decides_and_the_worker_may_die_meanwhile(team: Team) -> None:
+    """Policy manual: the run is suspended with the evidence; the worker is killed; approved, it promotes."""
+    path = team.root / "params/register.yaml"
+    path.write_text(
+        path.read_text()
+        .replace("policy: by_change", "policy: manual")
+        .replace("min_images: 50", "min_images: 1")
+        .replace("test/ece_low: 0.1", "test/ece_low: 1.0")
+    )
+    run = team.start("retrain/nightly", {"variants": ["dnn"], "changes": FAST, "seed": 4})
+    until(lambda: team.flow_run(run)["state"]["name"] == "Suspended", "the question")
+    keyset = team.flow_run(run)["state"]["state_details"]["run_input_keyset"]
+    evidence = team.ask(f"flow_runs/{run}/input/{keyset['description']}")
+    assert "waiting for approval" in evidence and "a person decides" in evidence
+    before = team.client.get_model_version_by_alias("weather-synthetic", "champion").version
+    team.part("worker", "start").kill()
+    until(lambda: "The worker ended with status -9" in team.output.read_text(), "the new worker")
+    answer = {"decision": "approve", "by": "ann", "why": "it is only a test"}
+    team.ask(f"flow_runs/{run}/resume", {"run_input": answer})
+    state = team.ended(run)
+    assert (state["name"], state["message"]) == ("Promoted", "dnn: approved by ann: it is only a test")
+    now = team.client.get_model_version_by_alias("weather-synthetic", "champion")
+    assert int(now.version) > int(before) and now.tags["decision"] == "promoted"
+    parent = team.runs("retraining")[-1]
+    assert (parent.info.status, parent.data.tags["decision"]) == ("FINISHED", "promoted")
+
+
+def test_ctrl_c_leaves_nothing_behind(team: Team) -> None:
+    """In the middle of a training: the runs are ended in both servers, then every process is gone."""
+    run = team.start("retrain/nightly", {"variants": ["dnn"], "changes": ["train.epochs=100000"], "seed": 5})
+    until(lambda: any("weathervane.train" in " ".join(one.cmdline()) for one in team.family()), "the training")
+    family = team.family()
+    os.kill(team.process.pid, signal.SIGINT)
+    assert team.process.wait(60) == 0
+    assert not [one for one in family if one.is_running() and one.status() != psutil.STATUS_ZOMBIE]
+    with up(team.root) as again:
+        assert again.flow_run(run)["state"]["type"] == "CRASHED"
+        assert [one.info.status for one in again.runs() if one.info.status not in ("FINISHED", "FAILED")] == [
+            "KILLED"
+        ] * 2
+        log = json.dumps(again.ask("logs/filter", {"logs": {"flow_run_id": {"any_": [run]}}}))
+    assert "Execution was aborted by a termination signal" in log
