@@ -35,6 +35,7 @@ class Request:
     device: str = "auto"
     seed: int = 0
     data_version: str | None = None
+    time_limit: float | None = None  # minutes
 
 
 def run_retrain(request: Request, plan_only: bool = False) -> int:
@@ -127,7 +128,9 @@ def _run_flow(request: Request) -> int:
 
     status = 0
     try:
-        summary = retrain(request.variants, request.changes, request.device, request.seed, request.data_version)
+        summary = retrain(
+            request.variants, request.changes, request.device, request.seed, request.data_version, request.time_limit
+        )
     except VariantsFailed as error:
         summary, status = error.summary, 1
     except TrainingError as error:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from prefect import flow
+from pydantic import PositiveFloat
 
 from tasks.alone import alone
 from tasks.augment import augment
@@ -33,6 +34,7 @@ def retrain(
     device: str = "auto",
     seed: int = 0,
     data_version: str | None = None,
+    time_limit: PositiveFloat | None = None,
 ) -> dict[str, Any]:
     """Take in new images, train what changed, compare, and promote by the gate.
 
@@ -43,6 +45,8 @@ def retrain(
         seed: of initialisation, order and augmentation.
         data_version: md5 (or its beginning, or a git revision) of another version of the data than today's;
             sources are then left alone, and nothing becomes champion.
+        time_limit: minutes that one variant may train, all tries together; one that reaches it has failed, and the next
+            retraining goes on from its checkpoint.
 
     Returns:
         rows: one a variant; decision and why; parent: the MLflow run of this retraining.
@@ -65,7 +69,7 @@ def retrain(
             return unchanged(plan)
         parent = open_retraining(root, plan)
         try:
-            return train_and_decide(root, plan, parent, device, seconds)
+            return train_and_decide(root, plan, parent, device, seconds, time_limit)
         except VariantsFailed:
             raise
         except BaseException as error:
@@ -73,12 +77,14 @@ def retrain(
             raise
 
 
-def train_and_decide(root: Path, plan: Plan, parent: str, device: str, seconds: dict[str, float]) -> dict[str, Any]:
+def train_and_decide(
+    root: Path, plan: Plan, parent: str, device: str, seconds: dict[str, float], time_limit: float | None
+) -> dict[str, Any]:
     """Train what has to be, let the best one meet the champion, and close the retraining; see `retrain`."""
     results, failures = [], {}
     for candidate in plan.candidates:
         with timed(seconds, candidate.name):
-            outcome = reused(candidate, parent) or one_variant(root, plan, candidate, parent, device)
+            outcome = reused(candidate, parent) or one_variant(root, plan, candidate, parent, device, time_limit)
         if isinstance(outcome, Result):
             results.append(outcome)
         else:
@@ -127,12 +133,14 @@ class VariantsFailed(RuntimeError):
         self.summary = summary
 
 
-def one_variant(root: Path, plan: Plan, candidate: Candidate, parent: str, device: str) -> Result | str:
+def one_variant(
+    root: Path, plan: Plan, candidate: Candidate, parent: str, device: str, time_limit: float | None
+) -> Result | str:
     """Train and evaluate one variant; its result, or why there is none. The others go on either way."""
     run = open_variant(root, plan, candidate, parent)
     try:
         augment(root, plan, candidate, run)
-        folder = train(root, plan, candidate, run, device)
+        folder = train(root, plan, candidate, run, device, time_limit)
         result = evaluate(root, plan, candidate, run, folder)
         drop_checkpoints(root, candidate)
         return result
