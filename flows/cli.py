@@ -37,6 +37,10 @@ def retrain(
     data_version: Annotated[
         str | None, typer.Option(help="Train on another version of the data; see 'weathervane data versions'.")
     ] = None,
+    time_limit: Annotated[
+        float | None,
+        typer.Option(min=0.01, help="Minutes that one variant may train, all tries together; it fails after that."),
+    ] = None,
     plan: Annotated[
         bool,
         typer.Option("--plan", help="Say what would be trained, why, and about how long; train nothing."),
@@ -45,7 +49,7 @@ def retrain(
     """From the sources to a decision about the champion; does nothing where nothing changed."""
     from flows.command import Request, run_retrain
 
-    request = Request(source, dataset, variants, set_ or [], device, seed, data_version)
+    request = Request(source, dataset, variants, set_ or [], device, seed, data_version, time_limit)
     raise typer.Exit(run_retrain(request, plan_only=plan))
 
 

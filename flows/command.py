@@ -35,6 +35,7 @@ class Request:
     device: str = "auto"
     seed: int = 0
     data_version: str | None = None
+    time_limit: float | None = None  # minutes
 
 
 def run_retrain(request: Request, plan_only: bool = False) -> int:
@@ -129,7 +130,12 @@ def _run_flow(request: Request) -> int:
     status = 0
     try:
         summary = retrain(
-            request.variants or [], request.changes or [], request.device, request.seed, request.data_version or ""
+            request.variants or [],
+            request.changes or [],
+            request.device,
+            request.seed,
+            request.data_version or "",
+            request.time_limit or 0,
         )
     except VariantsFailed as error:
         summary, status = error.summary, 1

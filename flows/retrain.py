@@ -4,6 +4,7 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -44,6 +45,7 @@ def retrain(
     device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")] = "auto",
     seed: Annotated[int, Field(ge=0)] = 0,
     data_version: str = "",
+    time_limit: Annotated[float, Field(ge=0)] = 0,
 ) -> Any:
     """Take in new images, train what changed, compare, and promote by the gate.
 
@@ -54,14 +56,24 @@ def retrain(
         seed: of initialisation, order and augmentation.
         data_version: md5 (or its beginning, or a git revision) of another version of the data than today's;
             sources are then left alone, and nothing becomes champion.
+        time_limit: minutes that one variant may train, all tries together, 0 for no limit; one that reaches it has failed,
+            and the next retraining goes on from its checkpoint.
 
     Returns:
         rows: one a variant; decision (which names the run's state) and why; parent: the MLflow run of this retraining.
     """
-    return outcome(lambda: work(variants, changes, device, seed, data_version))
+    return outcome(lambda: work(variants, changes, seed, data_version, How(device, time_limit or None)))
 
 
-def work(variants: list[str], changes: list[str], device: str, seed: int, data_version: str) -> dict[str, Any]:
+@dataclass(frozen=True)
+class How:
+    """What has no influence on what is trained; see `retrain`."""
+
+    device: str
+    time_limit: float | None
+
+
+def work(variants: list[str], changes: list[str], seed: int, data_version: str, how: How) -> dict[str, Any]:
     """The flow's steps; see `retrain`."""
     root = project.root()
     chosen = read_variants(root, variants, changes)
@@ -88,7 +100,7 @@ def work(variants: list[str], changes: list[str], device: str, seed: int, data_v
             return unchanged(plan)
         parent = open_retraining(root, plan)
         try:
-            summary, decision = train_and_decide(root, plan, parent, device, seconds)
+            summary, decision = train_and_decide(root, plan, parent, how, seconds)
         except VariantsFailed:
             raise
         except BaseException as error:
@@ -101,17 +113,17 @@ def work(variants: list[str], changes: list[str], device: str, seed: int, data_v
 
 
 def train_and_decide(
-    root: Path, plan: Plan, parent: str, device: str, seconds: dict[str, float]
+    root: Path, plan: Plan, parent: str, how: How, seconds: dict[str, float]
 ) -> tuple[dict[str, Any], Decision]:
     """Train what has to be, let the best one meet the champion, and close the retraining; see `retrain`."""
     results, failures = [], {}
     for candidate in plan.candidates:
         with timed(seconds, candidate.name):
-            outcome = reused(candidate, parent) or one_variant(root, plan, candidate, parent, device)
-        if isinstance(outcome, Result):
-            results.append(outcome)
+            result = reused(candidate, parent) or one_variant(root, plan, candidate, parent, how)
+        if isinstance(result, Result):
+            results.append(result)
         else:
-            failures[candidate.name] = outcome
+            failures[candidate.name] = result
     with timed(seconds, "register"):
         decision = register(root, plan, results) if results else Decision(False, "no variant could be trained", "")
     if not plan.older:
@@ -148,12 +160,12 @@ def timed(seconds: dict[str, float], step: str) -> Iterator[None]:
     seconds[step] = time.perf_counter() - since
 
 
-def one_variant(root: Path, plan: Plan, candidate: Candidate, parent: str, device: str) -> Result | str:
+def one_variant(root: Path, plan: Plan, candidate: Candidate, parent: str, how: How) -> Result | str:
     """Train and evaluate one variant; its result, or why there is none. The others go on either way."""
     run = open_variant(root, plan, candidate, parent)
     try:
         augment(root, plan, candidate, run)
-        folder = train(root, plan, candidate, run, device)
+        folder = train(root, plan, candidate, run, how.device, how.time_limit)
         result = evaluate(root, plan, candidate, run, folder)
         drop_checkpoints(root, candidate)
         return result

@@ -8,6 +8,7 @@ import json
 import shutil
 import subprocess
 from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,6 +21,7 @@ from weathervane.errors import InputError
 from weathervane.ledger import Ledger, Row
 
 CACHE = Path(".dvc/cache/files/md5")
+NAMED = 4  # classes that a difference names; images of the others are counted
 
 
 @dataclass(frozen=True)
@@ -40,10 +42,17 @@ class Difference:
     relabelled: list[tuple[Row, Row]]
 
     def __str__(self) -> str:
-        parts = [_by_class("added", self.added), _by_class("removed", self.removed)]
-        moved = Counter(f"{old.label} → {new.label}" for old, new in self.relabelled)
-        parts.append(f"{len(self.relabelled)} relabelled ({_listed(moved)})" if moved else "")
-        return "; ".join(filter(None, parts)) or "the same images"
+        """In few words: 12 images added to rain, 1 removed from shine."""
+        moved = (f"{old.label} → {new.label}" for old, new in self.relabelled)
+        parts = [
+            *_counted("added to", (row.label for row in self.added)),
+            *_counted("removed from", (row.label for row in self.removed)),
+            *_counted("relabelled", moved),
+        ]
+        if not parts:
+            return "the same images"
+        count, _, rest = ", ".join(parts).partition(" ")
+        return f"{count} image{'' if count == '1' else 's'} {rest}"
 
 
 def versions(root: Path) -> list[Version]:
@@ -112,9 +121,10 @@ def ledger_of(root: Path, version: str) -> Ledger | None:
     if files is None:
         return None
     try:
-        return Ledger.read(root / project.RAW, lambda name: _object(root, files[name]))
+        ledger = Ledger.read(root / project.RAW, lambda name: _object(root, files[name]))
     except (KeyError, OSError):
         return None
+    return ledger if ledger.dataset else None
 
 
 def difference(root: Path, old: str, new: str) -> Difference:
@@ -123,7 +133,12 @@ def difference(root: Path, old: str, new: str) -> Difference:
     Raises:
         InputError: the bytes of one of them are not in DVC's cache.
     """
-    before, after = ({row.sha256: row for row in _present(root, version).rows} for version in (old, new))
+    return between(_present(root, old), _present(root, new))
+
+
+def between(old: Ledger, new: Ledger) -> Difference:
+    """What changed from one ledger to another."""
+    before, after = ({row.sha256: row for row in ledger.rows} for ledger in (old, new))
     return Difference(
         added=[row for sha, row in after.items() if sha not in before],
         removed=[row for sha, row in before.items() if sha not in after],
@@ -246,9 +261,9 @@ def _git(root: Path, *arguments: str) -> str:
         return ""
 
 
-def _by_class(what: str, rows: list[Row]) -> str:
-    return f"{len(rows)} {what} ({_listed(Counter(row.label for row in rows))})" if rows else ""
-
-
-def _listed(counts: Counter[str]) -> str:
-    return ", ".join(f"{count} {name}" for name, count in sorted(counts.items()))
+def _counted(what: str, names: Iterable[str]) -> Iterator[str]:
+    """What became of how many images, a part for each of the commonest names."""
+    common = Counter(sorted(names)).most_common()
+    yield from (f"{count} {what} {name}" for name, count in common[:NAMED])
+    if rest := common[NAMED:]:
+        yield f"{sum(count for _, count in rest)} {what} {len(rest)} more"

@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tasks.changes import what_changed
 from tasks.dvc_lock import md5_of_prepared, prepared_md5, raw_md5
 from tasks.tracking_read import CLEANED, Run, runs, uri
 from weathervane import project, variant
 from weathervane.errors import InputError
 from weathervane.fingerprint import digest, ingredients
 from weathervane.ledger import Ledger
-from weathervane.params import flatten, value
+from weathervane.params import value
 from weathervane.variant import Variant
 
 
@@ -103,7 +104,7 @@ def make_plan(root: Path, variants: dict[str, Variant], seed: int, home: Path | 
     `home` is the folder of another version of the data than today's (`tasks.data_versions.materialise`).
     """
     ledger = Ledger.read((home or root) / project.RAW)
-    dataset = ledger.dataset
+    dataset, data = ledger.dataset, f"{home.name}.dir" if home else raw_md5(root) or ""
     prepared = md5_of_prepared(root, home) if home else prepared_md5(root)
     needed = {name: ingredients(chosen, prepared, seed) for name, chosen in variants.items()}
     address = uri(root)
@@ -116,6 +117,7 @@ def make_plan(root: Path, variants: dict[str, Variant], seed: int, home: Path | 
         same = [run for run in finished if run.tags.get("fingerprint") == mark]
         of_name = [run for run in earlier if run.tags["variant"] == name]
         before = next((run for run in of_name if run.status == "FINISHED"), None)
+        last = before or next(iter(of_name), None)
         parent = parents.get(same[0].tags.get("mlflow.parentRunId", "")) if same else None
         candidates.append(
             Candidate(
@@ -123,36 +125,13 @@ def make_plan(root: Path, variants: dict[str, Variant], seed: int, home: Path | 
                 chosen,
                 mark,
                 needed[name],
-                why="unchanged" if same else _what_changed(before or next(iter(of_name), None), needed[name]),
+                why="unchanged" if same else what_changed(root, last, name, needed[name], data, ledger),
                 run=same[0] if same else None,
                 settled=parent is not None and parent.status == "FINISHED" and "decision" in parent.tags,
                 seconds=_seconds(before, chosen) if before else None,
             )
         )
-    data = f"{home.name}.dir" if home else raw_md5(root) or ""
     return Plan(dataset, data, (home or root) / project.PREPARED, seed, candidates, older=home is not None)
-
-
-def _what_changed(before: Run | None, now: dict[str, str]) -> str:
-    if before is None:
-        return "never trained on this dataset"
-    told = []
-    for name, content in now.items():
-        old = before.tags.get(f"ingredient.{name}")
-        if old == content:
-            continue
-        if name == "params" and old:
-            told += _differences(flatten(json.loads(old)), flatten(json.loads(content)))
-        else:
-            told.append(f"{name} changed" if name in ("data", "code") else f"{name} {old} → {content}")
-    if not told and CLEANED in before.tags:
-        told = [f"the artifacts of its last run are deleted ({before.tags[CLEANED]})"]
-    return "; ".join(told) or f"its last run is {before.status}"
-
-
-def _differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    keys = [key for key in {**old, **new} if old.get(key) != new.get(key)]
-    return [f"{key} {old.get(key, '–')} → {new.get(key, '–')}" for key in keys]
 
 
 def _seconds(before: Run, chosen: Variant) -> float | None:

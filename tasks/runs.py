@@ -15,6 +15,7 @@ from prefect import runtime, task
 from prefect.cache_policies import NO_CACHE
 
 from tasks import tracking
+from tasks.changes import prepared_by
 from tasks.data_versions import difference
 from tasks.momentary import RETRY
 from tasks.plan import Candidate, Plan
@@ -78,6 +79,8 @@ def open_variant(root: Path, plan: Plan, candidate: Candidate, parent: str) -> s
         "dataset": plan.dataset,
         "data_md5": plan.data_md5,
         "seed": str(plan.seed),
+        "why": candidate.why[:5000],
+        "prepared_by": prepared_by(root),
         "retraining": tracking.client(root).get_run(parent).info.run_name,  # sorts the children by time
         "fingerprint": candidate.fingerprint,
         "owner": me(),

@@ -1,6 +1,7 @@
 """The step `train`: one variant in a child process; its own record of metrics is copied to MLflow meanwhile."""
 
 import json
+import math
 import shutil
 import subprocess
 import sys
@@ -22,15 +23,19 @@ from weathervane.progress import bar, say
 
 POLL = 0.5  # seconds
 GRACE = 10.0  # seconds between asking a child to leave and making it
+HUNG = 300.0  # seconds after its time limit when a child that has not ended by itself is ended
 
 
 @task(name="train", task_run_name="train {candidate.name}", cache_policy=NO_CACHE)
-def train(root: Path, plan: Plan, candidate: Candidate, run: str, device: str) -> Path:
+def train(root: Path, plan: Plan, candidate: Candidate, run: str, device: str, time_limit: float | None = None) -> Path:
     """Train a variant, or go on where an interrupted training was; the folder that holds model/ and outcome.json.
+
+    `time_limit` is minutes, all tries together; it is no part of the fingerprint, so that a higher one goes on with the
+    same training.
 
     Raises:
         InputError: bad input that only the child could notice, such as a device that is not there.
-        TrainingError: the training failed, or its process died.
+        TrainingError: the training failed or reached the limit, or its process died or hung.
     """
     folder = folder_of(root, candidate)
     folder.mkdir(parents=True, exist_ok=True)
@@ -45,12 +50,13 @@ def train(root: Path, plan: Plan, candidate: Candidate, run: str, device: str) -
         "seed": plan.seed,
         "fold": 0,
         "threads": 0,
+        "time_limit": time_limit,
         "about": about | _commit(root, run),
     }
     with replacing(folder / "job.json") as file:
         json.dump(job, file, indent=1)
     with watched(root, run):
-        _run_child(root, candidate, run, folder)
+        _run_child(root, candidate, run, folder, time_limit)
     outcome = json.loads((folder / "outcome.json").read_text(encoding="utf-8"))
     numbers = {f"train/{key}": value for key, value in outcome.items() if isinstance(value, int | float)}
     tags = {key: str(outcome[key]) for key in ("device", "device_name", "threads")}
@@ -71,9 +77,11 @@ def drop_checkpoints(root: Path, candidate: Candidate) -> None:
     shutil.rmtree(folder_of(root, candidate) / "checkpoints", ignore_errors=True)
 
 
-def _run_child(root: Path, candidate: Candidate, run: str, folder: Path) -> None:
+def _run_child(root: Path, candidate: Candidate, run: str, folder: Path, time_limit: float | None) -> None:
     command = [sys.executable, "-m", "weathervane.train", str(folder)]
     held = patiently(lambda: tracking.recorded(root, run))
+    # The child watches the clock itself, but for one that is stopped or stuck in native code.
+    deadline, hung = time.monotonic() + (60 * time_limit + HUNG if time_limit else math.inf), False
     with open(folder / "log.txt", "w", encoding="utf-8") as log:
         child = subprocess.Popen(
             command,
@@ -86,7 +94,7 @@ def _run_child(root: Path, candidate: Candidate, run: str, folder: Path) -> None
         try:
             with bar(f"train {candidate.name}", candidate.variant.train.epochs) as step:
                 shown, told = 0, None
-                while child.poll() is None:
+                while child.poll() is None and not (hung := time.monotonic() > deadline):
                     lines = _record(folder)
                     for line in lines[shown:]:
                         step(note=f"val accuracy {line['metrics']['val_accuracy']:.3f}")
@@ -99,6 +107,11 @@ def _run_child(root: Path, candidate: Candidate, run: str, folder: Path) -> None
         finally:
             _end(child)
     patiently(lambda: tracking.log_record(root, run, _record(folder), held))
+    if hung:
+        raise TrainingError(
+            f"{candidate.name}: its process still ran {HUNG:.0f} s after the time limit of {time_limit:g} minutes, "
+            "and was ended; the next retraining goes on from its checkpoint"
+        )
     if child.returncode:
         raise _failure(folder, child.returncode, candidate.name)
 

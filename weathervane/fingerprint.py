@@ -30,15 +30,20 @@ def ingredients(variant: Variant, data_md5: str, seed: int) -> dict[str, str]:
     Prepared data, parsed parameters, seed, sources and library versions; not the variant's name, comments in
     its YAML, the list of families, the device, or whatever only watches.
     """
-    files = [path for path in sources("weathervane.train", FAMILIES[variant.family]) if path != FAMILY_LIST]
-    content = b"\0".join(path.read_bytes() for path in files)
+    files = code("weathervane.train", FAMILIES[variant.family])
+    files.pop(_name(FAMILY_LIST))
     found = {
         "data": data_md5,
         "params": json.dumps(variant.model_dump(mode="json"), sort_keys=True),
         "seed": str(seed),
-        "code": hashlib.sha256(content).hexdigest()[:16],
+        "code": json.dumps(files),
     }
     return found | {name: _version(name) for name in NUMERIC}
+
+
+def code(*modules: str) -> dict[str, str]:
+    """Name below the package → sha256 (12 hex digits) of each of the `sources` of these modules."""
+    return {_name(path): hashlib.sha256(path.read_bytes()).hexdigest()[:12] for path in sources(*modules)}
 
 
 def sources(*modules: str) -> list[Path]:
@@ -53,6 +58,10 @@ def sources(*modules: str) -> list[Path]:
         seen[name] = path
         waiting += _imports(path)
     return sorted(seen.values())
+
+
+def _name(path: Path) -> str:
+    return path.relative_to(PACKAGE).as_posix()
 
 
 def _imports(path: Path) -> Iterator[str]:

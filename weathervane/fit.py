@@ -66,16 +66,19 @@ def fit(
     fold: int = 0,
     about: dict[str, str] | None = None,
     stop: Callable[[], bool] = lambda: False,
+    limit: float = math.inf,
 ) -> Outcome:
     """Train on all folds but one, validate on that one, and leave the best epoch's model in `folder`/model.
 
     Best is the highest validation accuracy, then the lowest validation loss. Each epoch adds a line to
     `folder`/metrics.jsonl. Equal seeds give equal weights on a CPU with equal threads, also if the training was
-    interrupted and called again with the same folder. `stop` is asked after each step.
+    interrupted and called again with the same folder. `stop` is asked after each step, and the clock: the loop may take
+    `limit` seconds, all tries together.
 
     Raises:
         InputError: the store is smaller than the variant's size, a part is empty, or the disk is full.
-        TrainingError: a loss that is not finite or has exploded, with its epoch, step and batch.
+        TrainingError: a loss that is not finite or has exploded, with its epoch, step and batch; or the limit is
+            reached, and a checkpoint is written.
         Interrupted: `stop` said so; a checkpoint is written.
     """
     train, val = load(store, variant, fold, device)
@@ -96,9 +99,16 @@ def fit(
         trim(folder, state.epoch)
         while state.epoch < variant.train.epochs:
             for _ in run_epoch(state, train, variant):
-                if stop() or saved.due():
+                late = state.spent > limit
+                if stop() or late or saved.due():
                     finite(state, train)
                     saved.save(state)
+                    if late:
+                        raise TrainingError(
+                            f"the time limit of {limit / 60:g} minutes is reached in epoch {state.epoch + 1} of "
+                            f"{variant.train.epochs}; the checkpoint is written: raise --time-limit, and the next "
+                            "retraining goes on from there"
+                        )
                     if stop():
                         raise Interrupted(f"interrupted in epoch {state.epoch + 1}; the checkpoint is written")
             loss = finite(state, train)

@@ -48,6 +48,11 @@ class State:
         """Steps done since the beginning."""
         return int(self.schedule.last_epoch)
 
+    @property
+    def spent(self) -> float:
+        """Seconds in the loop until now, by all processes that worked at it."""
+        return self.seconds + time.perf_counter() - self.since
+
     def count_time(self) -> None:
         """Add what has passed since to the seconds."""
         now = time.perf_counter()

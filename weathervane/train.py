@@ -6,6 +6,7 @@ torch and weathervane only.
 """
 
 import json
+import math
 import os
 import signal
 import sys
@@ -34,6 +35,7 @@ class Job(Strict):
     seed: int = Field(ge=0)
     fold: int = Field(ge=0)
     threads: int = Field(ge=0)  # 0 leaves it to torch
+    time_limit: float | None = Field(default=None, gt=0)  # minutes in the loop, all tries together
     about: dict[str, str] = Field(default_factory=dict)
 
 
@@ -73,6 +75,7 @@ def train(folder: Path, stop: Callable[[], bool] = lambda: False) -> dict[str, A
         fold=job.fold,
         about=job.about,
         stop=stop,
+        limit=60 * job.time_limit if job.time_limit else math.inf,
     )
     result = asdict(outcome) | {
         "device": str(device),

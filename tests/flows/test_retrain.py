@@ -124,7 +124,9 @@ def test_a_plan_trains_nothing(home: Home) -> None:
     before = len(home.runs())
     done = home.retrain("--plan", *FAST, "dnn.train.epochs=20")
     assert (done.returncode, done.stderr) == (0, "")
-    assert re.search(r"^dnn: would be trained \(train\.epochs 2 → 20, about \d+ s\)$", done.stdout, re.M), done.stdout
+    assert re.search(r"^dnn: would be trained \(--set: train\.epochs 2 → 20, about \d+ s\)$", done.stdout, re.M), (
+        done.stdout
+    )
     assert "cnn: unchanged since run " in done.stdout
     assert len(home.runs()) == before
 

@@ -76,6 +76,21 @@ def test_a_killed_retraining_is_gone_on_with(home: Home) -> None:
     assert folder.is_dir() and not (folder / "checkpoints").exists()
 
 
+def test_a_variant_that_reaches_its_time_limit_takes_nobody_along(home: Home) -> None:
+    """With `--time-limit`, a variant that takes longer ends as failed, in the command's table and in MLflow, with what
+    to do; a quicker one is trained and compared."""
+    known = {run.info.run_id for run in home.runs()}
+    asked = ["--variants", "dnn", "lstm", "--set", "dnn.train.epochs=1000000", "lstm.train.epochs=3"]
+    done = home.retrain(*asked, "--time-limit", "0.1")
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "failed: dnn: the time limit of 0.1 minutes is reached in epoch " in done.stdout
+    fresh = {run.info.run_name.split()[0]: run for run in home.runs() if run.info.run_id not in known}
+    states = {name: run.info.status for name, run in fresh.items()}
+    assert states == {"retrain": "FAILED", "dnn": "FAILED", "lstm": "FINISHED"}
+    assert "raise --time-limit, and the next retraining goes on from there" in fresh["dnn"].data.tags["failure"]
+    assert home.flow_run(fresh["retrain"])[0] == "Failed"
+
+
 def test_dead_runs_are_ended_by_command(home: Home) -> None:
     """`weathervane runs clean` ends the runs of a killed retraining as killed, with the reason, and says which; after
     that there is nothing to end."""

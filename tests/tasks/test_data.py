@@ -65,7 +65,7 @@ def test_growth_makes_a_version_and_moves_nobody(project: Path, inbox: Path) -> 
     after = {row.sha256: (row.split, row.fold) for row in Ledger.read(project / "data/raw").rows}
     assert first != second and len(after) == 32
     assert {sha: after[sha] for sha in before} == before
-    assert str(data_versions.difference(project, first, second)) == "8 added (8 rain)"
+    assert str(data_versions.difference(project, first, second)) == "8 images added to rain"
     assert data.ingest_and_record(project) == second
 
 
@@ -176,7 +176,7 @@ def test_the_command_line_looks_at_data(project: Path, inbox: Path) -> None:
     fill(inbox, "sun", range(112, 115))
     second = data.ingest_and_record(project)
     listed = weathervane("data", "versions")
-    assert first in listed.stdout and second in listed.stdout and "3 added (3 sun)" in listed.stdout
-    assert "3 added (3 sun)" in weathervane("data", "diff", first[:6], second[:6]).stdout
+    assert first in listed.stdout and second in listed.stdout and "3 images added to sun" in listed.stdout
+    assert "3 images added to sun" in weathervane("data", "diff", first[:6], second[:6]).stdout
     wrong = weathervane("data", "diff", "0123", second[:6])
     assert wrong.returncode == 2 and "Traceback" not in wrong.stderr

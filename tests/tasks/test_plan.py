@@ -120,17 +120,18 @@ def test_a_run_that_did_not_finish_is_trained_again(root: Path, status: str) -> 
 
 
 CHANGES = {
-    "a number": (["train.epochs=5"], "train.epochs 3 → 5"),
-    "two": (["train.epochs=5", "cnn.size=32"], "size 64 → 32; train.epochs 3 → 5"),
-    "a list": ([*FAST, "augment.crop=[0.9, 1.0]"], "augment.crop [0.35, 1.0] → [0.9, 1.0]"),
-    "a word": ([*FAST, "train.optimizer=adamw"], "train.optimizer sgd → adamw"),
-    "the network": ([*FAST, "cnn.network.width=8"], "network.width 32 → 8"),
+    "a number": (["train.epochs=5"], "--set: train.epochs 3 → 5"),
+    "two": (["train.epochs=5", "cnn.size=32"], "--set: size 64 → 32, train.epochs 3 → 5"),
+    "a list": ([*FAST, "augment.crop=[0.9, 1.0]"], "--set: augment.crop [0.35, 1.0] → [0.9, 1.0]"),
+    "a word": ([*FAST, "train.optimizer=adamw"], "--set: train.optimizer sgd → adamw"),
+    "the network": ([*FAST, "cnn.network.width=8"], "--set: network.width 32 → 8"),
+    "back to the file": (["cnn.network.width=8"], "cnn.yaml: train.epochs 3 → 40; --set: network.width 32 → 8"),
 }
 
 
 @pytest.mark.parametrize(("changes", "told"), CHANGES.values(), ids=CHANGES)
 def test_a_changed_parameter_is_told_with_both_values(root: Path, changes: list[str], told: str) -> None:
-    """The plan says which parameter differs from the last training, before and now."""
+    """The plan says which parameter differs from the last training, before and now, and where it stands now."""
     record(root, plan_of(root))
     assert why(plan_of(root, changes)) == told
 
@@ -149,18 +150,19 @@ def test_a_variant_of_another_family_is_told_by_its_keys(root: Path) -> None:
     content = json.loads(candidate.ingredients["params"])
     content["network"] = {"depth": 7, **{key: value for key, value in content["network"].items() if key != "width"}}
     record(root, with_ingredients(plan, params=json.dumps(content, sort_keys=True)))
-    assert why(plan_of(root)) == "network.depth 7 → –; network.width – → 32"
+    assert why(plan_of(root)) == "cnn.yaml: network.depth 7 → –, network.width – → 32"
 
 
 @pytest.mark.parametrize(
     ("other", "told"),
     [
-        ({"data": "0" * 32}, "data changed"),
+        ({"data": "0" * 32}, "the prepared data changed"),
         ({"code": "0" * 16}, "code changed"),
+        ({"code": "1" * 16}, "code changed"),
         ({"torch": "2.0.0"}, "torch 2.0.0 → "),
-        ({"data": "0" * 32, "seed": "7", "code": "0" * 16}, "data changed; seed 7 → 0; code changed"),
+        ({"data": "0" * 32, "seed": "7", "code": "0" * 16}, "the prepared data changed; seed 7 → 0; code changed"),
     ],
-    ids=["data", "code", "a library", "several"],
+    ids=["data", "code", "code in digits", "a library", "several"],
 )
 def test_what_else_changed_is_told(root: Path, other: dict[str, str], told: str) -> None:
     """New images, other code and another version of a library each cause a training, by name."""

@@ -77,6 +77,20 @@ def test_every_family_goes_on_from_the_middle_of_an_epoch(
     assert [epoch for epoch, _ in result(tmp_path / name)["record"]] == [1, 2, 3, 4, 5]
 
 
+def test_the_time_limit_counts_all_tries(store: Store, tmp_path: Path, whole: dict[str, dict[str, Any]]) -> None:
+    """At its limit a training ends with an error and a checkpoint: after one step, if earlier tries used it up. With a
+    higher limit it goes on, to the weights of a training without any."""
+    for steps in (1, 2):
+        told = (
+            r"the time limit of 1e-06 minutes is reached in epoch 1 of 5; the checkpoint is written: raise --time-limit"
+        )
+        with pytest.raises(TrainingError, match=told):
+            run(store, tmp_path / "dnn", limit=6e-5)
+        assert max(int(path.stem) for path in (tmp_path / "dnn/checkpoints").glob("*.safetensors")) == steps
+    assert run(store, tmp_path / "dnn", limit=600).seconds < 600
+    assert result(tmp_path / "dnn") == whole["dnn"]
+
+
 def test_a_line_that_no_checkpoint_has_is_written_once(
     store: Store, tmp_path: Path, whole: dict[str, dict[str, Any]]
 ) -> None:
