@@ -10,6 +10,7 @@ QUIET = {
     "PREFECT_LOGGING_EXTRA_LOGGERS": "weathervane",
     "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
     "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",  # the command line says it in its own words
+    "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",  # seconds; the server ends a run that misses three
     "MLFLOW_LOGGING_LEVEL": "WARNING",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     # MLflow's own patience is minutes.
