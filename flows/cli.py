@@ -202,6 +202,19 @@ def restore(
 
 
 @app.command()
+def notify(
+    kind: Annotated[str, typer.Argument(help="slack, teams, discord, webhook or email.")],
+    block: Annotated[
+        str | None, typer.Option(help="Its name in params/notify.yaml; weathervane-KIND by default.")
+    ] = None,
+) -> None:
+    """Ask for a secret address (or take WEATHERVANE_NOTIFY_URL), send a test message, store it on Prefect's server."""
+    from flows.notify_command import store
+
+    store(kind, block)
+
+
+@app.command()
 def ui(
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 5000,
     open_: Annotated[bool, typer.Option("--open/--no-open", help="Open the page in a browser.")] = True,

@@ -56,8 +56,8 @@ def retrain(
         seed: of initialisation, order and augmentation.
         data_version: md5 (or its beginning, or a git revision) of another version of the data than today's;
             sources are then left alone, and nothing becomes champion.
-        time_limit: minutes that one variant may train, all tries together, 0 for no limit; one that reaches it has failed,
-            and the next retraining goes on from its checkpoint.
+        time_limit: minutes that one variant may train, all tries together, 0 for no limit; one that reaches it has
+            failed, and the next retraining goes on from its checkpoint.
 
     Returns:
         rows: one a variant; decision (which names the run's state) and why; parent: the MLflow run of this retraining.
