@@ -26,6 +26,10 @@ def deploy() -> None:
     check(address)
     make_pool()
     deploy_all(root)
+    from flows.automations import ensure_automations
+
+    for line in ensure_automations(root):
+        say(line)
     say(f"work pool '{POOL}' and the deployments of prefect.yaml are on {masked(address)}")
 
 
