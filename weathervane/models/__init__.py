@@ -10,9 +10,12 @@ from importlib import import_module
 from types import ModuleType
 
 FAMILIES = {
-    "cnn": "weathervane.models.cnn",
+    "ann": "weathervane.models.ann",
     "dnn": "weathervane.models.dnn",
+    "cnn": "weathervane.models.cnn",
+    "rnn": "weathervane.models.rnn",
     "lstm": "weathervane.models.lstm",
+    "cnn_lstm": "weathervane.models.cnn_lstm",
 }
 
 
