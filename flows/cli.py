@@ -26,7 +26,7 @@ def retrain(
         typer.Option(help="Name of the dataset and of its registered model; 'weather' with a new source."),
     ] = None,
     variants: Annotated[
-        list[str] | None, typer.Option(help="Names from params/models, several at once; all by default.")
+        list[str] | None, typer.Option(help="Names from params/models, several at once; see 'weathervane variants'.")
     ] = None,
     set_: Annotated[
         list[str] | None,
@@ -61,8 +61,8 @@ def variants() -> None:
 
     root = project.root()
     for name in variant.names(root):
-        variant.load(root, name)
-        say(f"{name}\n  " + variant.header(root, name).replace("\n", "\n  "))
+        only = "" if variant.load(root, name).by_default else " (only when named)"
+        say(f"{name}{only}\n  " + variant.header(root, name).replace("\n", "\n  "))
 
 
 data = typer.Typer(no_args_is_help=True, help="Look at data before it is taken in, and at its versions.")

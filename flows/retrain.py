@@ -50,7 +50,7 @@ def retrain(
     """Take in new images, train what changed, compare, and promote by the gate.
 
     Args:
-        variants: names of files in params/models; an empty list means all of them.
+        variants: names of files in params/models; an empty list means all but those with `by_default: false`.
         changes: parameters to set, as in `train.epochs=5` (all variants) or `cnn.train.epochs=5` (one).
         device: auto, cpu, cuda, cuda:1, mps.
         seed: of initialisation, order and augmentation.

@@ -71,14 +71,16 @@ class Result:
 
 
 def read_variants(root: Path, names: list[str] | None, changes: list[str]) -> dict[str, Variant]:
-    """The selected variants (none: all of them) with `--set` changes applied; name → parameters.
+    """The selected variants (none: those of `variant.defaults`) with `--set` changes applied; name → parameters.
 
     `train.epochs=5` holds for every selected variant, `cnn.train.epochs=5` for one.
 
     Raises:
         InputError: an unknown variant or key, a value out of range, the same variant twice.
     """
-    selected = names or variant.names(root)
+    selected = names or variant.defaults(root)
+    if not selected:
+        raise InputError("params/models/ has no variant that is trained by default: name one with --variants")
     if len(set(selected)) < len(selected):
         raise InputError(f"--variants {' '.join(selected)}: the same variant stands there twice")
     for name in selected:

@@ -30,7 +30,7 @@ from tasks.data_versions import has_bytes
 from tasks.plan import make_plan, read_variants
 from tasks.tracking_inventory import Held, Inventory, Registered, inventory
 from tasks.tracking_read import CLEANED, uri
-from weathervane import project
+from weathervane import project, variant
 from weathervane.errors import InputError, masked
 from weathervane.params import Strict, check, load
 from weathervane.progress import track
@@ -183,7 +183,7 @@ def _needed(root: Path, stock: Inventory) -> dict[str, str]:
         why = "at work" if run.status == "RUNNING" else f"of the last settled retraining of {run.dataset}"
         for run_id in (run.run_id, *children[run.run_id], *run.tags.get("reused_runs", "").split()):
             needed.setdefault(run_id, why)
-    variants = read_variants(root, None, [])
+    variants = read_variants(root, variant.names(root), [])
     try:
         standing = [candidate.run for candidate in make_plan(root, variants, seed=0).candidates]
     except InputError:  # no data is prepared here: nothing can stand on it

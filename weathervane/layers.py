@@ -33,29 +33,56 @@ class Residual(nn.Module):
         return torch.relu(self.body(x) + self.shortcut(x))
 
 
-class Bands(nn.Module):
-    """[N, C, H, W] to [N, T, D]: T = H / rows steps, each of D = C * rows * W features."""
+def residual_stages(width: int, stages: int, blocks: int, size: int) -> list[nn.Module]:
+    """A 3x3 stem and `stages` of residual blocks, each but the first with twice the channels at half the resolution.
 
-    def __init__(self, rows: int) -> None:
+    [N, 3, size, size] to [N, width * 2**(stages - 1), H, W].
+    """
+    layers: list[nn.Module] = [*conv_norm(3, width, stride=2 if size >= 48 else 1), nn.ReLU()]
+    before = width
+    for stage in range(stages):
+        after = width * 2**stage
+        for block in range(blocks):
+            layers.append(Residual(before, after, stride=2 if stage and not block else 1))
+            before = after
+    return layers
+
+
+class Bands(nn.Module):
+    """[N, C, H, W] to [N, T, D]: bands of rows, or patches `columns` wide where that is not 0.
+
+    T = H / rows * W / columns steps in reading order, each of D = rows * C * columns features.
+    """
+
+    def __init__(self, rows: int, columns: int = 0) -> None:
         super().__init__()
-        self.rows = rows
+        self.rows, self.columns = rows, columns
 
     def forward(self, x: Tensor) -> Tensor:
-        """A view in reading order."""
-        n, _, h, _ = x.shape
-        return x.permute(0, 2, 1, 3).reshape(n, h // self.rows, -1)
+        """Features of a step in the order of its rows, their channels, their columns."""
+        n, c, h, w = x.shape
+        columns = self.columns or w
+        parts = x.reshape(n, c, h // self.rows, self.rows, w // columns, columns)
+        return parts.permute(0, 2, 4, 3, 1, 5).reshape(n, h // self.rows * (w // columns), -1)
 
 
 class Recurrent(nn.Module):
-    """[N, T, D] to [N, D']: the mean over the steps of a recurrent layer's outputs."""
+    """[N, T, D] to [N, D']: the mean over the steps of a recurrent layer's outputs, or the output of the last step."""
 
-    def __init__(self, reader: nn.RNNBase) -> None:
+    def __init__(self, reader: nn.RNNBase, last: bool = False) -> None:
         super().__init__()
-        self.reader = reader
+        self.reader, self.last = reader, last
+        self.features = reader.hidden_size * (2 if reader.bidirectional else 1)  # D'
 
     def forward(self, x: Tensor) -> Tensor:
-        """Only the outputs; the last state is not used."""
+        """Only the outputs; cells of LSTMs are not used."""
         # Under autocast cuDNN's cells compute in float16, whatever it asks for, and nothing here scales gradients.
         with torch.autocast(x.device.type, enabled=False):
             steps, _ = self.reader(x.float())
-        return steps.mean(1)
+        return steps[:, -1] if self.last else steps.mean(1)
+
+
+def lstm(features: int, hidden: int, layers: int, bidirectional: bool, dropout: float) -> Recurrent:
+    """LSTM cells (Hochreiter & Schmidhuber 1997), with dropout between layers; the mean over steps."""
+    between = dropout if layers > 1 else 0.0
+    return Recurrent(nn.LSTM(features, hidden, layers, batch_first=True, bidirectional=bidirectional, dropout=between))

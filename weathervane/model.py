@@ -130,7 +130,8 @@ class Model:
 def build(spec: Spec) -> nn.Module:
     """A network with fresh weights, channels last."""
     module = family(spec.family)
-    network = check(module.Network, spec.network, f"variant {spec.variant}: network")
+    known = getattr(module, "BEFORE", {}) | spec.network
+    network = check(module.Network, known, f"variant {spec.variant}: network")
     net: nn.Module = module.build(network, spec.size, len(spec.classes))
     return net.to(memory_format=torch.channels_last)
 

@@ -51,6 +51,7 @@ class Train(Strict):
 class Variant(Strict):
     """A whole variant: network, augmentation, training."""
 
+    by_default: bool = Field(True, exclude=True)  # whether a retraining that names no variants trains it
     family: str
     size: int = Field(ge=8)
     flip_test: bool  # average the logits of an image and its mirror image
@@ -76,6 +77,11 @@ class Variant(Strict):
 def names(root: Path) -> list[str]:
     """Every variant that has a file."""
     return sorted(path.stem for path in (root / FOLDER).glob("*.yaml"))
+
+
+def defaults(root: Path) -> list[str]:
+    """The variants that are trained where none is named: all but those whose file says `by_default: false`."""
+    return [name for name in names(root) if load(root, name).by_default]
 
 
 def load(root: Path, name: str, changes: dict[str, Any] | None = None) -> Variant:

@@ -4,15 +4,26 @@ A family is a module with a pydantic schema `Network` (the `network:` section of
 `build(network, size, classes) -> torch.nn.Module`, which takes float32 [N, 3, size, size], normalised,
 and gives logits [N, classes]. Schemas are read without importing torch, so `build` imports it itself. A
 schema may have `check_size(size)`, which raises ValueError where network and image size do not go together.
+A module may have `BEFORE`, the keys that models lack which were saved before there were such keys, with what they
+then stood for, and `REQUIRES`, packages that its networks need beyond torch.
+
+A network may have methods that a training asks for; one that has none of them is trained as a whole from scratch.
+`pretrain()` is called once, before the first step, and never when a saved model is loaded; `parts()` gives lists of
+parameters, each with a factor of the learning rate; `start_epoch(epoch)` is called when `epoch` epochs are
+finished, of a network that is in training mode.
 """
 
 from importlib import import_module
 from types import ModuleType
 
 FAMILIES = {
-    "cnn": "weathervane.models.cnn",
+    "ann": "weathervane.models.ann",
     "dnn": "weathervane.models.dnn",
+    "cnn": "weathervane.models.cnn",
+    "rnn": "weathervane.models.rnn",
     "lstm": "weathervane.models.lstm",
+    "cnn_lstm": "weathervane.models.cnn_lstm",
+    "transfer": "weathervane.models.transfer",
 }
 
 

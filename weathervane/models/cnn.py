@@ -1,4 +1,4 @@
-"""A small residual network: convolution and pooling, with a shortcut around every pair of layers."""
+"""Convolution and pooling: a small residual network, with a shortcut around every pair of layers, or a plain one."""
 
 from typing import TYPE_CHECKING
 
@@ -11,12 +11,24 @@ if TYPE_CHECKING:
 
 
 class Network(Strict):
-    """`width`: channels of the first stage, doubled at each of the `stages` - 1 that follow."""
+    """`width`: channels of the first stage, doubled at each of the `stages` - 1 that follow; `blocks`: of each.
 
+    Without `residual`, a block is a convolution and a ReLU, and a stage ends with max-pooling.
+    """
+
+    residual: bool
     width: int = Field(ge=4)
     stages: int = Field(ge=1, le=6)
     blocks: int = Field(ge=1)
     dropout: float = Field(ge=0, lt=1)
+
+    def check_size(self, size: int) -> None:
+        """Refuse a size of which pooling leaves nothing."""
+        if not self.residual and not size >> self.stages:
+            raise ValueError(f"network.stages: {self.stages} halvings leave nothing of size: {size}")
+
+
+BEFORE = {"residual": True}
 
 
 def build(network: Network, size: int, classes: int) -> "nn.Module":
@@ -27,14 +39,28 @@ def build(network: Network, size: int, classes: int) -> "nn.Module":
     """
     from torch import nn
 
-    from weathervane.layers import Residual, conv_norm
+    from weathervane.layers import residual_stages
 
-    layers: list[nn.Module] = [*conv_norm(3, network.width, stride=2 if size >= 48 else 1), nn.ReLU()]
-    before = network.width
-    for stage in range(network.stages):
-        after = network.width * 2**stage
-        for block in range(network.blocks):
-            layers.append(Residual(before, after, stride=2 if stage and not block else 1))
-            before = after
-    layers += [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(network.dropout), nn.Linear(before, classes)]
+    if not network.residual:
+        return _plain(network, size, classes)
+    layers = residual_stages(network.width, network.stages, network.blocks, size)
+    features = network.width * 2 ** (network.stages - 1)
+    layers += [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(network.dropout), nn.Linear(features, classes)]
     return nn.Sequential(*layers)
+
+
+def _plain(network: Network, size: int, classes: int) -> "nn.Module":
+    """Convolution → ReLU → max-pooling, stacked (LeCun et al. 1998), then a hidden layer of the last stage's width."""
+    from torch import nn
+
+    layers: list[nn.Module] = []
+    before = 3
+    for stage in range(network.stages):
+        for _ in range(network.blocks):
+            after = network.width * 2**stage
+            layers += [nn.Conv2d(before, after, 3, padding=1), nn.ReLU()]
+            before = after
+        layers.append(nn.MaxPool2d(2))
+    flat = before * (size >> network.stages) ** 2
+    layers += [nn.Flatten(), nn.Linear(flat, before), nn.ReLU(), nn.Dropout(network.dropout)]
+    return nn.Sequential(*layers, nn.Linear(before, classes))

@@ -1,7 +1,7 @@
-"""A deep network of fully connected layers: ReLU, normalisation, dropout."""
+"""A deep network of fully connected layers: ReLU, normalisation and dropout, or sigmoids with none of it."""
 
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
@@ -15,17 +15,25 @@ class Network(Strict):
     """`hidden`: units of each hidden layer, two or more of them; `input_size`: the image is averaged down to it."""
 
     hidden: list[int] = Field(min_length=2)
+    activation: Literal["relu", "sigmoid"]
+    norm: bool
     dropout: float = Field(ge=0, lt=1)
     input_size: int = Field(ge=4)
 
 
+BEFORE = {"activation": "relu", "norm": True}
+
+
 def build(network: Network, size: int, classes: int) -> "nn.Module":
-    """Average to input_size², flatten, then Linear → BatchNorm → ReLU → Dropout a hidden layer."""
+    """Average to input_size², flatten, then Linear → BatchNorm (if `norm`) → activation → Dropout a hidden layer."""
     from torch import nn
 
     units = [3 * network.input_size**2, *network.hidden]
     layers: list[nn.Module] = [nn.AdaptiveAvgPool2d(network.input_size), nn.Flatten()]
     for before, after in pairwise(units):
-        layers += [nn.Linear(before, after, bias=False), nn.BatchNorm1d(after), nn.ReLU()]
-        layers += [nn.Dropout(network.dropout)]
+        layers.append(nn.Linear(before, after, bias=not network.norm))
+        if network.norm:
+            layers.append(nn.BatchNorm1d(after))
+        layers.append(nn.ReLU() if network.activation == "relu" else nn.Sigmoid())
+        layers.append(nn.Dropout(network.dropout))
     return nn.Sequential(*layers, nn.Linear(units[-1], classes))

@@ -1,4 +1,4 @@
-"""A long short-term memory that reads an image as a sequence of bands of rows, top to bottom and back."""
+"""A long short-term memory that reads an image as a sequence of bands of rows or of patches, forth and back."""
 
 from typing import TYPE_CHECKING
 
@@ -11,9 +11,13 @@ if TYPE_CHECKING:
 
 
 class Network(Strict):
-    """`rows`: rows of pixels that make one step; it must divide the variant's size."""
+    """A step is a patch of `rows` x `columns` pixels, in reading order; both must divide the variant's size.
+
+    With `columns: 0` it is a band as wide as the image.
+    """
 
     rows: int = Field(ge=1)
+    columns: int = Field(ge=0)
     embed: int = Field(ge=1)
     hidden: int = Field(ge=1)
     layers: int = Field(ge=1)
@@ -21,33 +25,29 @@ class Network(Strict):
     dropout: float = Field(ge=0, lt=1)
 
     def check_size(self, size: int) -> None:
-        """Refuse a size that does not fall into whole bands."""
-        if size % self.rows:
-            raise ValueError(f"network.rows: {self.rows} does not divide size: {size}")
+        """Refuse a size that does not fall into whole steps."""
+        for name, pixels in (("rows", self.rows), ("columns", self.columns or size)):
+            if size % pixels:
+                raise ValueError(f"network.{name}: {pixels} does not divide size: {size}")
+
+
+BEFORE = {"columns": 0}
 
 
 def build(network: Network, size: int, classes: int) -> "nn.Module":
-    """Bands of rows, embedded, through LSTM cells (Hochreiter & Schmidhuber 1997); the mean over steps."""
+    """Bands or patches, embedded, through LSTM cells; the mean over steps."""
     from torch import nn
 
-    from weathervane.layers import Bands, Recurrent
+    from weathervane.layers import Bands, lstm
 
-    features = 3 * size * network.rows
-    reader = nn.LSTM(
-        network.embed,
-        network.hidden,
-        network.layers,
-        batch_first=True,
-        bidirectional=network.bidirectional,
-        dropout=network.dropout if network.layers > 1 else 0.0,
-    )
+    reader = lstm(network.embed, network.hidden, network.layers, network.bidirectional, network.dropout)
     return nn.Sequential(
-        Bands(network.rows),
-        nn.Linear(features, network.embed),
+        Bands(network.rows, network.columns),
+        nn.Linear(3 * network.rows * (network.columns or size), network.embed),
         nn.LayerNorm(network.embed),
         nn.ReLU(),
         nn.Dropout(network.dropout),
-        Recurrent(reader),
+        reader,
         nn.Dropout(network.dropout),
-        nn.Linear(network.hidden * (2 if network.bidirectional else 1), classes),
+        nn.Linear(reader.features, classes),
     )
