@@ -73,8 +73,8 @@ def fit(
     """Train on all folds but one, validate on that one, and leave the best epoch's model in `folder`/model.
 
     Best is the highest validation accuracy, then the lowest validation loss. Each epoch adds a line to
-    `folder`/metrics.jsonl and gradients.jsonl. Equal seeds give equal weights on a CPU with equal threads, also if the training was
-    interrupted and called again with the same folder. `stop` is asked after each step.
+    `folder`/metrics.jsonl and one to gradients.jsonl. Equal seeds give equal weights on a CPU with equal threads, also
+    if the training was interrupted and called again with the same folder. `stop` is asked after each step.
 
     Raises:
         InputError: the store is smaller than the variant's size, a part is empty, or the disk is full.

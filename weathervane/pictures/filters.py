@@ -3,6 +3,7 @@
 Legend: U = units, S = the network's image size, H, W = height, width of what a unit sees.
 """
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 MOST = 48  # units in a picture
+PIXELS = 900  # about the width of the picture
 WIDE = 1.8  # width of the picture, in its height
 
 
@@ -21,19 +23,17 @@ def filters_picture(net: "nn.Module", size: int, title: str, path: Path) -> None
     from matplotlib.figure import Figure
 
     filters, units = first_filters(net, size)
-    tiles = enlarged(signed(filters.permute(0, 2, 3, 1).numpy()), 90)
-    n, height, width, _ = tiles.shape
-    columns = max(1, min(n, round((WIDE * n * height / width) ** 0.5)))
+    n, _, height, width = filters.shape
+    columns = min(n, math.ceil((WIDE * n * height / width) ** 0.5))
+    tiles = enlarged(signed(filters.permute(0, 2, 3, 1).numpy()), PIXELS // columns)
     whole = grid(tiles, columns, gap=6)
     figure = Figure(figsize=(8.2, 0.4 + 8.2 * whole.shape[0] / whole.shape[1]), layout="constrained")
     axes = figure.subplots()
     axes.imshow(whole, interpolation="nearest")
     axes.set_axis_off()
     how_many = f"{n} strongest of {units}" if n < units else f"all {n}"
-    seen = f"{filters.shape[3]}×{filters.shape[2]} pixels"
-    axes.set_title(
-        f"{title}: filters of the first layer, {how_many}, {seen} each; grey is 0", fontsize=10, loc="left"
-    )
+    seen = f"{width}×{height} pixels"
+    axes.set_title(f"{title}: filters of the first layer, {how_many}, {seen} each; grey is 0", fontsize=10, loc="left")
     save(figure, path)
 
 

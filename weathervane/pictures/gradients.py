@@ -23,6 +23,7 @@ def layers_picture(record: list[dict[str, Any]], net: "nn.Module", title: str, p
     """
     from matplotlib.colors import LogNorm
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     names = list(dict.fromkeys(name for line in record for name in line["layers"]))
     norms = np.array([[line["layers"].get(name) or np.nan for line in record] for name in names])
@@ -45,7 +46,7 @@ def layers_picture(record: list[dict[str, Any]], net: "nn.Module", title: str, p
     shown = range(0, len(names), -(-len(names) // LABELS))
     axes.set_yticks(list(shown), [layer_label(net, names[row]) for row in shown], fontsize=8)
     axes.set_xlabel("epoch")
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     figure.colorbar(image, ax=axes, label="norm of the gradient", pad=0.02)
     axes.set_title(f"{title}: gradient of each layer{_faded(norms)}", fontsize=10, loc="left")
     save(figure, path)

@@ -1,4 +1,4 @@
-"""Where in a photograph the evidence is: what is left of the true class's probability while a grey square covers a part.
+"""Where in a photograph the evidence is: the true class's probability while a grey square covers a part of it.
 
 Zeiler & Fergus 2013 (arXiv 1311.2901), figure 7. Legend: N = images, K = classes, S = the network's image size,
 G = PLACES.
@@ -19,6 +19,7 @@ from weathervane.store import Store
 if TYPE_CHECKING:
     import pandas as pd
 
+SURE = 0.75  # the answers that are looked at: right, but not so sure that nothing could change them
 MOST = 6  # images in a picture
 PLACES = 11  # of the square's middle, down as well as across
 SIDE = 4  # such squares side by side are as wide as the image
@@ -53,13 +54,14 @@ def occlusion_picture(model: Model, store: Store, rows: np.ndarray, title: str, 
 
 
 def examples(table: "pd.DataFrame", store: Store) -> np.ndarray:
-    """To be looked at: row numbers in the store of a test image of each class, up to MOST classes: of those that are taken for what they
-    are, the one of the middle by probability."""
+    """Test images to be looked at, as row numbers in the store: one of each class, up to MOST of them.
+
+    Of those that are taken for what they are, the one with a probability next to SURE.
+    """
     place = {sha256: row for row, sha256 in enumerate(store.manifest["sha256"].tolist())}
     rows = []
     for label, own in table[table["label"] == table["predicted"]].groupby("label"):
-        own = own.sort_values([f"p_{label}", "sha256"])
-        rows.append(place[own["sha256"].iloc[len(own) // 2]])
+        rows.append(place[own["sha256"].iloc[(own[f"p_{label}"] - SURE).abs().to_numpy().argmin()]])
     return np.array(rows[:MOST], np.int64)
 
 

@@ -23,7 +23,7 @@ def grid(tiles: np.ndarray, columns: int, gap: int = 2) -> np.ndarray:
     return whole
 
 
-def enlarged(tiles: np.ndarray, side: int) -> np.ndarray:
-    """[N, H, W, 3] with every pixel repeated, so that the longer side has about `side` of them."""
-    times = max(1, round(side / max(tiles.shape[1:3])))
+def enlarged(tiles: np.ndarray, width: int) -> np.ndarray:
+    """[N, H, W, 3] with every pixel repeated, so that a tile is about `width` pixels wide."""
+    times = max(1, round(width / tiles.shape[2]))
     return tiles.repeat(times, 1).repeat(times, 2)
