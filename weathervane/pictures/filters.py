@@ -40,29 +40,29 @@ def filters_picture(net: "nn.Module", size: int, title: str, path: Path) -> None
 def first_filters(net: "nn.Module", size: int) -> tuple["Tensor", int]:
     """Filters float32 [U, 3, H, W] of the units with the largest weights, and how many units there are.
 
-    The first layer is the first convolution or fully connected layer. A filter is the gradient of what the unit
-    passes on with regard to an image, cut to what the unit sees: exactly its weights, laid out as they meet the image,
-    whatever pools it, flattens it or cuts it into steps before. Of a layer that is applied at many places, in the
-    middle.
+    The first layer is the first one that is a convolution, fully connected or recurrent. A filter is the gradient of
+    what the unit sums up with regard to an image, cut to what the unit sees: exactly its weights, laid out as they meet
+    the image, whatever pools it, flattens it or cuts it into steps before. Of a layer that is applied at many places, in
+    the middle. The units of a recurrent layer are those of its cells' gates.
     """
     import torch
     from torch import nn
 
-    layer = next(module for module in net.modules() if isinstance(module, nn.Conv2d | nn.Linear))
-    strongest = layer.weight.detach().flatten(1).norm(dim=1).argsort(descending=True)[:MOST]
-    images = torch.zeros(len(strongest), 3, size, size, requires_grad=True)
-    outputs: list[Tensor] = []
-    handle = layer.register_forward_hook(lambda _, given, result: outputs.append(result))
+    layer = next(module for module in net.modules() if isinstance(module, nn.Conv2d | nn.Linear | nn.RNNBase))
+    weight = layer.weight_ih_l0 if isinstance(layer, nn.RNNBase) else layer.weight
+    chosen = weight.detach().flatten(1).norm(dim=1).argsort(descending=True)[:MOST]
+    images = torch.zeros(len(chosen), 3, size, size, requires_grad=True)
+    met: list[tuple[Tensor, Tensor]] = []
+    handle = layer.register_forward_hook(lambda _, given, result: met.append((given[0], result)))
     net.eval()(images)
     handle.remove()
-    out = outputs[0]  # [U, channels, H', W'] or [U, units] or, of a sequence, [U, T, units]
-    if out.ndim == 4:
-        out = out[:, :, out.shape[2] // 2, out.shape[3] // 2]
-    elif out.ndim == 3:
-        out = out[:, out.shape[1] // 2]
-    own = out[torch.arange(len(strongest)), strongest].sum()
-    (filters,) = torch.autograd.grad(own, images)
-    return cut(filters), len(layer.weight)
+    given, result = met[0]
+    if isinstance(layer, nn.Conv2d):  # [U, channels, H', W']
+        sums = result[torch.arange(len(chosen)), chosen, result.shape[2] // 2, result.shape[3] // 2]
+    else:  # [U, D], or [U, T, D]
+        sums = (given[:, given.shape[1] // 2] if given.ndim == 3 else given) * weight[chosen]
+    (filters,) = torch.autograd.grad(sums.sum(), images)
+    return cut(filters), len(weight)
 
 
 def cut(images: "Tensor") -> "Tensor":

@@ -25,12 +25,12 @@ def layers_picture(record: list[dict[str, Any]], net: "nn.Module", title: str, p
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
-    names = list(dict.fromkeys(name for line in record for name in line["layers"]))
+    names = [name for name, parameter in net.named_parameters() if parameter.ndim >= 2]
     norms = np.array([[line["layers"].get(name) or np.nan for line in record] for name in names])
-    norms = norms.reshape(len(names), len(record))
     known = norms[np.isfinite(norms)]
-    top = 10.0 ** np.ceil(np.log10(known.max())) if known.size else 1.0
-    bottom = min(10.0 ** np.floor(np.log10(known.min())), top / 10**DECADES) if known.size else top / 10**DECADES
+    low, high = (known.min(), known.max()) if known.size else (1.0, 1.0)
+    top = 10.0 ** np.ceil(np.log10(high))
+    bottom = min(10.0 ** np.floor(np.log10(low)), top / 10**DECADES)
     figure = Figure(figsize=(8.2, 1.3 + min(0.24 * len(names), 7)), layout="constrained")
     axes = figure.subplots()
     axes.set_facecolor(BAR)
@@ -54,13 +54,11 @@ def layers_picture(record: list[dict[str, Any]], net: "nn.Module", title: str, p
 
 def _faded(norms: np.ndarray) -> str:
     """In words, how the first layer's gradient compares with the last's."""
-    if len(norms) < 2 or not np.isfinite(norms[0] / norms[-1]).any():
+    ratio = norms[0] / norms[-1]
+    known = ratio[np.isfinite(ratio)]
+    if not known.size:
         return ""
-    return f"; the first has {_times(float(np.nanmedian(norms[0] / norms[-1])))} the last's (median of epochs)"
-
-
-def _times(ratio: float) -> str:
-    return f"{ratio:.2g} times" if ratio > 0.1 else f"1/{1 / ratio:,.3g} of" if ratio > 1e-3 else f"{ratio:.0e} of"
+    return f"; the first has {known[0]:.2g} times the last's at first, {np.median(known):.2g} in the median"
 
 
 def layer_label(net: "nn.Module", name: str) -> str:
@@ -106,7 +104,7 @@ def steps_picture(record: list[dict[str, Any]], title: str, path: Path) -> None:
                 label = f"epoch {record[number]['epoch']}{', read backwards' if way else ''}"
                 style = {"color": colour, "linewidth": 1.8, "linestyle": "--" if way else "-", "label": label}
                 axes.plot(np.arange(1, len(share) + 1), share, marker=".", **style)
-        bare(axes, f"{title}: what gets back from the last step" + f"; in the end, {left:.2g} of it to the first")
+        bare(axes, f"{title}: what gets back of the last step's gradient; to the first step, {left:.2g} of it in the end")
         axes.axhline(1, color=GREY, linewidth=0.8, linestyle=":")
         axes.set(yscale="log", ylim=(lowest / 2, None), xlabel="step, in the order of reading")
         axes.set_ylabel("gradient, as a share of the last step's")

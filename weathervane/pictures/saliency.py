@@ -55,7 +55,7 @@ def step_saliency(net: nn.Module, images: Tensor, numbers: Tensor) -> Tensor:
         numbers: the true class of each image, int64 [N].
     """
     with torch.backends.cudnn.flags(enabled=False):  # its cells have no backward pass in eval mode
-        steps, out = _steps(net, images)
+        steps, out = _steps(net, images.detach().clone().requires_grad_())
         (gradient,) = torch.autograd.grad(out.gather(1, numbers[:, None]).sum(), steps)
     norms = (gradient * steps.detach()).norm(dim=2)
     return norms / norms.sum(1, keepdim=True).clamp(min=1e-12)
