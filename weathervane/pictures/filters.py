@@ -42,8 +42,8 @@ def first_filters(net: "nn.Module", size: int) -> tuple["Tensor", int]:
 
     The first layer is the first one that is a convolution, fully connected or recurrent. A filter is the gradient of
     what the unit sums up with regard to an image, cut to what the unit sees: exactly its weights, laid out as they meet
-    the image, whatever pools it, flattens it or cuts it into steps before. Of a layer that is applied at many places, in
-    the middle. The units of a recurrent layer are those of its cells' gates.
+    the image, whatever pools it, flattens it or cuts it into steps before. Of a layer that is applied at many places,
+    in the middle. The units of a recurrent layer are those of its cells' gates.
     """
     import torch
     from torch import nn

@@ -92,21 +92,23 @@ def steps_picture(record: list[dict[str, Any]], title: str, path: Path) -> None:
     chosen = sorted({round(place) for place in np.linspace(0, len(record) - 1, LINES)})
     figure = Figure(figsize=(8.2, 0.6 + 3.2 * len(names)), layout="constrained")
     for name, axes in zip(names, figure.subplots(len(names), 1, squeeze=False).flat, strict=True):
-        lowest, left = 10.0**-DECADES, np.nan
+        lowest = 10.0**-DECADES
         for number in chosen:
+            left: list[str] = []  # of the gradient, at the first step, each way
             colour = colormaps["Blues"](0.35 + 0.65 * (number + 1) / len(record))
             for way, norms in enumerate(record[number]["steps"][name]):
                 if not norms[-1] > 0:  # nothing of the loss hangs on this direction's end
                     continue
                 share = np.array(norms) / norms[-1]
-                left = share[0]
+                left.append(f"{share[0]:.2g}")
                 lowest = min(lowest, share[share > 0].min())
                 label = f"epoch {record[number]['epoch']}{', read backwards' if way else ''}"
                 style = {"color": colour, "linewidth": 1.8, "linestyle": "--" if way else "-", "label": label}
                 axes.plot(np.arange(1, len(share) + 1), share, marker=".", **style)
-        bare(axes, f"{title}: what gets back of the last step's gradient; to the first step, {left:.2g} of it in the end")
+        told = f"to the first step, {' and '.join(left)} of it in the end"
+        bare(axes, f"{title}: what gets back of the last step's gradient; {told}")
         axes.axhline(1, color=GREY, linewidth=0.8, linestyle=":")
         axes.set(yscale="log", ylim=(lowest / 2, None), xlabel="step, in the order of reading")
         axes.set_ylabel("gradient, as a share of the last step's")
-        axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
+        axes.legend(frameon=False, fontsize=8, handlelength=3, loc="center left", bbox_to_anchor=(1, 0.5))
     save(figure, path)

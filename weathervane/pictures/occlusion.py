@@ -1,7 +1,6 @@
 """Where in a photograph the evidence is: the true class's probability while a grey square covers a part of it.
 
-Zeiler & Fergus 2013 (arXiv 1311.2901), figure 7. Legend: N = images, K = classes, S = the network's image size,
-G = PLACES.
+Zeiler & Fergus 2013 (arXiv 1311.2901), figure 7. Legend: S = the network's image size, G = PLACES.
 """
 
 from pathlib import Path
@@ -19,7 +18,7 @@ from weathervane.store import Store
 if TYPE_CHECKING:
     import pandas as pd
 
-SURE = 0.75  # the answers that are looked at: right, but not so sure that nothing could change them
+SURE = 0.75  # the answers that are looked at: likely right, but not so sure that nothing could change them
 MOST = 6  # images in a picture
 PLACES = 11  # of the square's middle, down as well as across
 SIDE = 4  # such squares side by side are as wide as the image
@@ -39,7 +38,7 @@ def occlusion_picture(model: Model, store: Store, rows: np.ndarray, title: str, 
     figure = Figure(figsize=(8.2, 0.9 + 2 * 8.2 / (len(rows) + 0.5)), layout="constrained")
     above, below = figure.subplots(2, len(rows), squeeze=False)
     for number, label in enumerate(labels):
-        left = occluded(model, images[number], model.spec.classes.index(label)).cpu()
+        left = occluded(model, images[number], model.spec.classes.index(label)).cpu().numpy()
         above[number].imshow(pixels[number])
         shown = below[number].imshow(left, cmap="viridis", vmin=0, vmax=1, interpolation="nearest")
         sure = model.probabilities(pixels[number : number + 1])[0, model.spec.classes.index(label)]
@@ -56,11 +55,11 @@ def occlusion_picture(model: Model, store: Store, rows: np.ndarray, title: str, 
 def examples(table: "pd.DataFrame", store: Store) -> np.ndarray:
     """Test images to be looked at, as row numbers in the store: one of each class, up to MOST of them.
 
-    Of those that are taken for what they are, the one with a probability next to SURE.
+    The one whose true class has a probability next to SURE.
     """
     place = {sha256: row for row, sha256 in enumerate(store.manifest["sha256"].tolist())}
     rows = []
-    for label, own in table[table["label"] == table["predicted"]].groupby("label"):
+    for label, own in table.groupby("label"):
         rows.append(place[own["sha256"].iloc[(own[f"p_{label}"] - SURE).abs().to_numpy().argmin()]])
     return np.array(rows[:MOST], np.int64)
 

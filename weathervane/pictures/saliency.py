@@ -32,16 +32,19 @@ def saliency_picture(model: Model, store: Store, rows: np.ndarray, title: str, p
     for number, label in enumerate(labels):
         above[number].imshow(pixels[number])
         above[number].set_title(label, fontsize=9, color=colour[label])
-        # Where the regions of steps overlap, their mean.
-        where = (share[number][:, None, None] * places).sum(0) / places.sum(0).clamp(min=1)
-        middle[number].imshow(where, cmap="Blues", vmin=0, vmax=share.max(), interpolation="nearest")
-        below[number].bar(np.arange(1, len(places) + 1), share[number], color=AFTER)
+        # Where several steps see a pixel, their mean, by how well they do.
+        where = (share[number][:, None, None] * places).sum(0) / places.sum(0).clamp(min=1e-12)
+        middle[number].imshow(where.numpy(), cmap="Blues", vmin=0, vmax=float(share.max()), interpolation="nearest")
+        below[number].bar(np.arange(1, len(places) + 1), share[number].numpy(), color=AFTER)
         bare(below[number])
         below[number].set_xlabel("step")
     for axes in (*above, *middle):
         axes.set_axis_off()
     below[0].set_ylabel("share")
-    figure.suptitle(f"{title}: the steps that the true class's score hangs on (gradient × input)", fontsize=10)
+    heading = f"{title}: the steps that the true class's score hangs on (gradient × input)"
+    figure.suptitle(
+        f"{heading}\nbelow each photograph: where they look (darker: more), and the share of each", fontsize=10
+    )
     save(figure, path)
 
 
@@ -62,7 +65,7 @@ def step_saliency(net: nn.Module, images: Tensor, numbers: Tensor) -> Tensor:
 
 
 def step_places(net: nn.Module, size: int) -> Tensor:
-    """The part of the image that each step sees, float32 [T, S, S] of 0 and 1."""
+    """How well each step sees each pixel of an image: the size of its gradient, float32 [T, S, S]."""
     device = next(net.parameters()).device
     noise = torch.rand(1, 3, size, size, generator=torch.Generator().manual_seed(0)).to(device)
     count = _steps(net, noise)[0].shape[1]
@@ -70,7 +73,7 @@ def step_places(net: nn.Module, size: int) -> Tensor:
     steps, _ = _steps(net, images)
     own = steps[torch.arange(count), torch.arange(count)].sum()
     (seen,) = torch.autograd.grad(own, images)
-    return (seen != 0).any(1).float()
+    return seen.abs().sum(1)
 
 
 def _steps(net: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
