@@ -31,7 +31,7 @@ def layers_picture(record: list[dict[str, Any]], net: "nn.Module", title: str, p
     low, high = (known.min(), known.max()) if known.size else (1.0, 1.0)
     top = 10.0 ** np.ceil(np.log10(high))
     bottom = min(10.0 ** np.floor(np.log10(low)), top / 10**DECADES)
-    figure = Figure(figsize=(8.2, 1.3 + min(0.24 * len(names), 7)), layout="constrained")
+    figure = Figure(figsize=(8.2, 1.3 + np.clip(0.24 * len(names), 1.5, 7)), layout="constrained")
     axes = figure.subplots()
     axes.set_facecolor(BAR)
     epochs = [line["epoch"] for line in record]
