@@ -34,6 +34,7 @@ def evaluate(root: Path, plan: Plan, candidate: Candidate, run: str, folder: Pat
     metrics["model/bytes"] = float((folder / "model/model.safetensors").stat().st_size)
     with tempfile.TemporaryDirectory() as temporary:
         _draw(Path(temporary), model, store, parts["test"], folder / "metrics.jsonl")
+        _draw_inside(Path(temporary) / "pictures", model, store, parts["test"], folder / "gradients.jsonl")
         tables = _write(Path(temporary), parts)
         _log(root, run, Path(temporary))
     client = tracking.client(root)
@@ -74,6 +75,15 @@ def _draw(folder: Path, model: "Model", store: "Store", test: "pd.DataFrame", re
     mistakes(test, store, classes, name, folder / "mistakes.png")
     lines = record.read_text(encoding="utf-8").splitlines()
     learning_picture([json.loads(line) for line in lines], name, folder / "learning.png")
+
+
+def _draw_inside(folder: Path, model: "Model", store: "Store", test: "pd.DataFrame", record: Path) -> None:
+    """The pictures of the network's inside, as PNG files in `folder`, which is made."""
+    from weathervane.pictures.inside import inside_pictures
+
+    folder.mkdir()
+    lines = record.read_text(encoding="utf-8").splitlines()
+    inside_pictures(model, store, test, [json.loads(line) for line in lines], folder)
 
 
 def _write(folder: Path, parts: dict[str, "pd.DataFrame"]) -> list[str]:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,12 +23,14 @@ from weathervane.augment import augment, mix
 from weathervane.calibration import temperature
 from weathervane.device import normalise, resident, unit
 from weathervane.errors import InputError, Interrupted, TrainingError
+from weathervane.gradients import GRADIENTS, pulls
 from weathervane.model import PROBE, Model, Spec, logits
 from weathervane.resume import Checkpoints
 from weathervane.state import State, begin
 from weathervane.store import Store
 from weathervane.variant import Variant
 
+METRICS = "metrics.jsonl"
 EXPLODED = 1000.0  # times the loss of guessing: no training comes back from there
 
 
@@ -71,9 +74,9 @@ def fit(
     """Train on all folds but one, validate on that one, and leave the best epoch's model in `folder`/model.
 
     Best is the highest validation accuracy, then the lowest validation loss. Each epoch adds a line to
-    `folder`/metrics.jsonl. Equal seeds give equal weights on a CPU with equal threads, also if the training was
-    interrupted and called again with the same folder. `stop` is asked after each step, and the clock: the loop may take
-    `limit` seconds, all tries together.
+    `folder`/metrics.jsonl and one to gradients.jsonl. Equal seeds give equal weights on a CPU with equal threads, also
+    if the training was interrupted and called again with the same folder. `stop` is asked after each step, and the
+    clock: the loop may take `limit` seconds, all tries together.
 
     Raises:
         InputError: the store is smaller than the variant's size, a part is empty, or the disk is full.
@@ -112,6 +115,7 @@ def fit(
                     if stop():
                         raise Interrupted(f"interrupted in epoch {state.epoch + 1}; the checkpoint is written")
             loss = finite(state, train)
+            pulled = pulls(state.net, train.images, train.targets)
             accuracy, val_loss = validate(state.judged, val, variant.flip_test)
             if not math.isfinite(val_loss):
                 raise TrainingError(f"validation loss is {val_loss} after epoch {state.epoch + 1}: lower train.lr")
@@ -120,7 +124,8 @@ def fit(
                 state.kept = {key: value.detach().clone() for key, value in state.judged.state_dict().items()}
             metrics = {"train_loss": loss, "val_loss": val_loss, "val_accuracy": accuracy}
             metrics |= {"lr": state.schedule.get_last_lr()[0], "seconds": state.end_epoch()}
-            record(folder, state.epoch, metrics)
+            record(folder / METRICS, state.epoch, metrics=metrics)
+            record(folder / GRADIENTS, state.epoch, **pulled)
             saved.save_if_cheap(state)
     state.net.load_state_dict(state.kept)
     spec = replace(spec, temperature=temperature(outputs(state.net, val, variant.flip_test), val.labels))
@@ -230,22 +235,21 @@ def validate(net: nn.Module, part: Part, flip: bool) -> tuple[float, float]:
     return right / len(out), F.cross_entropy(out, part.labels).item()
 
 
-def record(folder: Path, epoch: int, metrics: dict[str, float]) -> None:
-    """One line to metrics.jsonl, the training's own record; a tracker copies from it."""
-    line = {"epoch": epoch, "time": time.time(), "metrics": metrics}
-    with open(folder / "metrics.jsonl", "a", encoding="utf-8") as file:
+def record(path: Path, epoch: int, **content: Any) -> None:
+    """One line to a file of the training's own record; a tracker copies from metrics.jsonl."""
+    line = {"epoch": epoch, "time": time.time(), **content}
+    with open(path, "a", encoding="utf-8") as file:
         file.write(json.dumps(line) + "\n")
         file.flush()
         os.fsync(file.fileno())
 
 
 def trim(folder: Path, epoch: int) -> None:
-    """Leave out of metrics.jsonl the epochs after `epoch`, which no checkpoint has and which come again."""
-    path = folder / "metrics.jsonl"
-    if not path.exists():
-        return
-    lines = path.read_bytes().splitlines(keepends=True)[:epoch]
-    os.truncate(path, sum(map(len, lines)))  # in place: whoever copies from it may have it open
+    """Leave out of the record the epochs after `epoch`, which no checkpoint has and which come again."""
+    for path in (folder / METRICS, folder / GRADIENTS):
+        if path.exists():
+            lines = path.read_bytes().splitlines(keepends=True)[:epoch]
+            os.truncate(path, sum(map(len, lines)))  # in place: whoever copies from it may have it open
 
 
 def identity(variant: Variant, store: Store, seed: int, fold: int) -> str:

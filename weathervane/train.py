@@ -1,6 +1,7 @@
 """Train one variant in a process of its own: `python -m weathervane.train <folder>`.
 
-The folder holds job.json; metrics.jsonl, checkpoints/, model/ and, at the end, outcome.json or error.json are added.
+The folder holds job.json; metrics.jsonl, gradients.jsonl, checkpoints/, model/ and, at the end, outcome.json or
+error.json are added.
 Killed at any moment, the same command goes on where it was. It runs by hand and on another machine, too: it imports
 torch and weathervane only.
 """

@@ -61,10 +61,12 @@ def test_the_figures_are_there_with_their_intervals(run: dict[str, Any], store: 
 
 
 def test_every_picture_opens(run: dict[str, Any]) -> None:
-    """All five, and those that MLflow shows side by side."""
+    """All five, those that MLflow shows side by side, and those of the inside of a network of its kind."""
     files = {file.path for file in run["client"].list_artifacts(run["id"])}
-    assert files == {*PICTURES, "images", "model", "predictions"}
-    for name in PICTURES:
+    assert files == {*PICTURES, "images", "model", "pictures", "predictions"}
+    inside = [file.path for file in run["client"].list_artifacts(run["id"], "pictures")]
+    assert inside == ["pictures/filters.png", "pictures/gradients.png", "pictures/occlusion.png"]
+    for name in PICTURES + inside:
         with Image.open(run["client"].download_artifacts(run["id"], name)) as picture:
             assert picture.format == "PNG" and min(picture.size) > 250
     tags = run["client"].get_run(run["id"]).data.tags

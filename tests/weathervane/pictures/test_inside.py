@@ -1,0 +1,51 @@
+"""Every variant's network has the pictures that its structure asks for: the registry is walked, no member is named."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from tests.weathervane.pictures.look import looked_at, uncut
+from weathervane import variant
+from weathervane.device import normalise, resident, unit
+from weathervane.evaluate import predictions
+from weathervane.gradients import pulls
+from weathervane.model import Model, Spec, build
+from weathervane.pictures.inside import inside_pictures
+from weathervane.store import Store
+
+ROOT = Path(__file__).parents[3]
+CPU = torch.device("cpu")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", variant.names(ROOT))
+def test_every_variant_is_looked_into(name: str, store: Store, tmp_path: Path) -> None:
+    """Gradients, filters and occlusion of all, patches of what convolves, steps and saliency of what recurs: whole
+    pictures of a readable width; the network is what it was, and so is torch's generator."""
+    chosen = variant.load(ROOT, name, {"size": 32})
+    torch.manual_seed(0)
+    spec = Spec(name, chosen.family, chosen.network, 32, store.size, store.classes, chosen.flip_test)
+    net, rows = build(spec), store.part("train")[:16]
+    images = resident(store.pixels(rows), 32, CPU)
+    targets = F.one_hot(torch.from_numpy(np.searchsorted(store.classes, store.manifest["label"][rows])), 4).float()
+    F.cross_entropy(net.train()(normalise(unit(images))), targets).backward()
+    record = [{"epoch": epoch} | pulls(net, images, targets) for epoch in (1, 2)]
+    model = Model(net, spec, CPU)
+    held, random = {key: value.clone() for key, value in net.state_dict().items()}, torch.get_rng_state()
+
+    inside_pictures(model, store, predictions(model, store, "test"), record, tmp_path)
+
+    wanted = {"gradients", "filters", "occlusion"}
+    kinds = {type(module) for module in net.modules()}
+    wanted |= {"patches"} if nn.Conv2d in kinds else set()
+    wanted |= {"steps", "saliency"} if any(issubclass(kind, nn.RNNBase) for kind in kinds) else set()
+    assert {path.stem for path in tmp_path.iterdir()} == wanted
+    for path in tmp_path.iterdir():
+        pixels = looked_at(path)
+        assert uncut(pixels) and 850 < pixels.shape[1] < 1000 and pixels.shape[0] < 1200, path
+    assert all(torch.equal(value, held[key]) for key, value in net.state_dict().items())
+    assert torch.equal(torch.get_rng_state(), random)

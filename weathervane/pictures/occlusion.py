@@ -1,0 +1,79 @@
+"""Where in a photograph the evidence is: the true class's probability while a grey square covers a part of it.
+
+Zeiler & Fergus 2013 (arXiv 1311.2901), figure 7. Legend: S = the network's image size, G = PLACES.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from weathervane.device import resident
+from weathervane.model import Model
+from weathervane.pictures.style import colours, save
+from weathervane.store import Store
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SURE = 0.75  # the answers that are looked at: likely right, but not so sure that nothing could change them
+MOST = 6  # images in a picture
+PLACES = 11  # of the square's middle, down as well as across
+SIDE = 4  # such squares side by side are as wide as the image
+GREY = 128
+
+
+def occlusion_picture(model: Model, store: Store, rows: np.ndarray, title: str, path: Path) -> None:
+    """Photographs, and below each the true class's probability by the place of the square's middle.
+
+    Args:
+        rows: row numbers in the store of the photographs.
+    """
+    from matplotlib.figure import Figure
+
+    labels, pixels = store.manifest["label"][rows], store.pixels(rows)
+    images, colour = resident(pixels, model.spec.size, model.device), colours(model.spec.classes)
+    figure = Figure(figsize=(8.2, 0.9 + 2 * 8.2 / (len(rows) + 0.5)), layout="constrained")
+    above, below = figure.subplots(2, len(rows), squeeze=False)
+    for number, label in enumerate(labels):
+        left = occluded(model, images[number], model.spec.classes.index(label)).cpu().numpy()
+        above[number].imshow(pixels[number])
+        shown = below[number].imshow(left, cmap="viridis", vmin=0, vmax=1, interpolation="nearest")
+        sure = model.probabilities(pixels[number : number + 1])[0, model.spec.classes.index(label)]
+        above[number].set_title(f"{label} {sure:.0%}", fontsize=9, color=colour[label])
+        below[number].set_title(f"{left.min():.0%} to {left.max():.0%}", fontsize=9)
+    for axes in (*above, *below):
+        axes.set_axis_off()
+    figure.colorbar(shown, ax=below.tolist(), label="probability of the true class")
+    heading = f"{title}: what is left of the true class's probability while a grey square, 1/{SIDE} of the image wide, "
+    figure.suptitle(f"{heading}covers a part", fontsize=10)
+    save(figure, path)
+
+
+def examples(table: "pd.DataFrame", store: Store) -> np.ndarray:
+    """Test images to be looked at, as row numbers in the store: one of each class, up to MOST of them.
+
+    The one whose true class has a probability next to SURE.
+    """
+    place = {sha256: row for row, sha256 in enumerate(store.manifest["sha256"].tolist())}
+    rows = []
+    for label, own in table.groupby("label"):
+        rows.append(place[own["sha256"].iloc[(own[f"p_{label}"] - SURE).abs().to_numpy().argmin()]])
+    return np.array(rows[:MOST], np.int64)
+
+
+def occluded(model: Model, image: Tensor, number: int) -> Tensor:
+    """Probability of class `number` for each place of the square, float32 [G, G].
+
+    Args:
+        image: uint8 [3, S, S].
+    """
+    size = image.shape[-1]
+    middles = (torch.arange(PLACES) + 0.5) * size / PLACES
+    covers = (torch.arange(size) + 0.5 - middles[:, None]).abs() < size / SIDE / 2  # [G, S]
+    mask = (covers[:, None, :, None] & covers[None, :, None, :]).flatten(0, 1)  # [G * G, S, S]
+    covered = torch.where(mask[:, None].to(image.device), GREY, image)
+    answers = (model.forward(covered) / model.spec.temperature).softmax(1)
+    return answers[:, number].view(PLACES, PLACES)

@@ -1,0 +1,29 @@
+"""Many small images in one: a grid of tiles, and numbers of either sign as colours.
+
+Legend: N = images, H, W = height, width.
+"""
+
+import numpy as np
+
+
+def signed(values: np.ndarray) -> np.ndarray:
+    """float [N, H, W, 3] of either sign to colours 0-1: grey is 0, each image is stretched to its own largest value."""
+    most = np.abs(values).max((1, 2, 3), keepdims=True)
+    return 0.5 + values / np.where(most > 0, 2 * most, 1)
+
+
+def grid(tiles: np.ndarray, columns: int, gap: int = 2) -> np.ndarray:
+    """[N, H, W, 3], colours 0-1, to one image of rows of tiles, with `gap` white pixels in between."""
+    n, height, width, _ = tiles.shape
+    rows = -(-n // columns)
+    whole = np.ones((rows * (height + gap) - gap, columns * (width + gap) - gap, 3))
+    for number, tile in enumerate(tiles):
+        top, left = number // columns * (height + gap), number % columns * (width + gap)
+        whole[top : top + height, left : left + width] = tile
+    return whole
+
+
+def enlarged(tiles: np.ndarray, width: int) -> np.ndarray:
+    """[N, H, W, 3] with every pixel repeated, so that a tile is about `width` pixels wide."""
+    times = max(1, round(width / tiles.shape[2]))
+    return tiles.repeat(times, 1).repeat(times, 2)
