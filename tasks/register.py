@@ -22,6 +22,7 @@ from tasks.tracking_read import uri
 from weathervane.errors import InputError
 from weathervane.files import sha256
 from weathervane.gate import Register, Verdict, table
+from weathervane.models import family
 from weathervane.params import load
 
 if TYPE_CHECKING:
@@ -133,8 +134,9 @@ def _new_version(root: Path, plan: Plan, best: Result) -> str:
     with tempfile.TemporaryDirectory() as temporary:
         folder = client.download_artifacts(best.run_id, "model", temporary)
         weights = sha256(Path(folder) / "model.safetensors")
-        classes = json.loads((Path(folder) / "model.json").read_text(encoding="utf-8"))["classes"]
-        names = ["probability", *(f"p_{label}" for label in classes)]
+        spec = json.loads((Path(folder) / "model.json").read_text(encoding="utf-8"))
+        names = ["probability", *(f"p_{label}" for label in spec["classes"])]
+        needed = ("mlflow", "numpy", "pandas", "pillow", "pydantic", "safetensors", "torch")
         outputs = [ColSpec(DataType.string, "class"), *(ColSpec(DataType.double, name) for name in names)]
         package = Path(__file__).parents[1] / "weathervane"
         mlflow.set_tracking_uri(uri(root))
@@ -147,8 +149,7 @@ def _new_version(root: Path, plan: Plan, best: Result) -> str:
                 artifacts={"model": folder},
                 signature=ModelSignature(Schema([ColSpec(DataType.binary, "image")]), Schema(outputs)),
                 pip_requirements=[
-                    f"{name}=={version(name)}"
-                    for name in ("mlflow", "numpy", "pandas", "pillow", "pydantic", "safetensors", "torch")
+                    f"{name}=={version(name)}" for name in (*needed, *getattr(family(spec["family"]), "REQUIRES", ()))
                 ],
             )
     shown = {key: best.metrics[key] for key in ("val/accuracy", "test/accuracy", "test/macro_f1")}

@@ -4,9 +4,11 @@ import os
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from weathervane import variant
 from weathervane.ingest import Ingest, ingest
 from weathervane.prepare import Prepare, prepare
 from weathervane.store import Store
@@ -51,6 +53,12 @@ def copy_project(target: Path) -> Path:
     subprocess.run([*git, "add", "-A"], cwd=target, check=True)
     subprocess.run([*git, "commit", "-qm", "start"], cwd=target, check=True)
     return target
+
+
+def fresh(name: str) -> dict[str, Any]:
+    """Changes with which a variant trains without any weights from elsewhere, and on small images."""
+    has_weights = "weights" in variant.load(ROOT, name).network
+    return {"network.weights": "none", "network.input_size": 32} if has_weights else {}
 
 
 @pytest.fixture

@@ -143,6 +143,8 @@ def load(store: Store, variant: Variant, fold: int, device: torch.device) -> tup
 def run_epoch(state: State, train: Part, variant: Variant) -> Iterator[None]:
     """One pass over the shuffled images, or the rest of one, a step at a time; the host never waits for the device."""
     state.net.train()
+    if hasattr(state.net, "start_epoch"):
+        state.net.start_epoch(state.epoch)
     if state.order is None:
         state.order = shuffled(len(train.labels), variant.train.batch, state.rng).to(train.labels.device)
     for chosen in state.order[len(state.losses) :]:

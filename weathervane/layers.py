@@ -85,6 +85,4 @@ class Recurrent(nn.Module):
 def lstm(features: int, hidden: int, layers: int, bidirectional: bool, dropout: float) -> Recurrent:
     """LSTM cells (Hochreiter & Schmidhuber 1997), with dropout between layers; the mean over steps."""
     between = dropout if layers > 1 else 0.0
-    return Recurrent(
-        nn.LSTM(features, hidden, layers, batch_first=True, bidirectional=bidirectional, dropout=between)
-    )
+    return Recurrent(nn.LSTM(features, hidden, layers, batch_first=True, bidirectional=bidirectional, dropout=between))

@@ -64,7 +64,10 @@ class State:
 
 def begin(spec: Spec, train: Train, n: int, device: torch.device, seed: int) -> State:
     """Everything as it stands before the first step on `n` training images."""
-    net = build(spec).to(device)
+    net = build(spec)
+    if hasattr(net, "pretrain"):
+        net.pretrain()
+    net.to(device)
     batch = min(train.batch, n)
     optimizer, schedule = optimization(net, train, train.epochs * (n // batch))
     rng, generator = np.random.default_rng(seed), torch.Generator(device).manual_seed(seed)
@@ -149,10 +152,12 @@ def optimization(
     net: nn.Module, train: Train, steps: int
 ) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
     """The optimiser and its one-cycle schedule; weights of one dimension do not decay."""
-    flat = [p for p in net.parameters() if p.ndim < 2]
-    deep = [p for p in net.parameters() if p.ndim >= 2]
-    groups: list[dict[str, Any]] = [{"params": deep, "weight_decay": train.weight_decay}]
-    groups.append({"params": flat, "weight_decay": 0.0})
+    groups: list[dict[str, Any]] = []
+    for parameters, rate in net.parts() if hasattr(net, "parts") else [(list(net.parameters()), 1.0)]:
+        flat = [p for p in parameters if p.ndim < 2]
+        deep = [p for p in parameters if p.ndim >= 2]
+        groups.append({"params": deep, "weight_decay": train.weight_decay, "lr": train.lr * rate})
+        groups.append({"params": flat, "weight_decay": 0.0, "lr": train.lr * rate})
     optimizer: torch.optim.Optimizer
     if train.optimizer == "adamw":
         optimizer = torch.optim.AdamW(groups, lr=train.lr)

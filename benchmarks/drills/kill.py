@@ -31,7 +31,16 @@ from weathervane.variant import Variant
 
 ROOT = Path(__file__).parents[2]
 SMALLER = {"size": 32, "train.epochs": 5, "train.batch": 8}
-NETWORKS = {"cnn": {"network.width": 8}, "dnn": {"network.input_size": 32}, "lstm": {"network.hidden": 32}}
+NETWORKS: dict[str, dict[str, Any]] = {
+    "ann": {"network.hidden": 32},
+    "dnn": {"network.input_size": 32},
+    "cnn": {"network.width": 8},
+    "rnn": {"network.hidden": 32},
+    "lstm": {"network.hidden": 32},
+    "cnn_lstm": {"network.width": 8},
+    "transfer": {"network.backbone": "squeezenet1_1", "network.weights": "none", "network.input_size": 32},
+}
+DRILLED = ["cnn", "dnn", "lstm"]
 KILLS = 3
 
 
@@ -126,7 +135,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--trials", type=int, default=300)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--variants", nargs="+", default=list(NETWORKS))
+    parser.add_argument("--variants", nargs="+", default=DRILLED)
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as home:
         tally = drill(asked.variants, asked.trials, asked.seed, Path(home))

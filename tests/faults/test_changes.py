@@ -22,7 +22,7 @@ VARIANT = {
     "family": "dnn",
     "size": 16,
     "flip_test": False,
-    "network": {"hidden": [8, 8], "dropout": 0.0, "input_size": 8},
+    "network": {"hidden": [8, 8], "activation": "relu", "norm": True, "dropout": 0.0, "input_size": 8},
     "augment": {"crop": [1, 1], "ratio": 1, "rotate": 0, "flip": False, "brightness": 0, "contrast": 0}
     | {"saturation": 0, "erase": 0, "mixup": 0, "cutmix": 0},
     "train": {"epochs": 1, "batch": 8, "optimizer": "adamw", "lr": 1e-3, "warmup": 0.2, "weight_decay": 0.0}

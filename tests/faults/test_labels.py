@@ -25,7 +25,7 @@ VARIANT = Variant.model_validate(
         "family": "dnn",
         "size": 32,
         "flip_test": True,
-        "network": {"hidden": [64, 64], "dropout": 0.1, "input_size": 16},
+        "network": {"hidden": [64, 64], "activation": "relu", "norm": True, "dropout": 0.1, "input_size": 16},
         "augment": {"crop": [0.7, 1], "ratio": 1.2, "rotate": 0, "flip": True, "brightness": 0.1, "contrast": 0.1}
         | {"saturation": 0.1, "erase": 0, "mixup": 0, "cutmix": 0},
         "train": {"epochs": 40, "batch": 16, "optimizer": "adamw", "lr": 3e-3, "warmup": 0.2, "weight_decay": 0.01}

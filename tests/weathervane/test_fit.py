@@ -26,7 +26,7 @@ TRAIN |= {"label_smoothing": 0.1, "ema": 0.9}
 
 
 def small(size: int = 32, **changes: Any) -> Variant:
-    network = {"hidden": [64, 32], "dropout": 0.1, "input_size": 16}
+    network = {"hidden": [64, 32], "activation": "relu", "norm": True, "dropout": 0.1, "input_size": 16}
     content = {"family": "dnn", "size": size, "flip_test": True, "network": network, "augment": AUGMENT}
     return Variant.model_validate(content | {"train": TRAIN | changes})
 

@@ -11,10 +11,16 @@ from weathervane.models import FAMILIES
 from weathervane.store import Store
 from weathervane.suspects import doubted, features, out_of_sample, suspects
 
+LSTM = {"hidden": 6, "layers": 1, "bidirectional": True, "dropout": 0.5}
 NETWORKS = {
-    "cnn": {"width": 4, "stages": 2, "blocks": 1, "dropout": 0.5},
-    "dnn": {"hidden": [8, 8], "dropout": 0.5, "input_size": 8},
-    "lstm": {"rows": 4, "embed": 8, "hidden": 6, "layers": 1, "bidirectional": True, "dropout": 0.5},
+    "ann": {"hidden": 8, "input_size": 8},
+    "dnn": {"hidden": [8, 8], "activation": "relu", "norm": True, "dropout": 0.5, "input_size": 8},
+    "cnn": {"residual": True, "width": 4, "stages": 2, "blocks": 1, "dropout": 0.5},
+    "rnn": {"rows": 4, "hidden": 6},
+    "lstm": {"rows": 4, "columns": 0, "embed": 8, **LSTM},
+    "cnn_lstm": {"width": 4, "stages": 2, "blocks": 1, **LSTM},
+    "transfer": {"backbone": "squeezenet1_1", "weights": "none", "sha256": None, "input_size": 64, "freeze": 0}
+    | {"backbone_lr": 1.0},
 }
 
 

@@ -24,7 +24,7 @@ VARIANT = {
     "family": "dnn",
     "size": 32,
     "flip_test": True,
-    "network": {"hidden": [64, 32], "dropout": 0.1, "input_size": 16},
+    "network": {"hidden": [64, 32], "activation": "relu", "norm": True, "dropout": 0.1, "input_size": 16},
     "augment": {"crop": [0.7, 1], "ratio": 1.2, "rotate": 5, "flip": True, "brightness": 0.1, "contrast": 0.1}
     | {"saturation": 0.1, "erase": 0, "mixup": 0, "cutmix": 0},
     "train": {"epochs": 3, "batch": 16, "optimizer": "adamw", "lr": 1e-3, "warmup": 0.2, "weight_decay": 0.05}

@@ -13,7 +13,7 @@ TEXT = """\
 family: dnn
 size: 64
 flip_test: true
-network: {hidden: [512, 256], dropout: 0.3, input_size: 32}
+network: {hidden: [512, 256], activation: relu, norm: true, dropout: 0.3, input_size: 32}
 augment:
   crop: [0.5, 1.0]
   ratio: 1.33

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from tests.conftest import fresh
 from weathervane import variant
 from weathervane.device import normalise, resident, unit
 from weathervane.errors import InputError
@@ -45,10 +46,13 @@ def test_the_walk_is_complete() -> None:
 
 @every_variant
 def test_shape_and_dtype(name: str) -> None:
-    """A variant's network gives float32 logits [N, K], at its own size and at another."""
+    """A variant's network gives float32 logits [N, K], at its own size and at another, for images in any layout."""
     chosen = variant.load(ROOT, name)
     for size, classes in ((chosen.size, 4), (2 * chosen.size, 7)):
-        out = network(chosen, size, classes).eval()(torch.rand(2, 3, size, size))
+        images = torch.rand(2, 3, size, size)
+        net = network(chosen, size, classes).eval()
+        out = net(images)
+        assert torch.allclose(net(images.contiguous(memory_format=torch.channels_last)), out, atol=1e-4)
         assert (out.shape, out.dtype) == ((2, classes), torch.float32)
         assert out.isfinite().all()
 
@@ -95,7 +99,7 @@ def test_gradient_reaches_every_parameter(name: str) -> None:
 @every_variant
 def test_overfits_one_batch(name: str, store: Store) -> None:
     """A network that can learn brings the loss on 16 rendered skies under 0.1 within 60 steps."""
-    chosen = variant.load(ROOT, name, {"size": 32})
+    chosen = variant.load(ROOT, name, {"size": 32} | fresh(name))
     rows = store.part("train")[::4][:16]
     images = normalise(unit(resident(store.pixels(rows), 32, CPU)))
     labels = torch.from_numpy(np.searchsorted(store.classes, store.manifest["label"][rows]))
@@ -116,7 +120,7 @@ def twice(
     request: pytest.FixtureRequest, store: Store, tmp_path_factory: pytest.TempPathFactory
 ) -> list[tuple[Path, Outcome]]:
     """A variant trained with seed 1, again with seed 1, and with seed 2."""
-    chosen = variant.load(ROOT, request.param, SMALL)
+    chosen = variant.load(ROOT, request.param, SMALL | fresh(request.param))
     runs = []
     for seed in (1, 1, 2):
         folder = tmp_path_factory.mktemp(request.param)
