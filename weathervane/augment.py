@@ -1,8 +1,8 @@
 """Random changes of a training batch, on the device that trains; nothing augmented is ever stored.
 
-Legend: N = images, S = size, K = classes. Images are float32 [N, 3, S, S] in 0-1 throughout. What differs
-from image to image is drawn from a torch generator on the images' device, what holds for a whole batch from
-a numpy generator on the host, so that no draw waits for the device.
+Legend: N = images, S = size, K = classes. Images are float32 [N, 3, S, S] in 0-1 throughout; `affine` may
+make S smaller. What differs from image to image is drawn from a torch generator on the images' device, what
+holds for a whole batch from a numpy generator on the host, so that no draw waits for the device.
 """
 
 import math
@@ -26,9 +26,11 @@ def augment(images: Tensor, policy: Augment, generator: Generator) -> Tensor:
 
 
 def affine(images: Tensor, policy: Augment, generator: Generator) -> Tensor:
-    """Crop, scale, aspect, rotation and flip as one bilinear resample; edges are mirrored.
+    """Crop, aspect, rotation and flip as one bilinear resample to `policy.scale` * S pixels; edges are mirrored.
 
-    The crop is that of Szegedy et al. 2014 (arXiv 1409.4842): an area share, an aspect ratio, a place.
+    The crop is that of Szegedy et al. 2014 (arXiv 1409.4842): an area share, an aspect ratio, a place. Cropping
+    magnifies: at scale 1 a network trains on larger and more blurred things than it is tested on, at the root of the
+    mean area share on things of the same size, for a part of the work (Touvron et al. 2019, arXiv 1906.06423).
     """
     area, ratio, angle, across, down, mirror = _uniform(images, 6, generator)
     area = policy.crop[0] + area * (policy.crop[1] - policy.crop[0])
@@ -45,7 +47,8 @@ def affine(images: Tensor, policy: Augment, generator: Generator) -> Tensor:
         ],
         1,
     )
-    grid = F.affine_grid(theta, list(images.shape), align_corners=False)
+    size = round(policy.scale * images.shape[-1])
+    grid = F.affine_grid(theta, [len(images), 3, size, size], align_corners=False)
     return F.grid_sample(images, grid, "bilinear", "reflection", align_corners=False)
 
 

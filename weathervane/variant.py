@@ -17,6 +17,7 @@ class Augment(Strict):
     """The random changes of each training image; `weathervane.augment` says what each does."""
 
     crop: tuple[float, float]  # share of the area, smallest and largest
+    scale: float = Field(1.0, ge=0.25, le=1)  # side of the crop as the network trains on it, a share of `size`
     ratio: float = Field(ge=1, le=3)  # aspect ratio of the crop, from 1/ratio to ratio
     rotate: float = Field(ge=0, le=180)  # degrees either way
     flip: bool  # left to right, half of the images
@@ -71,6 +72,10 @@ class Variant(Strict):
         network = params.check(family(self.family).Network, self.network, f"network of family {self.family}")
         if hasattr(network, "check_size"):
             network.check_size(self.size)
+        if self.augment.scale < 1 and not getattr(network, "any_size", False):
+            raise ValueError(
+                f"augment.scale: {self.augment.scale}: this network trains on the size it is built for: leave scale out"
+            )
         return self
 
 

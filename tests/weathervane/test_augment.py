@@ -12,6 +12,7 @@ from weathervane.variant import Augment
 
 OFF = {
     "crop": (1.0, 1.0),
+    "scale": 1.0,
     "ratio": 1.0,
     "rotate": 0.0,
     "flip": False,
@@ -52,7 +53,7 @@ def images() -> Tensor:
 
 def test_every_policy_key_is_walked() -> None:
     """The policies of this file name every key that a variant's `augment:` has."""
-    assert set(OFF) == set(Augment.model_fields) == set(EACH) | {"mixup", "cutmix"}
+    assert set(OFF) == set(Augment.model_fields) == set(EACH) | {"scale", "mixup", "cutmix"}
 
 
 def test_all_off_is_the_identity(images: Tensor) -> None:
@@ -93,6 +94,15 @@ def test_flip_mirrors_half_of_the_images(images: Tensor) -> None:
     mirrored = (out - images[:1].flip(-1)).abs().amax((1, 2, 3)) < 1e-5
     assert (same ^ mirrored).all()
     assert 150 < mirrored.sum() < 250
+
+
+def test_scale_makes_images_smaller(images: Tensor) -> None:
+    """At scale 0.5 each pixel of a whole image is the mean of four; every other change works on the smaller ones."""
+    halved = torch.nn.functional.avg_pool2d(images, 2)
+    assert torch.allclose(augment(images, policy(scale=0.5), seeded()), halved, atol=1e-5)
+    out = augment(images, policy(scale=0.66, **EACH), seeded())
+    assert (out.shape, out.dtype) == ((8, 3, 21, 21), torch.float32)
+    assert out.min() >= 0 and out.max() <= 1
 
 
 def test_affine_is_what_a_loop_over_pixels_does(images: Tensor) -> None:

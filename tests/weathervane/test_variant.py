@@ -82,6 +82,14 @@ def test_a_mistake_is_told_with_file_and_key(root: Path, old: str, new: str, tol
     assert "\n" not in str(caught.value)
 
 
+def test_scale_is_refused_where_a_network_takes_one_size(root: Path) -> None:
+    """A network that is built for one size is not trained on another, and the message says what to do."""
+    edit(root, "  crop: [0.5, 1.0]", "  crop: [0.5, 1.0]\n  scale: 0.5")
+    with pytest.raises(InputError, match=r"mine\.yaml: .*augment\.scale: 0\.5: .*leave scale out"):
+        variant.load(root, "mine")
+    assert variant.load(root, "mine", {"augment.scale": 1}).augment.scale == 1
+
+
 @pytest.mark.parametrize("crop", [(0, 1), (0.6, 0.5), (0.5, 1.1), (-0.1, 0.5)])
 def test_crop_is_two_ordered_shares(root: Path, crop: tuple[float, float]) -> None:
     """0 < smallest <= largest <= 1, or it is refused."""

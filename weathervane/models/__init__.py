@@ -3,7 +3,8 @@
 A family is a module with a pydantic schema `Network` (the `network:` section of a variant's YAML) and
 `build(network, size, classes) -> torch.nn.Module`, which takes float32 [N, 3, size, size], normalised,
 and gives logits [N, classes]. Schemas are read without importing torch, so `build` imports it itself. A
-schema may have `check_size(size)`, which raises ValueError where network and image size do not go together.
+schema may have `check_size(size)`, which raises ValueError where network and image size do not go together,
+and `any_size`, true where the network takes images of other sizes than the one it was built for, too.
 A module may have `BEFORE`, the keys that models lack which were saved before there were such keys, with what they
 then stood for, and `REQUIRES`, packages that its networks need beyond torch.
 

@@ -22,6 +22,11 @@ class Network(Strict):
     blocks: int = Field(ge=1)
     dropout: float = Field(ge=0, lt=1)
 
+    @property
+    def any_size(self) -> bool:
+        """The residual network ends in a mean over all places; the plain one counts them."""
+        return self.residual
+
     def check_size(self, size: int) -> None:
         """Refuse a size of which pooling leaves nothing."""
         if not self.residual and not size >> self.stages:

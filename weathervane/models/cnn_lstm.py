@@ -1,6 +1,6 @@
 """Convolutions see what is where; a long short-term memory reads their map, place by place, forth and back."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
@@ -20,6 +20,7 @@ class Network(Strict):
     layers: int = Field(ge=1)
     bidirectional: bool
     dropout: float = Field(ge=0, lt=1)
+    any_size: ClassVar[bool] = True
 
 
 def build(network: Network, size: int, classes: int) -> "nn.Module":

@@ -70,6 +70,18 @@ def test_an_odd_size_works_or_is_refused(name: str) -> None:
             assert network(chosen).eval()(torch.rand(1, 3, other, other)).shape == (1, 4)
 
 
+def test_any_size_is_what_a_network_says() -> None:
+    """Networks that say `any_size` take images both smaller and larger than those they were built for."""
+    flexible = 0
+    for chosen in (variant.load(ROOT, name) for name in VARIANTS):
+        schema = family(chosen.family).Network.model_validate(chosen.network)
+        if getattr(schema, "any_size", False):
+            flexible += 1
+            for size in (chosen.size // 2, chosen.size + 7):
+                assert network(chosen).eval()(torch.rand(2, 3, size, size)).shape == (2, 4)
+    assert flexible > 1
+
+
 @every_variant
 def test_gradient_reaches_every_parameter(name: str) -> None:
     """No weight of a network is dead: each one gets a gradient that is not zero."""
