@@ -1,10 +1,10 @@
 """The flow `retrain`: from the sources to a decision about the champion."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from prefect import flow
 
@@ -24,6 +24,8 @@ from tasks.train import drop_checkpoints, train
 from weathervane import project
 from weathervane.errors import InputError, TrainingError
 from weathervane.progress import say
+
+T = TypeVar("T")
 
 
 @flow(name="retrain")
@@ -75,7 +77,7 @@ def retrain(
 
 def train_and_decide(root: Path, plan: Plan, parent: str, device: str, seconds: dict[str, float]) -> dict[str, Any]:
     """Train what has to be, let the best one meet the champion, and close the retraining; see `retrain`."""
-    results, failures = [], {}
+    results, failures = [], dict[str, str]()
     for candidate in plan.candidates:
         with timed(seconds, candidate.name):
             outcome = reused(candidate, parent) or one_variant(root, plan, candidate, parent, device)
@@ -106,7 +108,7 @@ def train_and_decide(root: Path, plan: Plan, parent: str, device: str, seconds: 
         "dataset": plan.dataset,
     }
     if failures:
-        raise VariantsFailed(summary)
+        raise VariantsFailed(failures, summary)
     return summary
 
 
@@ -119,23 +121,31 @@ def timed(seconds: dict[str, float], step: str) -> Iterator[None]:
 
 
 class VariantsFailed(RuntimeError):
-    """Some variants could not be trained; the others were logged. `summary` is what `retrain` else returns."""
+    """Some variants could not be trained; the others were logged. `summary` is what the flow else returns."""
 
-    def __init__(self, summary: dict[str, Any]) -> None:
-        failed = [f"{row['variant']}: {row['why']}" for row in summary["rows"] if "test_accuracy" not in row]
-        super().__init__("; ".join(failed))
+    def __init__(self, failures: dict[str, str], summary: dict[str, Any]) -> None:
+        super().__init__("; ".join(f"{name}: {why}" for name, why in failures.items()))
         self.summary = summary
 
 
 def one_variant(root: Path, plan: Plan, candidate: Candidate, parent: str, device: str) -> Result | str:
     """Train and evaluate one variant; its result, or why there is none. The others go on either way."""
     run = open_variant(root, plan, candidate, parent)
-    try:
+
+    def work() -> Result:
         augment(root, plan, candidate, run)
         folder = train(root, plan, candidate, run, device)
         result = evaluate(root, plan, candidate, run, folder)
         drop_checkpoints(root, candidate)
         return result
+
+    return closed_if_failed(root, run, work)
+
+
+def closed_if_failed(root: Path, run: str, work: Callable[[], T]) -> T | str:
+    """What the work on a variant's run returns, or why it failed; the run is closed then, and the others go on."""
+    try:
+        return work()
     except BaseException as error:
         close_variant(root, run, ended(error), told(error))
         if isinstance(error, InputError) or not isinstance(error, Exception):

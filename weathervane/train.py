@@ -19,6 +19,7 @@ from pydantic import Field
 
 from weathervane.errors import InputError, Interrupted, TrainingError
 from weathervane.files import replacing
+from weathervane.folds import Outer, placed
 from weathervane.lifeline import hold
 from weathervane.params import Strict, check
 from weathervane.variant import Variant
@@ -34,6 +35,7 @@ class Job(Strict):
     seed: int = Field(ge=0)
     fold: int = Field(ge=0)
     threads: int = Field(ge=0)  # 0 leaves it to torch
+    outer: Outer | None = None  # of a cross-validation: other parts than the dataset's own
     about: dict[str, str] = Field(default_factory=dict)
 
 
@@ -63,10 +65,11 @@ def train(folder: Path, stop: Callable[[], bool] = lambda: False) -> dict[str, A
     if job.threads:
         torch.set_num_threads(job.threads)
     device, started = choose(job.device), time.perf_counter()
+    store = Store(Path(job.data))
     outcome = fit(
         job.name,
         job.variant,
-        Store(Path(job.data)),
+        placed(store, job.outer) if job.outer else store,
         folder,
         device=device,
         seed=job.seed,
