@@ -51,6 +51,7 @@ def train_fold(root: Path, plan: Plan, candidate: Candidate, fold: int, run: str
     folder, name = folder_of(root, one), f"{candidate.name}, fold {fold + 1} of {outer.folds}"
     if (folder / "outcome.json").is_file():  # written when all else was
         outcome = dict(json.loads((folder / "outcome.json").read_text(encoding="utf-8")))
+        say(f"{name}: trained already")
     else:
         job = job_of(root, plan, one, run, device) | {"outer": outer.model_dump()}
         outcome = train_in_child(root, folder, job, name, lambda lines, ended: None)
@@ -60,7 +61,7 @@ def train_fold(root: Path, plan: Plan, candidate: Candidate, fold: int, run: str
     table = predictions(model, store, "test").drop(columns="split").assign(fold=fold)
     found = scores(table, model.spec.classes)
     figures = {name: found[name] for name in POOLED}
-    figures |= {key: float(outcome[key]) for key in ("val_accuracy", "best_epoch", "seconds", "parameters")}
+    figures |= {key: float(outcome[key]) for key in ("val_accuracy", "best_epoch", "seconds")}
     line = {"fold": fold, "time": (folder / "outcome.json").stat().st_mtime, "metrics": figures}
     patiently(lambda: tracking.log_record(root, run, [line], tracking.recorded(root, run, "fold"), "fold"))
     say(f"{name}: accuracy {figures['accuracy']:.3f} on {len(table)} images, {outcome['seconds']:.0f} s of training")
