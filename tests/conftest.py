@@ -12,7 +12,7 @@ from weathervane.prepare import Prepare, prepare
 from weathervane.store import Store
 
 ROOT = Path(__file__).parents[1]
-SHARING = [f"tests/flows/test_{name}.py" for name in ("crossval", "retrain", "survival", "traced")]
+SHARING = "tests/flows/test_retrain.py", "tests/flows/test_survival.py", "tests/flows/test_traced.py"
 os.environ["OMP_NUM_THREADS"] = "1"  # workers side by side, on networks that gain nothing from more
 
 

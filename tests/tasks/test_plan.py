@@ -215,6 +215,8 @@ def test_cross_validations_and_retrainings_are_told_apart(root: Path) -> None:
     finished = finished_crossval(root, crossed(3, "cnn", "dnn"))
     assert finished and finished.run_id == parent
     assert why(crossed(4, "cnn")) == "folds 3 → 4"
+    record(root, crossed(4, "cnn"), parent_status="FAILED")
+    assert finished_crossval(root, crossed(4, "cnn")) is None
     fewer = crossed(3, "dnn")
     assert fewer.to_train == [] and finished_crossval(root, fewer) is None
     assert [candidate.run.run_id for candidate in fewer.candidates if candidate.run] == [children["dnn"]]
