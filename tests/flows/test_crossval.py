@@ -152,7 +152,7 @@ def test_a_failure_takes_nobody_along(home: Home) -> None:
     known = {run.info.run_id for run in home.runs()}
     done = crossval(home, *ASKED, "dnn.train.lr=1e30")
     assert done.returncode == 1, done.stdout + done.stderr
-    assert re.search("^dnn: failed: dnn, fold 1 of 3: .* loss is .*: lower train.lr$", done.stdout, re.M), done.stdout
+    assert re.search("^dnn: failed: dnn, fold 1 of 3: .*loss is .*: lower train.lr$", done.stdout, re.M), done.stdout
     assert "lstm: unchanged since run" in done.stdout
     runs = {run.data.tags["kind"]: run for run in home.runs() if run.info.run_id not in known}
     assert {kind: run.info.status for kind, run in runs.items()} == {"crossval": "FAILED", "crossval variant": "FAILED"}
@@ -163,7 +163,8 @@ def test_a_failure_takes_nobody_along(home: Home) -> None:
 
 def test_a_killed_crossval_goes_on(home: Home) -> None:
     """Killed with SIGKILL in the second fold, the same command goes on with the same runs: the first fold is not
-    trained again, the second goes on from its checkpoint, each fold's figures are on record once."""
+    trained again, the second goes on from its checkpoint, each fold's figures are on record once. Prefect shows the
+    killed flow run as crashed."""
     known = {run.info.run_id for run in home.runs()}
     asked = ["--folds", "3", "--variants", "dnn", "--set", "train.epochs=60", "--seed", "1"]
     command = [str(WEATHERVANE), "crossval", *asked]
@@ -183,8 +184,9 @@ def test_a_killed_crossval_goes_on(home: Home) -> None:
         time.sleep(0.05)
     process.kill()
     process.wait()
-    left = {run.data.tags["kind"]: run.info.run_id for run in home.runs() if run.info.run_id not in known}
-    assert left.keys() == {"crossval", "crossval variant"}
+    killed = {run.data.tags["kind"]: run for run in home.runs() if run.info.run_id not in known}
+    assert killed.keys() == {"crossval", "crossval variant"}
+    left = {kind: run.info.run_id for kind, run in killed.items()}
 
     done = crossval(home, *asked)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -193,6 +195,7 @@ def test_a_killed_crossval_goes_on(home: Home) -> None:
     assert "dnn, fold 2 of 3: went on in epoch" in done.stdout
     runs = [run for run in home.runs() if run.info.run_id not in known]
     assert {run.info.run_id: run.info.status for run in runs} == dict.fromkeys(left.values(), "FINISHED")
+    assert home.flow_run(killed["crossval"])[0] == "Crashed"
     for key in ("accuracy", "seconds", "best_epoch"):
         history = home.mlflow.get_metric_history(left["crossval variant"], f"fold/{key}")
         assert sorted(point.step for point in history) == [0, 1, 2]
