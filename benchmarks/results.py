@@ -1,7 +1,6 @@
 """benchmarks/results.json: every figure with how often, how widely, where, by what command and when it was measured."""
 
 import json
-import platform
 import shlex
 import sys
 from collections.abc import Sequence
@@ -11,18 +10,10 @@ from pathlib import Path
 from statistics import median
 
 from weathervane.files import replacing
-from weathervane.parallel import cores
+from weathervane.machine import machine
 from weathervane.progress import console
 
 RESULTS = Path(__file__).with_name("results.json")
-
-
-def machine() -> str:
-    """The processor and the cores that may be used, such as "AMD EPYC, 2 cores"."""
-    about = Path("/proc/cpuinfo")
-    lines = about.read_text(encoding="utf-8").splitlines() if about.is_file() else []
-    models = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    return f"{next(models, platform.machine())}, {cores()} cores"
 
 
 def command() -> str:

@@ -54,6 +54,29 @@ def retrain(
 
 
 @app.command()
+def crossval(
+    folds: Annotated[int, typer.Option(help="As many trainings a variant, each without one of them.")] = 5,
+    variants: Annotated[
+        list[str] | None, typer.Option(help="Names from params/models, several at once; all by default.")
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="train.epochs=5 for all, cnn.train.epochs=5 for one variant."),
+    ] = None,
+    share: Annotated[float, typer.Option(help="Share of the images to learn from: a learning curve's step.")] = 1.0,
+    seed: Annotated[int, typer.Option(min=0, help="Of folds, initialisation, order and augmentation.")] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
+    out: Annotated[
+        Path | None, typer.Option(help="Also write the table there: .json for all of it, .md to read.")
+    ] = None,
+) -> None:
+    """Compare variants on all images, each predicted by a model that saw none like it; registers nothing."""
+    from flows.crossval_command import Request, run_crossval
+
+    raise typer.Exit(run_crossval(Request(variants, set_ or [], folds, share, seed, device, out)))
+
+
+@app.command()
 def variants() -> None:
     """List the variants with the comments that head their files."""
     from weathervane import project, variant

@@ -64,16 +64,9 @@ def run_retrain(request: Request, plan_only: bool = False) -> int:
     elif plan_only:
         say(f"the data would change first, so all of {', '.join(variants)} would be trained on what ingest finds")
         return 0
-    if request.device not in ("auto", "cpu"):
-        from weathervane.device import choose
-
-        choose(request.device)
-    project.check_writable(root)
-    check_server(uri(root))
-    if address := configured():
-        check(address)
+    check_surroundings(root, request.device)
     with ExitStack() as stack:
-        server = _server(root, stack)
+        server = own_server(root, stack)
         if before != after:
             say(difference(before, after, str(INGEST)))
         if not home:
@@ -81,6 +74,18 @@ def run_retrain(request: Request, plan_only: bool = False) -> int:
         if server:
             server.wait()
         return _run_flow(request)
+
+
+def check_surroundings(root: Path, device: str) -> None:
+    """Before hours of work: the device, the folders and the servers are there."""
+    if device not in ("auto", "cpu"):
+        from weathervane.device import choose
+
+        choose(device)
+    project.check_writable(root)
+    check_server(uri(root))
+    if address := configured():
+        check(address)
 
 
 def _any_dead(root: Path) -> bool:
@@ -114,7 +119,7 @@ def _bring_in_data(root: Path, path: Path, before: str, after: str) -> None:
     prepare_and_record(root)
 
 
-def _server(root: Path, stack: ExitStack) -> LocalServer | None:
+def own_server(root: Path, stack: ExitStack) -> LocalServer | None:
     """A Prefect server of our own, unless one is configured."""
     if configured():
         return None

@@ -15,16 +15,16 @@ NAMES = {
     "unchanged": "Unchanged",
     "skipped": "Skipped",
     "ingested": "Ingested",
+    "compared": "Compared",
 }
 LENGTH = 2000  # characters of a state's message
 
 
 class VariantsFailed(TrainingError):
-    """Some variants could not be trained; the others were logged. `summary` is what `retrain` else returns."""
+    """Some variants could not be trained; the others were logged. `summary` is what the flow else returns."""
 
-    def __init__(self, summary: dict[str, Any]) -> None:
-        failed = [f"{row['variant']}: {row['why']}" for row in summary["rows"] if "test_accuracy" not in row]
-        super().__init__("; ".join(failed))
+    def __init__(self, failures: dict[str, str], summary: dict[str, Any]) -> None:
+        super().__init__("; ".join(f"{name}: {why}" for name, why in failures.items()))
         self.summary = summary
 
 

@@ -2,11 +2,11 @@
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from prefect import flow
 from pydantic import Field
@@ -37,12 +37,15 @@ from weathervane.ingest import Ingest
 from weathervane.params import load
 from weathervane.progress import say
 
+T = TypeVar("T")
+DEVICE = r"^(auto|cpu|mps|cuda(:\d+)?)$"
+
 
 @flow(name="retrain")
 def retrain(
     variants: list[str] = [],  # noqa: B006, as Prefect's form shows a list best
     changes: list[str] = [],  # noqa: B006
-    device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")] = "auto",
+    device: Annotated[str, Field(pattern=DEVICE)] = "auto",
     seed: Annotated[int, Field(ge=0)] = 0,
     data_version: str = "",
     time_limit: Annotated[float, Field(ge=0)] = 0,
@@ -116,7 +119,7 @@ def train_and_decide(
     root: Path, plan: Plan, parent: str, how: How, seconds: dict[str, float]
 ) -> tuple[dict[str, Any], Decision]:
     """Train what has to be, let the best one meet the champion, and close the retraining; see `retrain`."""
-    results, failures = [], {}
+    results, failures = [], dict[str, str]()
     for candidate in plan.candidates:
         with timed(seconds, candidate.name):
             result = reused(candidate, parent) or one_variant(root, plan, candidate, parent, how)
@@ -148,7 +151,7 @@ def train_and_decide(
         "variant": decision.variant,
     }
     if failures and not decision.asks:  # what failed is on record all the same
-        raise VariantsFailed(summary)
+        raise VariantsFailed(failures, summary)
     return summary, decision
 
 
@@ -163,12 +166,21 @@ def timed(seconds: dict[str, float], step: str) -> Iterator[None]:
 def one_variant(root: Path, plan: Plan, candidate: Candidate, parent: str, how: How) -> Result | str:
     """Train and evaluate one variant; its result, or why there is none. The others go on either way."""
     run = open_variant(root, plan, candidate, parent)
-    try:
+
+    def work() -> Result:
         augment(root, plan, candidate, run)
         folder = train(root, plan, candidate, run, how.device, how.time_limit)
         result = evaluate(root, plan, candidate, run, folder)
         drop_checkpoints(root, candidate)
         return result
+
+    return closed_if_failed(root, run, work)
+
+
+def closed_if_failed(root: Path, run: str, work: Callable[[], T]) -> T | str:
+    """What the work on a variant's run returns, or why it failed; the run is closed then, and the others go on."""
+    try:
+        return work()
     except BaseException as error:
         close_variant(root, run, ended(error), told(error))
         if isinstance(error, InputError) or not isinstance(error, Exception):

@@ -21,7 +21,7 @@ from prefect.states import Crashed
 
 from tasks import tracking
 from tasks.momentary import RETRY
-from tasks.tracking_read import Run, running, uri
+from tasks.tracking_read import KINDS, Run, running, uri
 from weathervane.owner import gone, me
 from weathervane.progress import say
 
@@ -47,7 +47,7 @@ def _in_prefect(prefect: SyncPrefectClient) -> list[str]:
     # Not those that are suspended: nobody works at them on purpose.
     at_work = FlowRunFilterStateType(any_=[StateType.RUNNING, StateType.CANCELLING])
     found = prefect.read_flow_runs(
-        flow_filter=FlowFilter(name=FlowFilterName(any_=["retrain"])),
+        flow_filter=FlowFilter(name=FlowFilterName(any_=["retrain", "crossval"])),
         flow_run_filter=FlowRunFilter(state=FlowRunFilterState(type=at_work)),
     )
     told = []
@@ -63,13 +63,13 @@ def _in_mlflow(root: Path, prefect: SyncPrefectClient) -> list[str]:
     told, ended = [], set()
     at_work = running(uri(root))
     for run in at_work:
-        if run.tags.get("kind") == "retraining" and (why := _dead(run, prefect)):
+        if run.tags.get("kind") in KINDS and (why := _dead(run, prefect)):
             ended.add(run.run_id)
             told.append(_end(root, run, why))
     alive = {run.run_id for run in at_work} - ended
     for run in at_work:
-        if run.tags.get("kind") == "variant" and run.tags.get("mlflow.parentRunId") not in alive:
-            told.append(_end(root, run, "its retraining has ended"))
+        if run.tags.get("kind") in KINDS.values() and run.tags.get("mlflow.parentRunId") not in alive:
+            told.append(_end(root, run, "the run that it belongs to has ended"))
     return told
 
 

@@ -39,9 +39,7 @@ def evaluate(root: Path, plan: Plan, candidate: Candidate, run: str, folder: Pat
         _log(root, run, Path(temporary))
     client = tracking.client(root)
     client.log_artifacts(run, str(folder / "model"), "model")
-    # What `log_table` would do, but that adds the rows once more where a step is repeated.
-    tags = {"mlflow.loggedArtifacts": json.dumps([{"path": path, "type": "table"} for path in tables])}
-    tracking.log(root, run, metrics=metrics, tags={"test_set": test_set_hash(store), **tags})
+    tracking.log(root, run, metrics=metrics, tags={"test_set": test_set_hash(store), **tracking.table_tags(tables)})
     tracking.end_run(root, run)
     result = Result(candidate.name, run, client.get_run(run).data.metrics, reused=False)
     say(f"{candidate.name}: test accuracy {metrics['test/accuracy']:.3f}, validation {metrics['val/accuracy']:.3f}")

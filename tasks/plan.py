@@ -10,10 +10,11 @@ from typing import Any
 
 from tasks.changes import what_changed
 from tasks.dvc_lock import md5_of_prepared, prepared_md5, raw_md5
-from tasks.tracking_read import CLEANED, Run, runs, uri
+from tasks.tracking_read import CLEANED, KINDS, Run, runs, uri
 from weathervane import project, variant
 from weathervane.errors import InputError
 from weathervane.fingerprint import digest, ingredients
+from weathervane.folds import Crossing, check_folds, grouped
 from weathervane.ledger import Ledger
 from weathervane.params import value
 from weathervane.variant import Variant
@@ -43,6 +44,12 @@ class Plan:
     seed: int
     candidates: list[Candidate]
     older: bool  # another version of the data than today's: nothing trained on it becomes champion by itself
+    crossing: Crossing | None = None  # not a retraining, but this cross-validation
+
+    @property
+    def kind(self) -> str:
+        """Tag of the parent run; its children's is `KINDS[kind]`."""
+        return "crossval" if self.crossing else "retraining"
 
     @property
     def nothing_to_do(self) -> bool:
@@ -100,17 +107,30 @@ def read_variants(root: Path, names: list[str] | None, changes: list[str]) -> di
     return {name: variant.load(root, name, changed) for name, changed in by_variant.items()}
 
 
-def make_plan(root: Path, variants: dict[str, Variant], seed: int, home: Path | None = None) -> Plan:
+def make_plan(
+    root: Path,
+    variants: dict[str, Variant],
+    seed: int,
+    home: Path | None = None,
+    crossing: Crossing | None = None,
+) -> Plan:
     """Ask MLflow which of the variants have a finished run on this data, with these parameters and this code.
 
-    `home` is the folder of another version of the data than today's (`tasks.data_versions.materialise`).
+    `home` is the folder of another version of the data than today's (`tasks.data_versions.materialise`). With
+    `crossing`, the runs are those of cross-validations, and the plan is one.
+
+    Raises:
+        InputError: the data cannot be cross-validated in so many folds.
     """
     ledger = Ledger.read((home or root) / project.RAW)
     dataset, data = ledger.dataset, f"{home.name}.dir" if home else raw_md5(root) or ""
     prepared = md5_of_prepared(root, home) if home else prepared_md5(root)
     needed = {name: ingredients(chosen, prepared, seed) for name, chosen in variants.items()}
-    address = uri(root)
-    earlier = runs(address, dataset, "variant", variants)
+    if crossing:
+        check_folds(grouped((row.group, row.label, row.split) for row in ledger.rows), crossing.folds)
+        needed = {name: found | crossing.told() for name, found in needed.items()}
+    address, kind = uri(root), KINDS["crossval" if crossing else "retraining"]
+    earlier = [run for run in runs(address, dataset, "variant", variants) if run.tags.get("kind") == kind]
     finished = [run for run in earlier if run.status == "FINISHED" and CLEANED not in run.tags]
     parents = {run.run_id: run for run in runs(address, dataset, "kind", ["retraining"])} if finished else {}
     candidates = []
@@ -133,7 +153,15 @@ def make_plan(root: Path, variants: dict[str, Variant], seed: int, home: Path | 
                 seconds=_seconds(before, chosen) if before else None,
             )
         )
-    return Plan(dataset, data, (home or root) / project.PREPARED, seed, candidates, older=home is not None)
+    place = (home or root) / project.PREPARED
+    return Plan(dataset, data, place, seed, candidates, home is not None, crossing)
+
+
+def finished_crossval(root: Path, plan: Plan) -> Run | None:
+    """The cross-validation of all that this one would be of, if it came to its end."""
+    found = runs(uri(root), plan.dataset, "fingerprint", [plan.fingerprint])
+    whole = (run for run in found if run.tags["kind"] == plan.kind and run.status == "FINISHED")
+    return next((run for run in whole if CLEANED not in run.tags), None)
 
 
 def _seconds(before: Run, chosen: Variant) -> float | None:

@@ -1,4 +1,4 @@
-"""Opening and closing the MLflow runs of a retraining: one parent, a child for each variant that is trained.
+"""Opening and closing the MLflow runs of a retraining or cross-validation: a parent, a child for each variant trained.
 
 What was interrupted is gone on with: the same parent, the same children. So opening twice opens one run.
 """
@@ -19,21 +19,21 @@ from tasks.changes import prepared_by
 from tasks.data_versions import difference
 from tasks.momentary import RETRY
 from tasks.plan import Candidate, Plan
-from tasks.tracking_read import CLEANED, Run, runs, uri
+from tasks.tracking_read import CLEANED, KINDS, Run, runs, uri
 from weathervane import project
 from weathervane.errors import InputError
 from weathervane.owner import me
 from weathervane.progress import say
 
 LIBRARIES = ("torch", "torchvision", "numpy", "pillow", "mlflow", "prefect", "dvc")
-SOURCE = {"mlflow.source.name": "flows/retrain.py", "mlflow.source.type": "PROJECT"}
+FLOW = {"retraining": "retrain", "crossval": "crossval"}  # the flow, and so the command, by the parent's kind
 
 
-@task(name="open retraining", cache_policy=NO_CACHE, **RETRY)
+@task(name="open retraining", task_run_name="open {plan.kind}", cache_policy=NO_CACHE, **RETRY)
 def open_retraining(root: Path, plan: Plan) -> str:
     """The parent run; its id."""
     tags = {
-        "kind": "retraining",
+        "kind": plan.kind,
         "dataset": plan.dataset,
         "data_md5": plan.data_md5,
         "seed": str(plan.seed),
@@ -48,16 +48,17 @@ def open_retraining(root: Path, plan: Plan) -> str:
         "machine": platform.node(),
         "fingerprint": plan.fingerprint,
         "owner": me(),
+        **(plan.crossing.told() if plan.crossing else {}),
         **commit(root),
-        **SOURCE,
+        **_source(plan),
     }
     earlier = runs(uri(root), plan.dataset, "fingerprint", [plan.fingerprint])
-    interrupted = next((run for run in earlier if run.tags["kind"] == "retraining" and _mine(run)), None)
+    interrupted = next((run for run in earlier if run.tags["kind"] == plan.kind and _mine(run)), None)
     if interrupted:
-        say(f"going on with the retraining that was interrupted, run {interrupted.run_id}")
+        say(f"going on with the {plan.kind} that was interrupted, run {interrupted.run_id}")
         run = tracking.reopen_run(root, interrupted.run_id, tags)
     else:
-        name = time.strftime("retrain %Y-%m-%d %H:%M:%S")
+        name = time.strftime(f"{FLOW[plan.kind]} %Y-%m-%d %H:%M:%S")
         run = tracking.start_run(root, tracking.experiment(root, plan.dataset), name, tags)
     for record in ("data/raw.dvc", "dvc.lock"):  # so that the version is found again if nobody committed them
         if not plan.older:
@@ -73,7 +74,7 @@ def open_variant(root: Path, plan: Plan, candidate: Candidate, parent: str) -> s
     from mlflow.entities import DatasetInput, InputTag
 
     tags = {
-        "kind": "variant",
+        "kind": KINDS[plan.kind],
         "variant": candidate.name,
         "family": candidate.variant.family,
         "dataset": plan.dataset,
@@ -81,12 +82,13 @@ def open_variant(root: Path, plan: Plan, candidate: Candidate, parent: str) -> s
         "seed": str(plan.seed),
         "why": candidate.why[:5000],
         "prepared_by": prepared_by(root),
-        "retraining": tracking.client(root).get_run(parent).info.run_name,  # sorts the children by time
+        plan.kind: tracking.client(root).get_run(parent).info.run_name,  # sorts the children by time
         "fingerprint": candidate.fingerprint,
         "owner": me(),
         **{f"ingredient.{name}": content for name, content in candidate.ingredients.items()},
+        **(plan.crossing.told() if plan.crossing else {}),
         **commit(root),
-        **SOURCE,
+        **_source(plan),
     }
     siblings = runs(uri(root), plan.dataset, "mlflow.parentRunId", [parent])
     same = (run for run in siblings if run.tags["fingerprint"] == candidate.fingerprint)
@@ -102,6 +104,10 @@ def open_variant(root: Path, plan: Plan, candidate: Candidate, parent: str) -> s
     inputs = [DatasetInput(data._to_mlflow_entity(), [InputTag("mlflow.data.context", "training")])]
     tracking.client(root).log_inputs(run, inputs)
     return run
+
+
+def _source(plan: Plan) -> dict[str, str]:
+    return {"mlflow.source.name": f"flows/{FLOW[plan.kind]}.py", "mlflow.source.type": "PROJECT"}
 
 
 def _what_is_new(root: Path, plan: Plan) -> str:
@@ -140,11 +146,8 @@ def close_retraining(
 ) -> None:
     """The table of all variants as an artifact and as the run's description, the decision as tags, the run closed."""
     if rows:
-        table = {"columns": list(rows[0]), "data": [[row.get(key) for key in rows[0]] for row in rows]}
-        # What `log_table` would do, but that adds the rows once more where a step is repeated.
-        tracking.client(root).log_dict(parent, table, "variants.json")
-        tags = {**tags, "mlflow.loggedArtifacts": json.dumps([{"path": "variants.json", "type": "table"}])}
-        tags["mlflow.note.content"] = _note(rows, tags)
+        tracking.log_tables(root, parent, {"variants.json": rows})
+        tags = {**tags, "mlflow.note.content": _note(rows, tags)}
     tracking.log(root, parent, tags=tags, metrics=metrics)
     tracking.end_run(root, parent, status)
 

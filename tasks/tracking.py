@@ -1,6 +1,8 @@
 """MLflow, written to: the store of this project, its experiments and runs. Needs MLflow's client (slow to import)."""
 
+import json
 import os
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -112,8 +114,12 @@ def log(
     )
 
 
-def log_record(root: Path, run_id: str, lines: list[dict[str, Any]], held: set[tuple[str, int]]) -> None:
+def log_record(
+    root: Path, run_id: str, lines: list[dict[str, Any]], held: set[tuple[str, int]], step: str = "epoch"
+) -> None:
     """Lines {epoch, time, metrics} of a training's record as metrics `epoch/...`, but for those (key, step) in `held`.
+
+    What else than epochs the lines may count is named by `step`: {fold, time, metrics} become `fold/...`.
 
     The time is the line's own, so that a call that is repeated because its answer was lost doubles nothing. What was
     logged is added to `held`.
@@ -121,10 +127,10 @@ def log_record(root: Path, run_id: str, lines: list[dict[str, Any]], held: set[t
     from mlflow.entities import Metric
 
     fresh = [
-        Metric(f"epoch/{key}", float(value), int(line["time"] * 1000), line["epoch"])
+        Metric(f"{step}/{key}", float(value), int(line["time"] * 1000), line[step])
         for line in lines
         for key, value in line["metrics"].items()
-        if (f"epoch/{key}", line["epoch"]) not in held
+        if (f"{step}/{key}", line[step]) not in held
     ]
     for first in range(0, len(fresh), 1000):  # MLflow takes so many at once
         block = fresh[first : first + 1000]
@@ -132,9 +138,25 @@ def log_record(root: Path, run_id: str, lines: list[dict[str, Any]], held: set[t
         held |= {(metric.key, metric.step) for metric in block}
 
 
-def recorded(root: Path, run_id: str) -> set[tuple[str, int]]:
-    """(key, step) of every `epoch/...` metric that a run holds."""
-    keys = [key for key in client(root).get_run(run_id).data.metrics if key.startswith("epoch/")]
+def log_tables(root: Path, run_id: str, tables: dict[str, list[dict[str, Any]]]) -> None:
+    """Rows under the same columns, as artifacts that MLflow shows as tables; their names end with .json.
+
+    What `log_table` would do, but that adds the rows once more where a step is repeated.
+    """
+    for name, rows in tables.items():
+        content = {"columns": list(rows[0]), "data": [[row.get(key) for key in rows[0]] for row in rows]}
+        client(root).log_dict(run_id, content, name)
+    log(root, run_id, tags=table_tags(tables))
+
+
+def table_tags(names: Iterable[str]) -> dict[str, str]:
+    """Tells MLflow which of a run's artifacts are tables."""
+    return {"mlflow.loggedArtifacts": json.dumps([{"path": name, "type": "table"} for name in names])}
+
+
+def recorded(root: Path, run_id: str, step: str = "epoch") -> set[tuple[str, int]]:
+    """(key, step) of every `epoch/...` metric that a run holds; or `fold/...` and so on."""
+    keys = [key for key in client(root).get_run(run_id).data.metrics if key.startswith(f"{step}/")]
     return {(key, point.step) for key in keys for point in client(root).get_metric_history(run_id, key)}
 
 

@@ -13,9 +13,9 @@ from typing import Any
 
 from tasks import tracking
 from tasks.promotion import PREFIX
-from tasks.tracking_read import opened, uri
+from tasks.tracking_read import KINDS, opened, uri
 
-KINDS = ("retraining", "variant")
+OURS = (*KINDS.keys(), *KINDS.values())
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def _from_sqlite(path: Path) -> Found:
 
 
 def _select(database: sqlite3.Connection) -> Found:
-    ours = f"SELECT run_uuid FROM tags WHERE key = 'kind' AND value IN {KINDS}"
+    ours = f"SELECT run_uuid FROM tags WHERE key = 'kind' AND value IN {OURS}"
     tags: dict[str, dict[str, str]] = defaultdict(dict)
     for run_id, key, value in database.execute(f"SELECT run_uuid, key, value FROM tags WHERE run_uuid IN ({ours})"):
         tags[run_id][key] = value
@@ -146,7 +146,7 @@ def _by_client(root: Path) -> Found:
     runs = [
         run
         for experiment in names
-        for kind in KINDS
+        for kind in OURS
         for run in _pages(client.search_runs, [experiment], f"tags.kind = '{kind}'", run_view_type=ViewType.ALL)
     ]
     experiments = {run.info.experiment_id for run in runs}

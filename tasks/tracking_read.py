@@ -21,6 +21,7 @@ from weathervane.errors import InputError, masked
 
 TIMEOUT = 8.0  # seconds: a server that is down is told within ten
 CLEANED = "artifacts_deleted"  # tag of a run whose artifacts `weathervane clean` removed: the date
+KINDS = {"retraining": "variant", "crossval": "crossval variant"}  # tag `kind` of a parent run → of its children
 
 
 @dataclass(frozen=True)

@@ -59,7 +59,7 @@ def intervals(table: "pd.DataFrame", classes: list[str], seed: int = 0) -> dict[
     calibration error's interval is the pivotal one: drawing adds noise, and noise only ever adds to that error.
     """
     group, value = _groups(table), scores(table, classes)
-    blocks = [_of(table, classes, weights) for weights in _weights(table["label"].to_numpy(), group, seed)]
+    blocks = [_of(table, classes, weights) for weights in resamples(table["label"].to_numpy(), group, seed)]
     found: dict[str, float] = {}
     for name in blocks[0]:
         kind, _, label = name.partition("/")
@@ -75,6 +75,22 @@ def intervals(table: "pd.DataFrame", classes: list[str], seed: int = 0) -> dict[
                 low, high = share_interval(value[name], own)
         found |= {f"{name}_low": low, f"{name}_high": high}
     return found
+
+
+def resamples(label: np.ndarray, group: np.ndarray, seed: int = 0) -> Iterator[np.ndarray]:
+    """Blocks of bootstrap draws: how often each image was drawn, float64 [B, N]; DRAWS of them in all.
+
+    Whole near-duplicate groups are drawn, within their class.
+    """
+    rng = np.random.default_rng(seed)
+    _, first, of_image = np.unique(group, return_index=True, return_inverse=True)
+    strata = [np.flatnonzero(label[first] == one) for one in np.unique(label)]
+    block = max(1, min(DRAWS, BLOCK // len(label)))
+    for done in range(0, DRAWS, block):
+        times = np.zeros((min(block, DRAWS - done), len(first)))
+        for members in strata:
+            times[:, members] = rng.multinomial(len(members), np.full(len(members), 1 / len(members)), len(times))
+        yield times[:, of_image]
 
 
 def share_interval(share: float, group: np.ndarray) -> tuple[float, float]:
@@ -134,16 +150,3 @@ def _of(table: "pd.DataFrame", classes: list[str], weights: np.ndarray) -> dict[
 def _groups(table: "pd.DataFrame") -> np.ndarray:
     """The near-duplicate group of each image."""
     return table["group"].to_numpy()
-
-
-def _weights(label: np.ndarray, group: np.ndarray, seed: int) -> Iterator[np.ndarray]:
-    """Blocks of bootstrap draws: how often each image was drawn, float64 [B, N]; DRAWS of them in all."""
-    rng = np.random.default_rng(seed)
-    _, first, of_image = np.unique(group, return_index=True, return_inverse=True)
-    strata = [np.flatnonzero(label[first] == one) for one in np.unique(label)]
-    block = max(1, min(DRAWS, BLOCK // len(label)))
-    for done in range(0, DRAWS, block):
-        times = np.zeros((min(block, DRAWS - done), len(first)))
-        for members in strata:
-            times[:, members] = rng.multinomial(len(members), np.full(len(members), 1 / len(members)), len(times))
-        yield times[:, of_image]

@@ -21,6 +21,7 @@ from pydantic import Field
 
 from weathervane.errors import InputError, Interrupted, TrainingError
 from weathervane.files import replacing
+from weathervane.folds import Outer, placed
 from weathervane.lifeline import hold
 from weathervane.params import Strict, check
 from weathervane.variant import Variant
@@ -37,6 +38,7 @@ class Job(Strict):
     fold: int = Field(ge=0)
     threads: int = Field(ge=0)  # 0 leaves it to torch
     time_limit: float | None = Field(default=None, gt=0)  # minutes in the loop, all tries together
+    outer: Outer | None = None  # of a cross-validation: other parts than the dataset's own
     about: dict[str, str] = Field(default_factory=dict)
 
 
@@ -66,10 +68,11 @@ def train(folder: Path, stop: Callable[[], bool] = lambda: False) -> dict[str, A
     if job.threads:
         torch.set_num_threads(job.threads)
     device, started = choose(job.device), time.perf_counter()
+    store = Store(Path(job.data))
     outcome = fit(
         job.name,
         job.variant,
-        Store(Path(job.data)),
+        placed(store, job.outer) if job.outer else store,
         folder,
         device=device,
         seed=job.seed,

@@ -95,9 +95,9 @@ def trial(root: Path, server: Server, epochs: int, gone: float, rng: random.Rand
         key: Counter(point.step for point in client.get_metric_history(run, f"epoch/{key}"))
         for key in ("train_loss", "val_loss", "val_accuracy", "lr", "seconds")
     }
-    from tasks.train import _record
+    from tasks.child import record as lines_of
 
-    times = [line["time"] for line in _record(record.parent)]
+    times = [line["time"] for line in lines_of(record.parent)]
     pauses = [after - before for before, after in pairwise(times)]
     return {
         "whole": all(found == Counter(range(1, epochs + 1)) for found in steps.values()),

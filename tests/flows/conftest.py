@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ FAST = ["--set", "train.epochs=2", "cnn.network.width=4"]
 
 @dataclass(frozen=True)
 class Home:
-    """A clone of the project, a Prefect server that stays up, and the outcome of the first retraining."""
+    """A clone of the project, a Prefect server that stays up, and the outcome of its first command."""
 
     root: Path
     api: str
@@ -79,11 +80,18 @@ def smaller(root: Path) -> Path:
     return root
 
 
-@pytest.fixture(scope="session")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
+@contextmanager
+def home_after(tmp_path_factory: pytest.TempPathFactory, *arguments: str) -> Iterator[Home]:
+    """A fresh clone in which this command was the first."""
     with LocalServer.start(tmp_path_factory.mktemp("server") / "log") as server:
         root = smaller(copy_project(tmp_path_factory.mktemp("clone")))
         import mlflow  # noqa: F401, for the tests below: it takes as long as the server
 
         server.wait()
-        yield Home(root, server.url, weathervane(root, "retrain", *FAST, PREFECT_API_URL=server.url))
+        yield Home(root, server.url, weathervane(root, *arguments, PREFECT_API_URL=server.url))
+
+
+@pytest.fixture(scope="session")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
+    with home_after(tmp_path_factory, "retrain", *FAST) as made:
+        yield made

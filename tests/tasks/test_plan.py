@@ -7,13 +7,14 @@ from pathlib import Path
 import pytest
 
 from tasks import tracking
-from tasks.plan import Candidate, Plan, make_plan, read_variants
+from tasks.plan import Candidate, Plan, finished_crossval, make_plan, read_variants
 from tasks.runs import close_retraining, open_retraining, open_variant
 from tests.conftest import copy_project
 from weathervane import variant
 from weathervane.errors import InputError
 from weathervane.fingerprint import digest
-from weathervane.ledger import Ledger
+from weathervane.folds import Crossing
+from weathervane.ledger import Ledger, Row
 
 FAST = ["train.epochs=3"]
 
@@ -225,6 +226,35 @@ def test_the_time_is_estimated_from_the_last_training(root: Path) -> None:
     record(root, plan_of(root))
     plan = plan_of(root, ["train.epochs=10"])
     assert [candidate.seconds for candidate in plan.candidates] == [pytest.approx(100.0)] * len(plan.candidates)
+
+
+def test_cross_validations_and_retrainings_are_told_apart(root: Path) -> None:
+    """Neither counts as the other's training; other folds are another cross-validation, told by name; one of fewer
+    variants takes theirs over, but is not finished by it."""
+    ledger = Ledger.read(root / "data/raw")
+    for n in range(12):
+        label = "rain" if n % 2 else "shine"
+        ledger.rows.append(Row(f"{n}", label, "s", "n", 1, f"{n}", "train", n % 5, 9, 9, "", f"{label}/{n}.png"))
+    ledger.write()
+
+    def crossed(folds: int, *names: str) -> Plan:
+        return make_plan(root, read_variants(root, list(names), FAST), 0, crossing=Crossing(folds=folds))
+
+    record(root, plan_of(root))
+    assert why(crossed(3, "cnn")) == "never trained on this dataset"
+    parent, children = record(root, crossed(3, "cnn", "dnn"))
+    assert why(plan_of(root, names=("cnn", "dnn")), "dnn") == "never trained on this dataset"
+    assert plan_of(root).nothing_to_do
+    finished = finished_crossval(root, crossed(3, "cnn", "dnn"))
+    assert finished and finished.run_id == parent
+    assert why(crossed(4, "cnn")) == "folds 3 → 4"
+    record(root, crossed(4, "cnn"), parent_status="FAILED")
+    assert finished_crossval(root, crossed(4, "cnn")) is None
+    fewer = crossed(3, "dnn")
+    assert fewer.to_train == [] and finished_crossval(root, fewer) is None
+    assert [candidate.run.run_id for candidate in fewer.candidates if candidate.run] == [children["dnn"]]
+    with pytest.raises(InputError, match="--folds 7: class 'rain' has 6 images"):
+        crossed(7, "cnn")
 
 
 def test_values_are_read_as_yaml(root: Path) -> None:

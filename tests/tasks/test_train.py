@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-import tasks.train
+import tasks.child
 from benchmarks.drills.kill import small
 from tasks import tracking
 from tasks.plan import Candidate, Plan
@@ -55,12 +55,12 @@ def test_a_child_that_hangs_is_ended_after_its_limit(
 ) -> None:
     """A child that was stopped, and so cannot watch the clock, is ended some time after the limit, which is told; what
     it had on record is in MLflow, and no process is left."""
-    monkeypatch.setattr(tasks.train, "HUNG", 3.0)
-    monkeypatch.setattr(tasks.train, "GRACE", 1.0)
+    monkeypatch.setattr(tasks.child, "HUNG", 3.0)
+    monkeypatch.setattr(tasks.child, "GRACE", 1.0)
     (candidate,) = plan.candidates
     longer = candidate.variant.train.model_copy(update={"epochs": 1_000_000})
     candidate = replace(candidate, variant=candidate.variant.model_copy(update={"train": longer}))
-    record, stopped = tasks.train.folder_of(tmp_path, candidate) / "metrics.jsonl", []
+    record, stopped = tasks.child.folder_of(tmp_path, candidate) / "metrics.jsonl", []
 
     def stop() -> None:
         deadline = time.monotonic() + 60

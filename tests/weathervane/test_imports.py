@@ -17,7 +17,10 @@ def python(code: str) -> str:
 
 @pytest.mark.parametrize(
     "module",
-    ["weathervane.variant", "weathervane.fingerprint", "weathervane.train", "tasks.plan", "flows.cli", "flows.command"],
+    [
+        *("weathervane.variant", "weathervane.fingerprint", "weathervane.train", "tasks.plan"),
+        *("flows.cli", "flows.command", "flows.crossval_command"),
+    ],
 )
 def test_quick_answers_import_nothing_heavy(module: str) -> None:
     """Help, a wrong parameter and "nothing to do" do not wait for torch, Prefect, MLflow or DVC to load."""

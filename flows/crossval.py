@@ -1,0 +1,112 @@
+"""The flow `crossval`: every image predicted once, by a model that saw none of its near-duplicates."""
+
+import shlex
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+from prefect import flow
+from pydantic import Field
+
+from flows.outcome import VariantsFailed, outcome
+from flows.retrain import DEVICE, closed_if_failed, ended, reused, told
+from tasks.alone import alone
+from tasks.crossval import close_crossval, pool_folds, record_of, train_fold
+from tasks.dead_runs import end_dead_runs
+from tasks.ingest import ingest
+from tasks.plan import Candidate, Plan, finished_crossval, make_plan, read_variants
+from tasks.prepare import prepare
+from tasks.runs import close_retraining, open_retraining, open_variant
+from weathervane import project
+from weathervane.folds import Crossing
+from weathervane.params import check
+from weathervane.progress import say
+
+
+@flow(name="crossval")
+def crossval(
+    variants: list[str] = [],  # noqa: B006, as Prefect's form shows a list best
+    changes: list[str] = [],  # noqa: B006
+    folds: Annotated[int, Field(ge=2)] = 5,
+    share: Annotated[float, Field(gt=0, le=1)] = 1.0,
+    seed: Annotated[int, Field(ge=0)] = 0,
+    device: Annotated[str, Field(pattern=DEVICE)] = "auto",
+) -> Any:
+    """Compare variants on all images of the dataset, train and test; nothing is registered.
+
+    Args:
+        variants: names of files in params/models; an empty list means all but those with `by_default: false`.
+        changes: parameters to set, as in `train.epochs=5` (all variants) or `cnn.train.epochs=5` (one).
+        folds: as many trainings a variant, each without one of them.
+        share: of the near-duplicate groups that a model may learn from, 0-1; less than 1 is a learning curve's step.
+        seed: of the folds, and of initialisation, order and augmentation.
+        device: auto, cpu, cuda, cuda:1, mps.
+
+    Returns:
+        record: what `crossval.json` of the parent run holds: rows (one a variant), pairs, failed, run_id and how it was
+            made; decision and why, as for `retrain`.
+    """
+    return outcome(lambda: _told(work(variants, changes, folds, share, seed, device)))
+
+
+def _told(record: dict[str, Any]) -> dict[str, Any]:
+    best = record["rows"][0] if record["rows"] else None
+    why = f"{best['variant']} has the best accuracy, {best['accuracy']:.3f}; run {record['run_id']}" if best else "none"
+    return {"decision": "compared", "why": why, "record": record}
+
+
+def work(variants: list[str], changes: list[str], folds: int, share: float, seed: int, device: str) -> dict[str, Any]:
+    """The flow's steps; see `crossval`."""
+    root = project.root()
+    crossing = check(Crossing, {"folds": folds, "share": share}, "crossval")
+    chosen = read_variants(root, variants, changes)
+    project.check_writable(root)
+    with alone(root):
+        end_dead_runs(root)
+        ingest(root)
+        prepare(root)
+        plan = make_plan(root, chosen, seed, crossing=crossing)
+        if finished := finished_crossval(root, plan):
+            say(f"unchanged since run {finished.run_id}")
+            return record_of(root, finished.run_id)
+        parent = open_retraining(root, plan)
+        try:
+            return train_and_compare(root, plan, parent, device, command(list(chosen), changes, crossing, seed))
+        except VariantsFailed:
+            raise
+        except BaseException as error:
+            close_retraining(root, parent, [], {"failure": told(error)}, ended(error))
+            raise
+
+
+def train_and_compare(root: Path, plan: Plan, parent: str, device: str, command: str) -> dict[str, Any]:
+    """Train what has to be, and close the cross-validation; see `crossval`."""
+    children, failures = dict[str, str](), dict[str, str]()
+    for candidate in plan.candidates:
+        if result := reused(candidate, parent):
+            children[candidate.name] = result.run_id
+            continue
+        run = open_variant(root, plan, candidate, parent)
+        if failure := closed_if_failed(root, run, partial(all_folds, root, plan, candidate, run, device)):
+            failures[candidate.name] = failure
+        else:
+            children[candidate.name] = run
+    record = close_crossval(root, plan, parent, children, failures, command)
+    if failures:
+        raise VariantsFailed(failures, record)
+    return record
+
+
+def all_folds(root: Path, plan: Plan, candidate: Candidate, run: str, device: str) -> None:
+    """A variant's folds, one after the other, and what they come to together."""
+    assert plan.crossing is not None
+    folds = [train_fold(root, plan, candidate, fold, run, device) for fold in range(plan.crossing.folds)]
+    pool_folds(root, plan, candidate, run, folds)
+
+
+def command(variants: list[str], changes: list[str], crossing: Crossing, seed: int) -> str:
+    """The command that does the same again."""
+    words = ["weathervane", "crossval", "--folds", str(crossing.folds), "--seed", str(seed)]
+    words += ["--share", f"{crossing.share:g}"] if crossing.share < 1 else []
+    words += ["--variants", *variants]
+    return shlex.join([*words, "--set", *changes] if changes else words)

@@ -1,0 +1,118 @@
+"""The command `weathervane crossval`: what is refused or answered at once, how the flow is run, and its table."""
+
+import json
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from flows.command import check_surroundings, own_server
+from flows.environment import apply
+from tasks.data import INGEST, PREPARE, current, ingest_and_record, prepare_and_record
+from tasks.plan import finished_crossval, make_plan, read_variants
+from weathervane import project
+from weathervane.errors import InputError
+from weathervane.files import replacing
+from weathervane.folds import Crossing
+from weathervane.ingest import Ingest
+from weathervane.params import check, load
+from weathervane.prepare import Prepare
+from weathervane.progress import console, say
+
+WRITES = (".json", ".md")  # what `--out` may end with
+
+
+@dataclass(frozen=True)
+class Request:
+    """`weathervane crossval` and its options."""
+
+    variants: list[str] | None = None
+    changes: list[str] | None = None
+    folds: int = 5
+    share: float = 1.0
+    seed: int = 0
+    device: str = "auto"
+    out: Path | None = None
+
+
+def run_crossval(request: Request) -> int:
+    """Answer the request; the exit status.
+
+    Raises:
+        InputError: bad input; nothing was trained.
+    """
+    root = project.root()
+    apply()
+    if request.out and request.out.suffix not in WRITES:
+        raise InputError(f"--out {request.out}: the name of the table ends with {' or '.join(WRITES)}")
+    crossing = check(Crossing, {"folds": request.folds, "share": request.share}, "crossval")
+    variants = read_variants(root, request.variants, request.changes or [])
+    load(Prepare, root / PREPARE)
+    load(Ingest, root / INGEST)
+    if current(root):
+        plan = make_plan(root, variants, request.seed, crossing=crossing)
+        if finished := finished_crossval(root, plan):
+            say(f"unchanged since run {finished.run_id}\n{finished.tags['mlflow.note.content']}")
+            if request.out:
+                from tasks.crossval import record_of
+
+                write(record_of(root, finished.run_id), request.out)
+            return 0
+    check_surroundings(root, request.device)
+    with ExitStack() as stack:
+        server = own_server(root, stack)
+        ingest_and_record(root)  # while the server boots; the flow's own steps then find nothing to do
+        prepare_and_record(root)
+        make_plan(root, variants, request.seed, crossing=crossing)
+        if server:
+            server.wait()
+        return _run_flow(request)
+
+
+def _run_flow(request: Request) -> int:
+    from flows.crossval import crossval
+    from flows.outcome import VariantsFailed
+
+    status = 0
+    try:
+        asked = (
+            request.variants or [],
+            request.changes or [],
+            request.folds,
+            request.share,
+            request.seed,
+            request.device,
+        )
+        record = crossval(*asked)["record"]
+    except VariantsFailed as error:
+        record, status = error.summary, 1
+    show(record)
+    if request.out:
+        write(record, request.out)
+    return status
+
+
+def show(record: dict[str, Any]) -> None:
+    """The closing tables, and how they were measured."""
+    from rich.table import Table
+
+    from weathervane.crossval import HEAD, PAIR_HEAD, about, cells, pair_cells
+
+    for head, lines in ((HEAD, map(cells, record["rows"])), (PAIR_HEAD, map(pair_cells, record["pairs"]))):
+        table = Table(*head, box=None, pad_edge=False)
+        for line in lines:
+            table.add_row(*line)
+        if table.rows:
+            console().print(table)
+    for name, why in record["failed"].items():
+        say(f"{name}: failed: {why}")
+    if record["rows"]:
+        say(about(record))
+
+
+def write(record: dict[str, Any], out: Path) -> None:
+    """All of it as JSON, or its tables as Markdown."""
+    from weathervane.crossval import markdown
+
+    with replacing(out) as file:
+        file.write(json.dumps(record, indent=1) + "\n" if out.suffix == ".json" else markdown(record) + "\n")

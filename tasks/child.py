@@ -1,0 +1,133 @@
+"""A training in a child process, which a crash or a lack of memory ends alone."""
+
+import json
+import math
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tasks import tracking
+from tasks.momentary import patiently
+from tasks.plan import Candidate, Plan
+from weathervane import lifeline, project
+from weathervane.errors import InputError, TrainingError
+from weathervane.files import replacing
+from weathervane.progress import bar
+
+POLL = 0.5  # seconds
+GRACE = 10.0  # seconds between asking a child to leave and making it
+HUNG = 300.0  # seconds after its time limit when a child that has not ended by itself is ended
+
+Lines = list[dict[str, Any]]
+
+
+def folder_of(root: Path, candidate: Candidate) -> Path:
+    """Where a variant is trained: an equal fingerprint is the same training, and goes on with its checkpoints."""
+    return root / project.TRAINING / f"{candidate.name}-{candidate.fingerprint[:12]}"
+
+
+def job_of(root: Path, plan: Plan, candidate: Candidate, run: str, device: str) -> dict[str, Any]:
+    """What job.json says of a variant that is trained for the MLflow run `run`."""
+    tags = patiently(lambda: tracking.client(root).get_run(run)).data.tags
+    about = {"data_md5": plan.data_md5, "dataset": plan.dataset, "mlflow_run_id": run}
+    return {
+        "name": candidate.name,
+        "variant": candidate.variant.model_dump(mode="json"),
+        "data": str(plan.prepared),
+        "device": device,
+        "seed": plan.seed,
+        "fold": 0,
+        "threads": 0,
+        "about": about | {key: tags[key] for key in ("git_commit", "git_dirty") if key in tags},
+    }
+
+
+def train_in_child(
+    root: Path, folder: Path, job: dict[str, Any], name: str, watch: Callable[[Lines, bool], None]
+) -> dict[str, Any]:
+    """Train the job in `folder`, or go on where an interrupted training was; what outcome.json says.
+
+    Args:
+        job: what job.json is to say.
+        name: what a person is told that it is.
+        watch: is given the record so far, again and again; and once more, with True, when the child has ended.
+
+    Raises:
+        InputError: bad input that only the child could notice, such as a device that is not there.
+        TrainingError: the training failed, or its process died.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for leftover in ("outcome.json", "error.json"):
+        (folder / leftover).unlink(missing_ok=True)
+    with replacing(folder / "job.json") as file:
+        json.dump(job, file, indent=1)
+    # The child watches the clock itself, but for one that is stopped or stuck in native code.
+    limit = job.get("time_limit")
+    deadline, hung = time.monotonic() + (60 * limit + HUNG if limit else math.inf), False
+    with open(folder / "log.txt", "w", encoding="utf-8") as log:
+        child = subprocess.Popen(
+            [sys.executable, "-m", "weathervane.train", str(folder)],
+            cwd=root,
+            env=lifeline.environment(),
+            stdout=log,
+            stderr=log,
+            start_new_session=True,  # Ctrl-C reaches the flow, which then ends its child in its own way
+        )
+        try:
+            with bar(f"train {name}", job["variant"]["train"]["epochs"]) as step:
+                shown = 0
+                while child.poll() is None and not (hung := time.monotonic() > deadline):
+                    lines = record(folder)
+                    for line in lines[shown:]:
+                        step(note=f"val accuracy {line['metrics']['val_accuracy']:.3f}")
+                    shown = max(shown, len(lines))
+                    watch(lines, False)
+                    time.sleep(POLL)
+        finally:
+            _end(child)
+    watch(record(folder), True)
+    if hung:
+        raise TrainingError(
+            f"{name}: its process still ran {HUNG:.0f} s after the time limit of {limit:g} minutes, and was ended; the "
+            "next retraining goes on from its checkpoint"
+        )
+    if child.returncode:
+        raise _failure(folder, child.returncode, name)
+    return dict(json.loads((folder / "outcome.json").read_text(encoding="utf-8")))
+
+
+def record(folder: Path) -> Lines:
+    """The complete lines of metrics.jsonl; a child that goes on from a checkpoint shortens the file first."""
+    path = folder / "metrics.jsonl"
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
+
+
+def _end(child: "subprocess.Popen[bytes]") -> None:
+    if child.poll() is None:
+        child.terminate()
+        try:
+            child.wait(GRACE)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()
+
+
+def _failure(folder: Path, status: int, name: str) -> Exception:
+    told = folder / "error.json"
+    if told.is_file():
+        message = f"{name}: {json.loads(told.read_text(encoding='utf-8'))['error']}"
+        return InputError(message) if status == 2 else TrainingError(message)
+    if status == 3:
+        return TrainingError(
+            f"{name}: somebody interrupted its process; the next retraining goes on from its checkpoint"
+        )
+    last = (folder / "log.txt").read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:]
+    how = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
+    hint = " (out of memory?)" if status == -9 else ""
+    return TrainingError(
+        f"{name}: the training process {how}{hint}: {' '.join(last) or 'it said nothing'}; see {folder}/log.txt"
+    )
