@@ -170,7 +170,7 @@ def drill(name: str) -> bool:
         if name in NEEDS_A_DISK:
             subprocess.run(["mount", "-t", "tmpfs", "-o", "size=150m", "tmpfs", folder], check=True)
         root = smaller(copy_project(Path(folder)))
-        with up(root) as team:
+        with up(root, PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS="3") as team:
             team.ended(team.start("retrain/nightly", {"variants": ["dnn"], "changes": ["train.epochs=1"]}))
             before, run = champion(team), team.start("retrain/nightly", LONG)
             told, wrong = DRILLS[name](team, run), []

@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -42,12 +43,19 @@ class Team:
         return weathervane(self.root, *arguments, **self.variables)
 
     def ask(self, path: str, body: object = None, method: str | None = None) -> Any:
-        """Prefect's REST API."""
+        """Prefect's REST API; like Prefect's own client, once more where SQLite was busy with something else."""
         content = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(f"{self.prefect}/api/{path}", content, method=method)
         request.add_header("Content-Type", "application/json")
-        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=30) as answer:
-            return json.loads(answer.read() or b"null")
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        for pause in (1, 2, 4, 8, 16, None):
+            try:
+                with opener.open(request, timeout=30) as answer:
+                    return json.loads(answer.read() or b"null")
+            except urllib.error.HTTPError as error:
+                if error.code != 503 or pause is None:
+                    raise
+            time.sleep(pause)
 
     def flow_runs(self, flow: str = "retrain", **filters: Any) -> list[dict[str, Any]]:
         """Newest start first."""

@@ -29,7 +29,7 @@ def team(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Team]:
     root = smaller(copy_project(tmp_path_factory.mktemp("team")))
     deployments = root / "prefect.yaml"  # its schedules are of no use here
     deployments.write_text(re.sub(r"cron: .*", "cron: 0 0 29 2 *", deployments.read_text()))
-    with up(root) as team:
+    with up(root, PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS="3") as team:
         yield team
 
 
@@ -94,7 +94,7 @@ def test_the_form_starts_a_retraining(team: Team) -> None:
         page.get_by_role("button", name="Submit").click()
         (run,) = until(lambda: team.flow_runs(deployment_id={"any_": [deployment["id"]]}, state=STARTED), "the run", 60)
         browser.close()
-    assert run["parameters"] == {"variants": ["dnn"], "changes": FAST, "device": "auto", "seed": 0, "data_version": ""}
+    assert run["parameters"] == {"variants": ["dnn"], "changes": FAST, "device": "auto", "seed": 0, **REST}
     state = team.ended(run["id"])
     assert (state["name"], state["message"]) == ("Promoted", "dnn: the first champion")
     assert team.client.get_model_version_by_alias("weather-synthetic", "champion").version == "1"
@@ -103,6 +103,7 @@ def test_the_form_starts_a_retraining(team: Team) -> None:
     assert team.client.get_experiment(parent.info.experiment_id).artifact_location.startswith("mlflow-artifacts:/")
 
 
+REST = {"data_version": "", "time_limit": 0}
 STARTED = {"type": {"any_": ["PENDING", "RUNNING", "COMPLETED"]}}
 
 
@@ -145,7 +146,7 @@ def test_ten_late_runs_of_a_schedule_are_one(team: Team) -> None:
     known = {run["id"] for run in team.flow_runs()}
     worker.send_signal(signal.SIGSTOP)
     try:
-        now = datetime.now(UTC) + timedelta(seconds=5)
+        now = datetime.now(UTC) + timedelta(seconds=15)
         rule = f"DTSTART:{now:%Y%m%dT%H%M%SZ}\nRRULE:FREQ=SECONDLY;INTERVAL=2;COUNT=10"
         schedule = {"schedule": {"rrule": rule}, "active": True, "parameters": with_seed, "slug": "ten-times"}
         team.ask(f"deployments/{deployment['id']}/schedules", [schedule])
