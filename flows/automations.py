@@ -3,9 +3,10 @@
 These automations live in the server and work as long as it does. `ensure_automations` makes them what
 params/notify.yaml asks for and leaves alone what is so already: a changed trigger would start counting anew.
 
-On SQLite the server loses an event, for all triggers that it concerns, when one of them reads before it writes while
-something else is being written; and that is what an event does that is expected, but is not one that a trigger begins
-to wait after. So the events that end a run, which must reach the triggers that tell of it, are no others' business.
+Their triggers have to bear a trait of the server's: an event that a trigger expects, but does not begin to wait after,
+makes the server read before it writes, and on SQLite that fails while something else is written: the event is lost for
+all triggers that it concerns. So none of these waits for such an event. Where it matters what has become of a run in
+the meantime, that is asked when the time is over.
 """
 
 from collections.abc import Iterable
@@ -29,7 +30,8 @@ LATE = timedelta(hours=1)
 SILENCE = timedelta(seconds=90)  # three heartbeats; PREFECT_FLOWS_HEARTBEAT_FREQUENCY is 30
 LONGEST = 700  # characters of a state's message that are passed on; Apprise cuts in two what is over 1,000 for Teams
 EVENT = "prefect.flow-run."
-TAKEN_UP = ["Pending", "Running", "AwaitingConcurrencySlot", "Cancelling", "Cancelled"]
+NOTHING = "weathervane.nothing"  # an event that nobody emits: the time alone is waited for
+SILENT = "Silent"  # a state between Running and Crashed
 WHY = f'{{{{ (flow_run.state.message or "no reason given") | truncate({LONGEST}, True) }}}}'
 
 
@@ -43,6 +45,7 @@ class Alarm:
     subject: str
     text: str
     of_run: bool = True  # the link leads to the flow run, else to Prefect's first page
+    provided: str = ""  # a condition, in Jinja; an empty message is not sent: the server logs that it failed
 
 
 def alarms(notify: Notify) -> list[Alarm]:
@@ -79,10 +82,11 @@ def alarms(notify: Notify) -> list[Alarm]:
         Alarm(
             "weathervane: late",
             "overdue",
-            _without([f"{EVENT}Late"], [EVENT + name for name in TAKEN_UP], LATE, FLOWS, each=True),
+            _without([f"{EVENT}Late"], [NOTHING], LATE, FLOWS, each=True),
             "Weathervane: nobody takes up {{ flow.name }}",
             "{{ flow_run.name }} should have started at {{ flow_run.expected_start_time.strftime('%Y-%m-%d %H:%M') }} "
-            "UTC: no worker has taken it up since. Is one running?",
+            "UTC, and no worker has taken it up: is one running?",
+            provided="flow_run.state_name == 'Late'",
         ),
     ]
 
@@ -97,7 +101,7 @@ def ensure_automations(root: Path) -> list[str]:
     """
     notify = read(root)
     with get_client(sync_client=True) as prefect:
-        wanted = [*_tellers(notify, prefect), _reaper()]
+        wanted = [*_tellers(notify, prefect), *_reapers()]
         there = {one.name: one for one in prefect.read_automations() if TAG in one.tags}
         told = [line for one in wanted if (line := _ensure(prefect, one, there.pop(one.name, None)))]
         for name, one in there.items():
@@ -124,8 +128,8 @@ def _tellers(notify: Notify, prefect: SyncPrefectClient) -> list[AutomationCore]
         actions = [
             SendNotification(
                 block_document_id=blocks[target.block],
-                subject=alarm.subject,
-                body=body(target.kind, alarm.subject, alarm.text, link),
+                subject=_provided(alarm, alarm.subject),
+                body=_provided(alarm, body(target.kind, alarm.subject, alarm.text, link)),
             )
             for target in notify.targets
             if alarm.occasion in target.on
@@ -135,24 +139,34 @@ def _tellers(notify: Notify, prefect: SyncPrefectClient) -> list[AutomationCore]
     return out
 
 
-def _reaper() -> AutomationCore:
-    """A run whose heartbeat stays away is ended; without it, a killed one stays Running for ever.
+def _reapers() -> list[AutomationCore]:
+    """A run whose heartbeat stays away is ended; without them, a killed one stays Running for ever.
 
-    It asks for the end of every run, 90 s after the last heartbeat; where that has come by itself, Prefect refuses.
+    In two steps: Prefect would end a suspended run as well, which has no heartbeat either, but it pauses only what is
+    running. The first step is tried after the last heartbeat of every run, and refused where that has ended.
     """
-    beat, suspended = f"{EVENT}heartbeat", [f"{EVENT}Suspended", f"{EVENT}Paused"]
-    return AutomationCore(
-        name="weathervane: end runs without a sign of life",
-        tags=[TAG],
-        trigger=_without([beat], [beat, *suspended], SILENCE, FLOWS, each=True),
-        actions=[
-            ChangeFlowRunState(
-                state=StateType.CRASHED,
-                message=f"no sign of life for {SILENCE.total_seconds():g} s: its process was killed, its machine is "
-                "down or asleep, or the server was out of its reach",
-            )
-        ],
+    why = (
+        f"no sign of life for {SILENCE.total_seconds():g} s: its process was killed, its machine is down or asleep, or "
+        "the server was out of its reach"
     )
+    beat = [f"{EVENT}heartbeat"]
+    pause = ChangeFlowRunState(state=StateType.PAUSED, name=SILENT, message=why)
+    end = ChangeFlowRunState(state=StateType.CRASHED, message=why)
+    return [
+        AutomationCore(
+            name="weathervane: a run is silent",
+            tags=[TAG],
+            trigger=_without(beat, beat, SILENCE, FLOWS, each=True),
+            actions=[pause],
+        ),
+        AutomationCore(
+            name="weathervane: end a silent run", tags=[TAG], trigger=_on([EVENT + SILENT], FLOWS), actions=[end]
+        ),
+    ]
+
+
+def _provided(alarm: Alarm, template: str) -> str:
+    return f"{{% if {alarm.provided} %}}{template}{{% endif %}}" if alarm.provided else template
 
 
 def _block(prefect: SyncPrefectClient, target: Target) -> UUID:
