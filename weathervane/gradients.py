@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from weathervane.device import normalise, unit
 
 GRADIENTS = "gradients.jsonl"  # beside metrics.jsonl
-WATCHED = 32  # training images, the same ones each epoch, whose gradient is followed back over the steps
+WATCHED = 16  # training images, the same ones each epoch, whose gradient is followed back over the steps
 
 State = tuple[Tensor, ...]  # float32 [N, H] each: h, or h and c of an LSTM
 CELLS = {

@@ -96,9 +96,10 @@ def deconvolved(net: nn.Module, images: Tensor, level: int, units: Tensor) -> Te
 
 
 def middle(net: nn.Module, size: int) -> tuple[int, Tensor, int] | None:
-    """The last of the feature maps of which a unit sees no more than half of the image, across; None without any.
+    """The last of the feature maps of which a unit sees no more than half of the image, across.
 
-    What a unit sees is found by what comes back from it when the image is noise.
+    What a unit sees is found by what comes back from it when the image is noise. None without any such map, or where
+    nothing comes back.
 
     Args:
         size: S.
@@ -108,15 +109,22 @@ def middle(net: nn.Module, size: int) -> tuple[int, Tensor, int] | None:
     """
     device = next(net.parameters()).device
     noise = torch.randn(PROBES, 3, size, size, generator=torch.Generator().manual_seed(0)).to(device).requires_grad_()
-    maps, number = feature_maps(net, noise), torch.arange(PROBES)
+    with Rectified() as mode:
+        net.eval()(noise)
+    number = torch.arange(PROBES)
 
     def seen(level: int) -> tuple[Tensor, int]:
-        found = maps[level]
+        found = mode.maps[level]
         own = found[number, number % found.shape[1], found.shape[2] // 2, found.shape[3] // 2]
         (back,) = torch.autograd.grad(own.sum(), noise, retain_graph=True)
         reached = (back != 0).any(0).any(0).nonzero()  # [places, 2]
+        if not len(reached):
+            return torch.zeros(2, dtype=torch.int64), 0
         corner, far = reached.amin(0), reached.amax(0)
         return corner, int((far - corner).max()) + 1
 
-    level = bisect_right(range(len(maps)), size / 2, key=lambda level: seen(level)[1]) - 1
-    return (level, *seen(level)) if level >= 0 else None
+    level = bisect_right(range(len(mode.maps)), size / 2, key=lambda level: seen(level)[1]) - 1
+    if level < 0:
+        return None
+    corner, side = seen(level)
+    return (level, corner, side) if side else None

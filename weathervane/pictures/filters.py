@@ -68,5 +68,7 @@ def first_filters(net: "nn.Module", size: int) -> tuple["Tensor", int]:
 def cut(images: "Tensor") -> "Tensor":
     """[N, 3, S, S] to the smallest rectangle outside of which all of them are 0."""
     seen = images.abs().sum((0, 1)) > 0
+    if not seen.any():
+        return images
     rows, columns = seen.any(1).nonzero(), seen.any(0).nonzero()
     return images[:, :, rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]

@@ -105,10 +105,11 @@ def steps_picture(record: list[dict[str, Any]], title: str, path: Path) -> None:
                 label = f"epoch {record[number]['epoch']}{', read backwards' if way else ''}"
                 style = {"color": colour, "linewidth": 1.8, "linestyle": "--" if way else "-", "label": label}
                 axes.plot(np.arange(1, len(share) + 1), share, marker=".", **style)
-        told = f"to the first step, {' and '.join(left)} of it in the end"
-        bare(axes, f"{title}: what gets back of the last step's gradient; {told}")
+        told = f"; to the first step, {' and '.join(left)} of it in the end" if left else ""
+        bare(axes, f"{title}: what gets back of the last step's gradient{told}")
         axes.axhline(1, color=GREY, linewidth=0.8, linestyle=":")
         axes.set(yscale="log", ylim=(lowest / 2, None), xlabel="step, in the order of reading")
         axes.set_ylabel("gradient, as a share of the last step's")
-        axes.legend(frameon=False, fontsize=8, handlelength=3, loc="center left", bbox_to_anchor=(1, 0.5))
+        if left:
+            axes.legend(frameon=False, fontsize=8, handlelength=3, loc="center left", bbox_to_anchor=(1, 0.5))
     save(figure, path)

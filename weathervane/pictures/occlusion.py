@@ -1,6 +1,6 @@
 """Where in a photograph the evidence is: the true class's probability while a grey square covers a part of it.
 
-Zeiler & Fergus 2013 (arXiv 1311.2901), figure 7. Legend: S = the network's image size, G = PLACES.
+Zeiler & Fergus 2013 (arXiv 1311.2901), figure 7. Legend: N = images, S = the network's image size, G = PLACES.
 """
 
 from pathlib import Path
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from weathervane.device import resident
-from weathervane.model import Model
+from weathervane.model import Model, logits
 from weathervane.pictures.style import colours, save
 from weathervane.store import Store
 
@@ -38,10 +38,11 @@ def occlusion_picture(model: Model, store: Store, rows: np.ndarray, title: str, 
     figure = Figure(figsize=(8.2, 0.9 + 2 * 8.2 / (len(rows) + 0.5)), layout="constrained")
     above, below = figure.subplots(2, len(rows), squeeze=False)
     for number, label in enumerate(labels):
-        left = occluded(model, images[number], model.spec.classes.index(label)).cpu().numpy()
+        sought = model.spec.classes.index(label)
+        left = occluded(model, images[number], sought).cpu().numpy()
         above[number].imshow(pixels[number])
         shown = below[number].imshow(left, cmap="viridis", vmin=0, vmax=1, interpolation="nearest")
-        sure = model.probabilities(pixels[number : number + 1])[0, model.spec.classes.index(label)]
+        sure = answer(model, images[number : number + 1], sought).item()
         above[number].set_title(f"{label} {sure:.0%}", fontsize=9, color=colour[label])
         below[number].set_title(f"{left.min():.0%} to {left.max():.0%}", fontsize=9)
     for axes in (*above, *below):
@@ -75,5 +76,13 @@ def occluded(model: Model, image: Tensor, number: int) -> Tensor:
     covers = (torch.arange(size) + 0.5 - middles[:, None]).abs() < size / SIDE / 2  # [G, S]
     mask = (covers[:, None, :, None] & covers[None, :, None, :]).flatten(0, 1)  # [G * G, S, S]
     covered = torch.where(mask[:, None].to(image.device), GREY, image)
-    answers = (model.forward(covered) / model.spec.temperature).softmax(1)
-    return answers[:, number].view(PLACES, PLACES)
+    return answer(model, covered, number).view(PLACES, PLACES)
+
+
+@torch.inference_mode()
+def answer(model: Model, images: Tensor, number: int) -> Tensor:
+    """Probability of class `number`, float32 [N], of uint8 images [N, 3, S, S] as they are.
+
+    Without that of their mirror images, which would move half of the evidence to the other side.
+    """
+    return (logits(model.net, images, flip=False) / model.spec.temperature).softmax(1)[:, number]

@@ -13,6 +13,7 @@ from weathervane import variant
 from weathervane.device import normalise, resident, unit
 from weathervane.evaluate import predictions
 from weathervane.gradients import pulls
+from weathervane.layers import Bands, Recurrent, conv_norm
 from weathervane.model import Model, Spec, build
 from weathervane.pictures.inside import inside_pictures
 from weathervane.store import Store
@@ -49,3 +50,19 @@ def test_every_variant_is_looked_into(name: str, store: Store, tmp_path: Path) -
         assert uncut(pixels) and 850 < pixels.shape[1] < 1000 and pixels.shape[0] < 1200, path
     assert all(torch.equal(value, held[key]) for key, value in net.state_dict().items())
     assert torch.equal(torch.get_rng_state(), random)
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_network_that_has_died_is_drawn(store: Store, tmp_path: Path) -> None:
+    """All weights 0, so that no gradient and no signal gets back: what can be drawn is, and nothing fails."""
+    reader = Recurrent(nn.LSTM(4 * 4 * 16, 5, batch_first=True))
+    net = nn.Sequential(*conv_norm(3, 4, stride=2), nn.ReLU(), Bands(4), reader, nn.Linear(5, 4))
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.zero_()
+    images, targets = torch.zeros(8, 3, 32, 32, dtype=torch.uint8), torch.eye(4).repeat(2, 1)
+    F.cross_entropy(net(images.float()), targets).backward()
+    model = Model(net, Spec("dead", "cnn", {}, 32, store.size, store.classes, False), CPU)
+    record = [{"epoch": 1} | pulls(net, images, targets)]
+    inside_pictures(model, store, predictions(model, store, "test"), record, tmp_path)
+    assert {path.stem for path in tmp_path.iterdir()} == {"gradients", "filters", "occlusion", "steps", "saliency"}
