@@ -28,7 +28,7 @@ def test_a_first_retraining_ends_with_a_table_and_what_to_do_next(home: Home) ->
     assert home.first.returncode == 0, home.first.stderr
     assert home.first.stderr == ""
     out = home.first.stdout
-    for name in variant.names(home.root):
+    for name in variant.defaults(home.root):
         assert re.search(rf"^{name} +[01]\.\d{{3}} \(0\.\d{{3}}–[01]\.\d{{3}}\) +[01]\.\d{{3}} +\d+", out, re.M), out
     assert len(re.findall("champion: the first champion", out)) == 1
     assert "rendered pictures: figures say nothing about photographs" in out
@@ -44,7 +44,7 @@ def test_mlflow_has_one_parent_and_a_child_for_each_variant(home: Home) -> None:
     (parent,) = home.runs("retraining")
     children = home.runs("variant")
     assert [run.info.status for run in (parent, *children)] == ["FINISHED"] * (1 + len(children))
-    assert sorted(run.info.run_name for run in children) == variant.names(home.root)
+    assert sorted(run.info.run_name for run in children) == variant.defaults(home.root)
     tracked = (home.root / "data/raw.dvc").read_text()
     assert parent.data.tags["decision"] == "promoted"
     assert parent.data.tags["mlflow.note.content"].count("\n| ") == 1 + len(children)
@@ -73,7 +73,7 @@ def test_mlflow_has_one_parent_and_a_child_for_each_variant(home: Home) -> None:
     assert champion.run_id == best.info.run_id
     told = parent.data
     assert told.metrics["champion/test_accuracy"] == best.data.metrics["test/accuracy"]
-    assert all(told.metrics[f"seconds/{step}"] > 0 for step in ("ingest", *variant.names(home.root), "register"))
+    assert all(told.metrics[f"seconds/{step}"] > 0 for step in ("ingest", *variant.defaults(home.root), "register"))
     assert told.tags["trigger"] == "command line" and told.tags["data_changed"] == "the first version"
     assert "torch 2." in told.tags["libraries"] and "dvc 3." in told.tags["libraries"]
 
@@ -85,7 +85,7 @@ def test_prefect_shows_the_flow_completed_with_its_steps(home: Home) -> None:
     state, tasks = home.flow_run(parent)
     assert state == "Completed"
     steps = [re.sub("-[0-9a-f]{3}$", "", name) for name in tasks]
-    names = variant.names(home.root)
+    names = variant.defaults(home.root)
     assert steps[:3] == ["end dead runs", "ingest", "prepare"]
     assert [step for step in steps if step.startswith("train ")] == [f"train {name}" for name in names]
     assert [step for step in steps if step.startswith("evaluate ")] == [f"evaluate {name}" for name in names]
@@ -110,7 +110,7 @@ def test_a_second_time_nothing_is_trained_and_nothing_heavy_loaded(home: Home) -
     now = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert done.returncode == 0
     assert done.stdout.startswith("nothing to do (weather-synthetic, data ")
-    assert all(f"{name}: unchanged since run " in done.stdout for name in variant.names(home.root))
+    assert all(f"{name}: unchanged since run " in done.stdout for name in variant.defaults(home.root))
     loaded = {line.rsplit("|", 1)[1].strip().split(".")[0] for line in done.stderr.splitlines()}
     assert "typer" in loaded
     assert not loaded & HEAVY
@@ -174,7 +174,7 @@ def folder_of(root: Path, **counts: int) -> Path:
 
 
 BAD: dict[str, tuple[Callable[[Path], list[str]], str]] = {
-    "variant": (lambda root: ["--variants", "cnn", "vit"], "no variant 'vit'; params/models/ has cnn, dnn, lstm"),
+    "variant": (lambda root: ["--variants", "cnn", "vit"], "no variant 'vit'; params/models/ has ann, "),
     "parameter": (lambda root: ["--set", "train.epoch=5"], "no key 'epoch' (did you mean 'epochs'?)"),
     "value": (lambda root: ["--set", "cnn.train.epochs=0"], "'train.epochs' is 0: "),
     "device": (lambda root: ["--device", "quantum"], "--device quantum: "),

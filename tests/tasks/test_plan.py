@@ -10,6 +10,7 @@ from tasks import tracking
 from tasks.plan import Candidate, Plan, make_plan, read_variants
 from tasks.runs import close_retraining, open_retraining, open_variant
 from tests.conftest import copy_project
+from weathervane import variant
 from weathervane.errors import InputError
 from weathervane.fingerprint import digest
 from weathervane.ledger import Ledger
@@ -72,9 +73,12 @@ def why(plan: Plan, name: str = "cnn") -> str:
 
 
 def test_at_first_everything_is_trained(root: Path) -> None:
-    """On a dataset that was never trained on, every variant of params/models is trained; nobody knows how long."""
+    """On a dataset that was never trained on, every variant of params/models is trained that does not say
+    `by_default: false`; nobody knows how long."""
     plan = plan_of(root, names=())
-    assert [candidate.name for candidate in plan.to_train] == sorted(p.stem for p in root.glob("params/models/*.yaml"))
+    files = root.glob("params/models/*.yaml")
+    meant = sorted(path.stem for path in files if "\nby_default: false\n" not in path.read_text())
+    assert [candidate.name for candidate in plan.to_train] == meant == variant.defaults(root)
     assert {candidate.why for candidate in plan.candidates} == {"never trained on this dataset"}
     assert [candidate.seconds for candidate in plan.candidates] == [None] * len(plan.candidates)
     assert not plan.nothing_to_do
@@ -187,6 +191,33 @@ def test_runs_on_another_dataset_do_not_count(root: Path) -> None:
     assert why(plan_of(root)) == "never trained on this dataset"
 
 
+def test_a_variant_that_is_not_there_by_default_is_trained_when_named(root: Path) -> None:
+    """`by_default: false` keeps a variant out of a retraining that names none, and is no parameter of its training."""
+    path = root / "params/models/shy.yaml"
+    path.write_text("by_default: false\n" + (root / "params/models/cnn.yaml").read_text(), encoding="utf-8")
+    try:
+        assert "shy" not in read_variants(root, None, FAST)
+        both = plan_of(root, names=("shy", "cnn"))
+        assert [candidate.name for candidate in both.to_train] == ["shy", "cnn"]
+        assert both.candidates[0].fingerprint == both.candidates[1].fingerprint
+    finally:
+        path.unlink()
+
+
+def test_somebody_must_be_there_by_default(root: Path) -> None:
+    """Where every file says `by_default: false`, a retraining that names none says so instead of doing nothing."""
+    files = {path: path.read_text(encoding="utf-8") for path in root.glob("params/models/*.yaml")}
+    try:
+        for path in files:
+            if variant.load(root, path.stem).by_default:
+                path.write_text("by_default: false\n" + files[path], encoding="utf-8")
+        with pytest.raises(InputError, match="no variant that is trained by default: name one with --variants"):
+            read_variants(root, None, [])
+    finally:
+        for path, text in files.items():
+            path.write_text(text, encoding="utf-8")
+
+
 def test_the_time_is_estimated_from_the_last_training(root: Path) -> None:
     """10 epochs take ten thirds of what 3 took."""
     record(root, plan_of(root))
@@ -233,7 +264,7 @@ def test_a_wrong_set_is_one_clear_line(root: Path, changes: list[str], told: str
 
 def test_wrong_variants_are_told(root: Path) -> None:
     """An unknown variant is answered with those that there are; the same one twice is refused."""
-    with pytest.raises(InputError, match="no variant 'cnnn'; params/models/ has cnn, dnn, lstm"):
+    with pytest.raises(InputError, match=f"no variant 'cnnn'; params/models/ has {', '.join(variant.names(root))}"):
         read_variants(root, ["cnnn"], [])
     with pytest.raises(InputError, match="the same variant stands there twice"):
         read_variants(root, ["cnn", "cnn"], [])

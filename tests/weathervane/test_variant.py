@@ -97,6 +97,18 @@ def test_crop_is_two_ordered_shares(root: Path, crop: tuple[float, float]) -> No
         variant.load(root, "mine", {"augment.crop": list(crop)})
 
 
+def test_a_variant_may_wait_to_be_named(root: Path) -> None:
+    """`by_default: false` takes a variant out of those that are trained where none is named; it is no parameter."""
+    before = variant.load(root, "mine")
+    assert variant.defaults(root) == variant.names(root) == ["mine"]
+    edit(root, "family: dnn\n", "by_default: false\nfamily: dnn\n")
+    assert variant.defaults(root) == [] and variant.names(root) == ["mine"]
+    assert variant.load(root, "mine").model_dump() == before.model_dump()
+    edit(root, "by_default: false", "by_default: perhaps")
+    with pytest.raises(InputError, match=r"mine\.yaml: 'by_default' is 'perhaps'"):
+        variant.defaults(root)
+
+
 def test_set_replaces_one_value(root: Path) -> None:
     """`--set train.epochs=5` changes that and nothing else; a key that the file lacks is refused."""
     before, after = variant.load(root, "mine"), variant.load(root, "mine", {"train.epochs": 5})

@@ -165,6 +165,39 @@ def test_every_network_parameter_counts(name: str) -> None:
     assert all(field.is_required() for field in family(name).Network.model_fields.values())
 
 
+@every_family
+def test_older_models_lack_keys_that_came_later(name: str) -> None:
+    """What a family says of keys that came later are keys of its own, and a model that was saved before them is built
+    as it was then."""
+    before = getattr(family(name), "BEFORE", {})
+    assert set(before) <= set(family(name).Network.model_fields)
+    whole = next(one for one in (variant.load(ROOT, n) for n in VARIANTS)
+                 if one.family == name and before.items() <= one.network.items())  # fmt: skip
+    older = whole.model_copy(update={"network": {k: v for k, v in whole.network.items() if k not in before}})
+    shapes = [[(key, value.shape) for key, value in network(one).state_dict().items()] for one in (whole, older)]
+    assert shapes[0] == shapes[1]
+
+
+def test_an_lstm_reads_patches_as_well() -> None:
+    """With `columns`, steps are patches: of as many weights at any size, which has to fall into whole patches."""
+    patches = {"network.rows": 8, "network.columns": 16}
+    for size in (64, 128):
+        net = network(variant.load(ROOT, "lstm", patches | {"size": size}))
+        assert net(torch.rand(2, 3, size, size)).shape == (2, 4)
+        assert net[1].in_features == 3 * 8 * 16
+    with pytest.raises(InputError, match=r"network\.columns: 16 does not divide size: 72"):
+        variant.load(ROOT, "lstm", patches | {"size": 72})
+
+
+def test_pooling_must_leave_something() -> None:
+    """More halvings than a size has are refused for plain convolutions; residual ones take it."""
+    with pytest.raises(InputError, match=r"network\.stages: 4 halvings leave nothing of size: 8"):
+        variant.load(ROOT, "cnn_plain", {"size": 8, "network.stages": 4})
+    small = variant.load(ROOT, "cnn_plain", {"size": 17, "network.stages": 4})
+    assert network(small)(torch.rand(2, 3, 17, 17)).shape == (2, 4)
+    assert variant.load(ROOT, "cnn", {"size": 8, "network.stages": 6}).size == 8
+
+
 def test_schemas_are_read_without_torch() -> None:
     """`weathervane variants` and a misspelt parameter are answered without importing torch."""
     code = (

@@ -1,7 +1,6 @@
 """Pretrained backbones. The weights are the test's own, saved as torchvision saves them and served on loopback."""
 
 import hashlib
-import json
 import os
 import re
 import shutil
@@ -21,6 +20,8 @@ from weathervane import variant
 from weathervane.backbone import Transfer, bare, last_linear, renormalisation, replace_head
 from weathervane.device import normalise
 from weathervane.errors import InputError, Interrupted
+from weathervane.fingerprint import digest as digest_of
+from weathervane.fingerprint import ingredients
 from weathervane.fit import fit, load, run_epoch
 from weathervane.model import Model, Spec, build
 from weathervane.models import family
@@ -186,11 +187,14 @@ def test_a_download_with_another_hash_is_refused(published: tuple[Path, list[str
     assert list((tmp_path / "cache/hub/checkpoints").iterdir()) == []
 
 
-@pytest.mark.parametrize("kind", ["safetensors", "pth"])
+@pytest.mark.parametrize("kind", ["safetensors", "pth", "old.pth"])
 def test_weights_come_from_a_file_with_its_sha256(kind: str, weights: dict[str, Tensor], tmp_path: Path) -> None:
-    """safetensors and torch's own files fill the backbone; with another sha256, or none of them there, neither does."""
+    """safetensors and torch's own files, old ones as well, fill the backbone; none does with another sha256."""
     path = tmp_path / f"mine.{kind}"
-    save_file(weights, path) if kind == "safetensors" else torch.save(weights, path)
+    if kind == "safetensors":
+        save_file(weights, path)
+    else:
+        torch.save(weights, path, _use_new_zipfile_serialization=kind == "pth")
     net = transfer(weights=str(path), sha256=digest(path))
     before = last_linear(net).weight.clone()
     net.pretrain()
@@ -297,10 +301,10 @@ def test_names_that_torchvision_does_not_have_are_told() -> None:
         Transfer("vit_b_32", 4, 64, weights="none", sha256=None, freeze=0, rate=1.0)
 
 
-def test_the_saved_model_names_no_training(tmp_path: Path) -> None:
-    """The fingerprint has a file's sha256: it is a parameter like others."""
-    one = chosen(weights="mine.safetensors", sha256="ab" * 32)
-    assert json.loads(one.model_dump_json())["network"]["sha256"] == "ab" * 32
+def test_other_weights_are_another_training() -> None:
+    """The fingerprint has a file's sha256, so a file of the same name with other content is trained from anew."""
+    one, other = (chosen(weights="mine.safetensors", sha256=letter * 64) for letter in "ab")
+    assert digest_of(ingredients(one, "data", 0)) != digest_of(ingredients(other, "data", 0))
 
 
 @pytest.mark.parametrize("name", ["resnet18", "efficientnet_v2_l", "vgg16"])
