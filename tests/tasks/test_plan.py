@@ -125,7 +125,7 @@ def test_a_run_that_did_not_finish_is_trained_again(root: Path, status: str) -> 
 
 CHANGES = {
     "a number": (["train.epochs=5"], "train.epochs 3 → 5"),
-    "two": (["train.epochs=5", "cnn.size=32"], "size 64 → 32; train.epochs 3 → 5"),
+    "two": (["train.epochs=5", "cnn.size=32"], "size 96 → 32; train.epochs 3 → 5"),
     "a list": ([*FAST, "augment.crop=[0.9, 1.0]"], "augment.crop [0.35, 1.0] → [0.9, 1.0]"),
     "a word": ([*FAST, "train.optimizer=adamw"], "train.optimizer sgd → adamw"),
     "the network": ([*FAST, "cnn.network.width=8"], "network.width 32 → 8"),
