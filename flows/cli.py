@@ -214,10 +214,12 @@ def ui(
 
 def main() -> None:
     """Entry point: exit status 0 done, unchanged or not promoted; 1 a variant failed; 2 bad input."""
+    from flows.environment import apply
     from flows.server import ServerError
     from weathervane.errors import InputError
 
     try:
+        apply()
         app(args=_spread(sys.argv[1:]), prog_name="weathervane")
     except InputError as error:
         print(f"weathervane: {error}", file=sys.stderr)

@@ -1,14 +1,16 @@
 """The flow `retrain`: from the sources to a decision about the champion."""
 
+import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from prefect import flow
+from prefect import flow, runtime
 from pydantic import PositiveFloat
 
+from flows.environment import told_in_prefect
 from tasks.alone import alone
 from tasks.augment import augment
 from tasks.dead_runs import end_dead_runs
@@ -21,10 +23,11 @@ from tasks.register import Decision, register
 from tasks.report import report
 from tasks.restore import restore
 from tasks.runs import close_retraining, close_variant, open_retraining, open_variant
+from tasks.tracking_read import shown
 from tasks.train import drop_checkpoints, train
 from weathervane import project
-from weathervane.errors import InputError, TrainingError
-from weathervane.progress import say
+from weathervane.errors import InputError, TrainingError, masked
+from weathervane.progress import about, say
 
 
 @flow(name="retrain")
@@ -55,7 +58,7 @@ def retrain(
     chosen = read_variants(root, variants, changes or [])
     project.check_writable(root)
     seconds: dict[str, float] = {}
-    with alone(root):
+    with told_in_prefect(), alone(root):
         end_dead_runs(root)
         home = restore(root, data_version) if data_version else None
         if home is None:
@@ -69,7 +72,9 @@ def retrain(
             return unchanged(plan)
         parent = open_retraining(root, plan)
         try:
-            return train_and_decide(root, plan, parent, device, seconds, time_limit)
+            with about(dataset=plan.dataset, mlflow_run=parent):
+                say(f"retrain: {plan.dataset}, data {plan.data_md5}, {shown(root, parent)}, {flow_run()}")
+                return train_and_decide(root, plan, parent, device, seconds, time_limit)
         except VariantsFailed:
             raise
         except BaseException as error:
@@ -83,14 +88,20 @@ def train_and_decide(
     """Train what has to be, let the best one meet the champion, and close the retraining; see `retrain`."""
     results, failures = [], {}
     for candidate in plan.candidates:
-        with timed(seconds, candidate.name):
-            outcome = reused(candidate, parent) or one_variant(root, plan, candidate, parent, device, time_limit)
-        if isinstance(outcome, Result):
-            results.append(outcome)
-        else:
-            failures[candidate.name] = outcome
-    with timed(seconds, "register"):
+        if standing := reused(candidate, parent):
+            results.append(standing)
+            continue
+        with timed(seconds, candidate.name) as end:
+            outcome = one_variant(root, plan, candidate, parent, device, time_limit)
+            if isinstance(outcome, Result):
+                end += [f"test accuracy {outcome.metrics['test/accuracy']:.3f}", shown(root, outcome.run_id)]
+                results.append(outcome)
+            else:
+                end += ["failed"]
+                failures[candidate.name] = outcome
+    with timed(seconds, "register") as end:
         decision = register(root, plan, results) if results else Decision(False, "no variant could be trained", "")
+        end += [f"{'promoted' if decision.promoted else 'not promoted'}: {decision.why}"]
     if not plan.older:
         with timed(seconds, "report"):
             report(root, parent, next((result.run_id for result in results if result.name == decision.variant), None))
@@ -116,12 +127,20 @@ def train_and_decide(
     return summary
 
 
+def flow_run() -> str:
+    """This run of the flow for a person to find: its page, or its name where its server ends with the command."""
+    return str(runtime.flow_run.ui_url) if runtime.deployment.id else f"flow run {runtime.flow_run.name}"
+
+
 @contextmanager
-def timed(seconds: dict[str, float], step: str) -> Iterator[None]:
-    """Note how long the block took."""
-    since = time.perf_counter()
-    yield
-    seconds[step] = time.perf_counter() - since
+def timed(seconds: dict[str, float], step: str) -> Iterator[list[str]]:
+    """Say when the block begins and ends, and note how long it took; yields a list of what else to say at its end."""
+    since, end = time.perf_counter(), list[str]()
+    with about(step=step):
+        say(f"{step}: started")
+        yield end
+        seconds[step] = time.perf_counter() - since
+        say(", ".join([f"{step}: ended after {seconds[step]:.1f} s", *end]))
 
 
 class VariantsFailed(RuntimeError):
@@ -139,16 +158,17 @@ def one_variant(
     """Train and evaluate one variant; its result, or why there is none. The others go on either way."""
     run = open_variant(root, plan, candidate, parent)
     try:
-        augment(root, plan, candidate, run)
-        folder = train(root, plan, candidate, run, device, time_limit)
-        result = evaluate(root, plan, candidate, run, folder)
+        with about(mlflow_run=run):
+            augment(root, plan, candidate, run)
+            folder = train(root, plan, candidate, run, device, time_limit)
+            result = evaluate(root, plan, candidate, run, folder)
         drop_checkpoints(root, candidate)
         return result
     except BaseException as error:
         close_variant(root, run, ended(error), told(error))
         if isinstance(error, InputError) or not isinstance(error, Exception):
             raise
-        say(f"failed: {told(error)}")
+        say(f"failed: {told(error)}", logging.ERROR)
         return told(error)
 
 
@@ -158,9 +178,9 @@ def ended(error: BaseException) -> str:
 
 
 def told(error: BaseException) -> str:
-    """What went wrong; an error that nobody foresaw is told with its type."""
+    """What went wrong, without secrets; an error that nobody foresaw is told with its type."""
     kind = "" if isinstance(error, InputError | TrainingError) else type(error).__name__
-    return ": ".join(filter(None, (kind, str(error))))
+    return masked(": ".join(filter(None, (kind, str(error)))))
 
 
 def reused(candidate: Candidate, parent: str) -> Result | None:

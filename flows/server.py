@@ -20,8 +20,9 @@ from pathlib import Path
 from types import FrameType
 from typing import Self
 
+from flows.secrets import keep_secrets
 from weathervane import lifeline
-from weathervane.errors import InputError, masked
+from weathervane.errors import InputError, Told
 
 ENVIRONMENT = {
     "DO_NOT_TRACK": "true",
@@ -39,7 +40,7 @@ ENVIRONMENT = {
 }
 
 
-class ServerError(RuntimeError):
+class ServerError(Told, RuntimeError):
     """The server did not come up; the message names its log."""
 
 
@@ -149,7 +150,7 @@ def check(address: str) -> None:
     except (OSError, ValueError) as error:
         reason = getattr(error, "reason", error)
         raise InputError(
-            f"PREFECT_API_URL {masked(address)}: no Prefect server answers there ({reason}): start it, or unset it (in "
+            f"PREFECT_API_URL {address}: no Prefect server answers there ({reason}): start it, or unset it (in "
             "the environment or the profile) and one is started for the time of the command"
         ) from None
 
@@ -165,6 +166,7 @@ def _send_what_is_queued() -> None:
 
 def serve(fd: int) -> None:
     """Serves on the listening socket `fd` until SIGTERM, with the services of Prefect's ephemeral server."""
+    keep_secrets()
     gc.disable()  # importing allocates much and frees little: a sixth of the boot
     import asyncio
 

@@ -13,7 +13,7 @@ from tasks import view
 from tasks.tracking import client
 from tasks.tracking_read import uri
 from weathervane import lifeline, project
-from weathervane.errors import InputError, masked
+from weathervane.errors import InputError
 from weathervane.ingest import Ingest
 from weathervane.params import load
 from weathervane.progress import say
@@ -32,7 +32,7 @@ def serve(port: int, open_browser: bool) -> int:
     dataset = load(Ingest, root / "params/ingest.yaml").dataset
     address = uri(root)
     if address.startswith("http"):
-        say(f"MLflow runs at {masked(address)}")
+        say(f"MLflow runs at {address}")
         return 0
     port = _free(port)
     found = client(root).get_experiment_by_name(dataset)

@@ -9,12 +9,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from prefect import task
-from prefect.cache_policies import NO_CACHE
-
 from tasks import tracking
 from tasks.momentary import in_brief, may_pass, patiently
 from tasks.plan import Candidate, Plan
+from tasks.step import step
 from tasks.system import watched
 from weathervane import lifeline, project
 from weathervane.errors import InputError, TrainingError
@@ -26,7 +24,7 @@ GRACE = 10.0  # seconds between asking a child to leave and making it
 HUNG = 300.0  # seconds after its time limit when a child that has not ended by itself is ended
 
 
-@task(name="train", task_run_name="train {candidate.name}", cache_policy=NO_CACHE)
+@step(name="train", task_run_name="train {candidate.name}")
 def train(root: Path, plan: Plan, candidate: Candidate, run: str, device: str, time_limit: float | None = None) -> Path:
     """Train a variant, or go on where an interrupted training was; the folder that holds model/ and outcome.json.
 
