@@ -40,19 +40,11 @@ def serve(port: int, open_browser: bool) -> int:
     page += view.QUERY if found and view.TAG in found.tags else ""
     log = root / project.LOGS / "mlflow-ui.log"
     log.parent.mkdir(parents=True, exist_ok=True)
-    command = [
-        sys.executable,
-        "-m",
-        "weathervane.lifeline",
-        "mlflow",
-        "server",
-        "--backend-store-uri",
-        address,
-        "--workers",
-        "1",
-    ]
+    command = [sys.executable, "-m", "weathervane.lifeline", "mlflow", "server", "--workers", "1"]
     command += ["--host", "127.0.0.1", "--port", str(port)]
-    environment = {**lifeline.environment(), "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    # Not in the command, which every user of the machine can list: it may hold a password.
+    environment = {**lifeline.environment(), "MLFLOW_BACKEND_STORE_URI": address}
+    environment["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"
     with open(log, "ab") as output:
         server = subprocess.Popen(
             command, cwd=root, env=environment, stdout=output, stderr=output, start_new_session=True
