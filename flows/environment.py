@@ -44,7 +44,8 @@ def apply() -> None:
     for name, value in (QUIET | (JSON if as_json() else TEXT)).items():
         os.environ.setdefault(name, value)
     for name in ("NO_PROXY", "no_proxy"):  # a proxy would be asked for the loopback server, too
-        os.environ[name] = ",".join(filter(None, (os.environ.get(name), "127.0.0.1,localhost")))
+        if "127.0.0.1,localhost" not in os.environ.get(name, ""):
+            os.environ[name] = ",".join(filter(None, (os.environ.get(name), "127.0.0.1,localhost")))
 
 
 @contextmanager

@@ -26,7 +26,10 @@ class _Masked:
 
     def __call__(self, *arguments: Any, **named: Any) -> logging.LogRecord:
         record: logging.LogRecord = self.usual(*arguments, **named)
-        text = record.getMessage()
+        try:
+            text = record.getMessage()
+        except Exception:  # whoever shows it tells of arguments that do not fit
+            return record
         if (told := masked(text)) != text:
             record.msg, record.args = told, ()
         if record.exc_info and record.exc_info[0]:
