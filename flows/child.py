@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Self
 
 from weathervane import lifeline
-from weathervane.errors import InputError
+from weathervane.errors import InputError, Told
 
 PATIENCE = 180.0  # seconds that a server may take to answer, on a busy machine
 GRACE = 10.0  # seconds between asking a process to leave and making it
 
 
-class ServerError(RuntimeError):
+class ServerError(Told, RuntimeError):
     """A server did not come up; the message names its log."""
 
 

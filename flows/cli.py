@@ -308,9 +308,11 @@ def trigger(
 def main() -> None:
     """Entry point: exit status 0 done, unchanged or not promoted; 1 a variant failed; 2 bad input."""
     from flows.child import ServerError
+    from flows.environment import apply
     from weathervane.errors import InputError
 
     try:
+        apply()
         app(args=_spread(sys.argv[1:]), prog_name="weathervane")
     except InputError as error:
         print(f"weathervane: {error}", file=sys.stderr)

@@ -1,5 +1,6 @@
 """The command `weathervane retrain`: what is asked for, what is answered at once, and how the flow is run."""
 
+import logging
 import os
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from weathervane.ingest import Ingest
 from weathervane.owner import gone
 from weathervane.params import load
 from weathervane.prepare import Prepare
-from weathervane.progress import console, say
+from weathervane.progress import say, tabulate
 
 
 @dataclass(frozen=True)
@@ -145,7 +146,7 @@ def _run_flow(request: Request) -> int:
     except VariantsFailed as error:
         summary, status = error.summary, 1
     except TrainingError as error:
-        say(f"failed: {error}")
+        say(f"failed: {error}", logging.ERROR)
         return 1
     show(summary)
     return status
@@ -153,20 +154,17 @@ def _run_flow(request: Request) -> int:
 
 def show(summary: dict[str, Any]) -> None:
     """The closing table and what to do next."""
-    from rich.table import Column, Table
-
-    decided = Column("decision", overflow="fold")
-    table = Table("variant", "test accuracy (95 %)", "macro-F1", "seconds", decided, box=None, pad_edge=False)
+    rows = []
     for row in summary["rows"]:
         if "test_accuracy" in row:
             accuracy = f"{row['test_accuracy']:.3f} ({row['low']:.3f}–{row['high']:.3f})"
             seconds = "reused" if row["reused"] else f"{row['seconds']:.0f}"
             decision = f"{row['decision']}: {row['why']}" if 0 < len(row["why"]) <= BRIEF else row["decision"]
-            table.add_row(row["variant"], accuracy, f"{row['macro_f1']:.3f}", seconds, decision)
+            rows.append([row["variant"], accuracy, f"{row['macro_f1']:.3f}", seconds, decision])
         else:
-            table.add_row(row["variant"], "failed", "", "", row["why"])
-    if summary["rows"]:
-        console().print(table)
+            rows.append([row["variant"], "failed", "", "", row["why"]])
+    if rows:
+        tabulate(["variant", "test accuracy (95 %)", "macro-F1", "seconds", "decision"], rows)
         rendered = "synthetic" in summary["dataset"]
         note = " (rendered pictures: figures say nothing about photographs)" if rendered else ""
         say(f"{summary['dataset']}{note}: {summary['decision']}, {summary['why']}")

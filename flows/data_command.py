@@ -8,7 +8,7 @@ from tasks.data_versions import difference, ledger_of, resolve, versions
 from weathervane import project
 from weathervane.ingest import Report, inspect
 from weathervane.ledger import Row
-from weathervane.progress import console, say
+from weathervane.progress import say, tabulate
 from weathervane.sources import named
 
 SHOWN = 20  # lines of a list before "and n more"
@@ -60,18 +60,17 @@ def show_difference(old: str, new: str) -> None:
 
 
 def _table(report: Report) -> None:
-    from rich.table import Table
-
-    table = Table("what became of them", "files", "notes", box=None, pad_edge=False)
-    for label, rows in sorted(_by(report.accepted, "label").items()):
-        notes = Counter(note for row in rows for note in row.note.split("; ") if note)
-        table.add_row(f"accepted: {label}", f"{len(rows):,}", ", ".join(f"{n} {note}" for note, n in notes.items()))
-    table.add_row("duplicate of another", f"{len(report.duplicates):,}", "exact copies, recorded once")
+    rows = []
+    for label, images in sorted(_by(report.accepted, "label").items()):
+        notes = Counter(note for row in images for note in row.note.split("; ") if note)
+        told = ", ".join(f"{n} {note}" for note, n in notes.items())
+        rows.append([f"accepted: {label}", f"{len(images):,}", told])
+    rows.append(["duplicate of another", f"{len(report.duplicates):,}", "exact copies, recorded once"])
     for reason, count in Counter(bad.reason for bad in report.quarantined).items():
-        table.add_row(f"quarantined: {reason}", f"{count:,}", "")
-    table.add_row("ignored", f"{len(report.ignored):,}", "what systems leave behind")
-    table.add_row("all files", f"{report.files:,}", "")
-    console().print(table)
+        rows.append([f"quarantined: {reason}", f"{count:,}", ""])
+    rows.append(["ignored", f"{len(report.ignored):,}", "what systems leave behind"])
+    rows.append(["all files", f"{report.files:,}", ""])
+    tabulate(["what became of them", "files", "notes"], rows)
 
 
 def _list(what: str, lines: list[str]) -> None:

@@ -1,13 +1,20 @@
-"""Variables that Prefect, MLflow and DVC read when they are imported; a person's own settings win."""
+"""Variables that Prefect, MLflow and DVC read when they are imported (a person's own settings win), and who hears what
+is said."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from flows.secrets import keep_secrets, parted
+from flows.server import configured
+from weathervane.errors import InputError, without_secrets
+from weathervane.progress import SETTING, about, as_json, logger
 
 QUIET = {
     "DO_NOT_TRACK": "true",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DVC_NO_ANALYTICS": "1",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-    "PREFECT_LOGGING_EXTRA_LOGGERS": "weathervane",
     "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
     "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",  # seconds; the server ends a run that misses three
     "MLFLOW_LOGGING_LEVEL": "WARNING",
@@ -16,16 +23,61 @@ QUIET = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
 }
-OWN_WORDS = {"PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL"}  # the command line says it in its own
+TEXT = {"PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL"}  # the command line says it in its own words
+JSON = {
+    "PREFECT_LOGGING_FORMATTERS_JSON_CLASS": "weathervane.progress.Json",
+    "PREFECT_LOGGING_HANDLERS_CONSOLE_FORMATTER": "json",
+    "PREFECT_LOGGING_HANDLERS_CONSOLE_STREAM": "ext://sys.stdout",
+    "PREFECT_LOGGING_COLORS": "false",
+}
 WORKER = {
     "PREFECT_WORKER_QUERY_SECONDS": "3",
     "PREFECT_RUNNER_POLL_FREQUENCY": "3",
 }
 
 
-def apply(settings: dict[str, str] = OWN_WORDS) -> None:
-    """Before the first of them is imported."""
-    for name, value in (QUIET | settings).items():
+def apply(text: dict[str, str] = TEXT) -> None:
+    """Before the first of them is imported.
+
+    Raises:
+        InputError: WEATHERVANE_LOG is not what it may be.
+    """
+    if os.environ.get(SETTING, "json") not in ("", "json"):
+        raise InputError(f"{SETTING}: 'json' is a line of JSON for each that is said; unset it for plain text")
+    keep_secrets()
+    _set_credentials_aside()
+    for name, value in (QUIET | (JSON if as_json() else text)).items():
         os.environ.setdefault(name, value)
     for name in ("NO_PROXY", "no_proxy"):  # a proxy would be asked for the loopback server, too
-        os.environ[name] = ",".join(filter(None, (os.environ.get(name), "127.0.0.1,localhost")))
+        if "127.0.0.1,localhost" not in os.environ.get(name, ""):
+            os.environ[name] = ",".join(filter(None, (os.environ.get(name), "127.0.0.1,localhost")))
+
+
+@contextmanager
+def told_in_prefect() -> Iterator[None]:
+    """In a flow, whoever started it: what is said stands on Prefect's page as well, with the run's name in JSON."""
+    apply()
+    from prefect import runtime
+    from prefect.logging.handlers import APILogHandler
+
+    handler = APILogHandler()
+    logger().addHandler(handler)
+    try:
+        with about(flow_run=str(runtime.flow_run.name)), without_secrets():
+            yield
+    finally:
+        logger().removeHandler(handler)
+
+
+def _set_credentials_aside() -> None:
+    """Out of the servers' addresses, which clients print and record, into the variables that they read as well."""
+    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"):
+        address, user, password = parted(os.environ.get(name, ""))
+        if user:
+            os.environ[name] = address
+            os.environ.setdefault("MLFLOW_TRACKING_USERNAME", user)
+            os.environ.setdefault("MLFLOW_TRACKING_PASSWORD", password)
+    address, user, password = parted(configured() or "")
+    if user:
+        os.environ["PREFECT_API_URL"] = address
+        os.environ.setdefault("PREFECT_API_AUTH_STRING", f"{user}:{password}")

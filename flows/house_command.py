@@ -2,7 +2,6 @@
 
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 from flows.environment import apply
 from tasks import backup as store
@@ -10,7 +9,7 @@ from tasks import data_gc, retention
 from tasks.data_versions import ledger_of
 from tasks.tracking_read import check_server, uri
 from weathervane import project
-from weathervane.progress import console, say
+from weathervane.progress import say, tabulate
 
 
 def clean(older_than: str | None, yes: bool) -> int:
@@ -26,7 +25,7 @@ def clean(older_than: str | None, yes: bool) -> int:
         sizes[one.what, one.why] += one.bytes
     if counts:
         rows = [[what, f"{count:,}", _size(sizes[what, why]), why] for (what, why), count in counts.items()]
-        _print("what", "how many", "bytes", "why it may go", rows=rows)
+        tabulate(["what", "how many", "bytes", "why it may go"], rows)
     for why, count in found.kept.items():
         say(f"kept, though as old: {_many(count, 'run')} {why}")
     for failure in failures:
@@ -65,7 +64,7 @@ def collect_data(yes: bool) -> None:
         images = f"{ledger.dataset}, {len(ledger.rows):,} images" if ledger else "unknown"
         places = ["yes" if one.cache else "no", {None: "none set", True: "yes", False: "no"}[one.remote]]
         rows.append([one.md5[:12], images, *places, ", ".join(one.needed_by) or "nobody"])
-    _print("data version", "what", "in the cache", "in the remote", "needed by", rows=rows)
+    tabulate(["data version", "what", "in the cache", "in the remote", "needed by"], rows)
     for one in found.bereft:
         say(f"lost: the data {one.md5} of {', '.join(one.models)}: neither DVC's cache nor a remote has all of it")
     for one in found.endangered:
@@ -83,15 +82,6 @@ def _conclude(yes: bool, what: str) -> None:
 
 def _many(count: int, word: str) -> str:
     return f"{count:,} {word}{'' if count == 1 else 's'}"
-
-
-def _print(*head: str, rows: list[list[Any]]) -> None:
-    from rich.table import Table
-
-    table = Table(*head, box=None, pad_edge=False)
-    for row in rows:
-        table.add_row(*row)
-    console().print(table)
 
 
 def _size(count: int) -> str:

@@ -9,7 +9,7 @@ from weathervane import project
 from weathervane.errors import TrainingError
 from weathervane.ingest import Ingest
 from weathervane.params import load
-from weathervane.progress import console, say
+from weathervane.progress import say, tabulate
 
 
 def show(what: str) -> None:
@@ -57,14 +57,10 @@ def reproduce(what: str) -> int:
 
 
 def _show_users(found: lineage.Users) -> None:
-    from rich.table import Table
-
     say(found.what)
-    table = Table("model", "variant", "trained (UTC)", "data", "what it was to it", box=None, pad_edge=False)
-    for use in found.uses:
-        table.add_row(use.model, use.variant, lineage.moment(use.ended), use.data_md5[:12], use.how)
     if found.uses:
-        console().print(table)
+        rows = [[use.model, use.variant, lineage.moment(use.ended), use.data_md5[:12], use.how] for use in found.uses]
+        tabulate(["model", "variant", "trained (UTC)", "data", "what it was to it"], rows)
     else:
         say("no model has met it")
     for md5 in found.unread:

@@ -7,6 +7,7 @@ from prefect import runtime
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
+from flows.environment import told_in_prefect
 from weathervane.errors import InputError, TrainingError
 
 NAMES = {
@@ -34,7 +35,8 @@ def outcome(work: Callable[[], dict[str, Any]]) -> State:
     What a person can put right is a failed state with the plain reason on a worker, and raised in a call from Python.
     """
     try:
-        summary = work()
+        with told_in_prefect():
+            summary = work()
     except (InputError, TrainingError) as error:
         if runtime.deployment.id:
             return Failed(message=str(error)[:LENGTH])

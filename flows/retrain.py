@@ -1,5 +1,6 @@
 """The flow `retrain`: from the sources to a decision about the champion."""
 
+import logging
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -8,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-from prefect import flow
+from prefect import flow, runtime
 from pydantic import Field
 
 from flows.outcome import VariantsFailed, outcome
@@ -28,14 +29,14 @@ from tasks.register import Decision, register
 from tasks.report import report
 from tasks.restore import restore
 from tasks.runs import close_retraining, close_variant, open_retraining, open_variant
-from tasks.tracking_read import check_server, uri
+from tasks.tracking_read import check_server, shown, uri
 from tasks.train import drop_checkpoints, train
 from tasks.turns import one_at_a_time, superseded
 from weathervane import project
-from weathervane.errors import InputError, TrainingError
+from weathervane.errors import InputError, TrainingError, masked
 from weathervane.ingest import Ingest
 from weathervane.params import load
-from weathervane.progress import say
+from weathervane.progress import about, say
 
 T = TypeVar("T")
 DEVICE = r"^(auto|cpu|mps|cuda(:\d+)?)$"
@@ -103,7 +104,9 @@ def work(variants: list[str], changes: list[str], seed: int, data_version: str, 
             return unchanged(plan)
         parent = open_retraining(root, plan)
         try:
-            summary, decision = train_and_decide(root, plan, parent, how, seconds)
+            with about(dataset=plan.dataset, mlflow_run=parent):
+                say(f"retrain: {plan.dataset}, data {plan.data_md5}, {shown(root, parent)}, {flow_run()}")
+                summary, decision = train_and_decide(root, plan, parent, how, seconds)
         except VariantsFailed:
             raise
         except BaseException as error:
@@ -121,14 +124,20 @@ def train_and_decide(
     """Train what has to be, let the best one meet the champion, and close the retraining; see `retrain`."""
     results, failures = [], dict[str, str]()
     for candidate in plan.candidates:
-        with timed(seconds, candidate.name):
-            result = reused(candidate, parent) or one_variant(root, plan, candidate, parent, how)
-        if isinstance(result, Result):
-            results.append(result)
-        else:
-            failures[candidate.name] = result
-    with timed(seconds, "register"):
+        if standing := reused(candidate, parent):
+            results.append(standing)
+            continue
+        with timed(seconds, candidate.name) as end:
+            result = one_variant(root, plan, candidate, parent, how)
+            if isinstance(result, Result):
+                end += [f"test accuracy {result.metrics['test/accuracy']:.3f}", shown(root, result.run_id)]
+                results.append(result)
+            else:
+                end += ["failed"]
+                failures[candidate.name] = result
+    with timed(seconds, "register") as end:
         decision = register(root, plan, results) if results else Decision(False, "no variant could be trained", "")
+        end += [f"{'promoted' if decision.promoted else 'not promoted'}: {decision.why}"]
     if not plan.older:
         with timed(seconds, "report"):
             report(root, parent, next((result.run_id for result in results if result.name == decision.variant), None))
@@ -155,12 +164,20 @@ def train_and_decide(
     return summary, decision
 
 
+def flow_run() -> str:
+    """This run of the flow for a person to find: its page, or its name where its server ends with the command."""
+    return str(runtime.flow_run.ui_url) if runtime.deployment.id else f"flow run {runtime.flow_run.name}"
+
+
 @contextmanager
-def timed(seconds: dict[str, float], step: str) -> Iterator[None]:
-    """Note how long the block took."""
-    since = time.perf_counter()
-    yield
-    seconds[step] = time.perf_counter() - since
+def timed(seconds: dict[str, float], step: str) -> Iterator[list[str]]:
+    """Say when the block begins and ends, and note how long it took; yields a list of what else to say at its end."""
+    since, end = time.perf_counter(), list[str]()
+    with about(step=step):
+        say(f"{step}: started")
+        yield end
+        seconds[step] = time.perf_counter() - since
+        say(", ".join([f"{step}: ended after {seconds[step]:.1f} s", *end]))
 
 
 def one_variant(root: Path, plan: Plan, candidate: Candidate, parent: str, how: How) -> Result | str:
@@ -168,9 +185,10 @@ def one_variant(root: Path, plan: Plan, candidate: Candidate, parent: str, how: 
     run = open_variant(root, plan, candidate, parent)
 
     def work() -> Result:
-        augment(root, plan, candidate, run)
-        folder = train(root, plan, candidate, run, how.device, how.time_limit)
-        result = evaluate(root, plan, candidate, run, folder)
+        with about(mlflow_run=run):
+            augment(root, plan, candidate, run)
+            folder = train(root, plan, candidate, run, how.device, how.time_limit)
+            result = evaluate(root, plan, candidate, run, folder)
         drop_checkpoints(root, candidate)
         return result
 
@@ -185,7 +203,7 @@ def closed_if_failed(root: Path, run: str, work: Callable[[], T]) -> T | str:
         close_variant(root, run, ended(error), told(error))
         if isinstance(error, InputError) or not isinstance(error, Exception):
             raise
-        say(f"failed: {told(error)}")
+        say(f"failed: {told(error)}", logging.ERROR)
         return told(error)
 
 
@@ -195,9 +213,9 @@ def ended(error: BaseException) -> str:
 
 
 def told(error: BaseException) -> str:
-    """What went wrong; an error that nobody foresaw is told with its type."""
+    """What went wrong, without secrets; an error that nobody foresaw is told with its type."""
     kind = "" if isinstance(error, InputError | TrainingError) else type(error).__name__
-    return ": ".join(filter(None, (kind, str(error))))
+    return masked(": ".join(filter(None, (kind, str(error)))))
 
 
 def reused(candidate: Candidate, parent: str) -> Result | None:

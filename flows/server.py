@@ -21,8 +21,9 @@ from typing import Any, Self
 from urllib.parse import urlsplit
 
 from flows.child import Child, listener
+from flows.secrets import keep_secrets
 from weathervane import lifeline
-from weathervane.errors import InputError, masked
+from weathervane.errors import InputError
 
 OWN = "WEATHERVANE_OWN_SERVER"  # set where the server belongs to this process alone
 ENVIRONMENT = {
@@ -124,7 +125,7 @@ def check(address: str) -> None:
     except (OSError, ValueError) as error:
         reason = getattr(error, "reason", error)
         raise InputError(
-            f"PREFECT_API_URL {masked(address)}: no Prefect server answers there ({reason}): start it, or unset it (in "
+            f"PREFECT_API_URL {address}: no Prefect server answers there ({reason}): start it, or unset it (in "
             "the environment or the profile) and one is started for the time of the command"
         ) from None
 
@@ -140,6 +141,7 @@ def _send_what_is_queued() -> None:
 
 def serve(fd: int, team: bool) -> None:
     """Serves on the listening socket `fd` until SIGTERM; not for a `team`, with the services of an ephemeral server."""
+    keep_secrets()
     gc.disable()  # importing allocates much and frees little: a sixth of the boot
     import asyncio
 

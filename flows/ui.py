@@ -6,7 +6,6 @@ from tasks import view
 from tasks.tracking import client
 from tasks.tracking_read import uri
 from weathervane import project
-from weathervane.errors import masked
 from weathervane.ingest import Ingest
 from weathervane.params import load
 from weathervane.progress import say
@@ -23,7 +22,7 @@ def serve(port: int, open_browser: bool) -> int:
     dataset = load(Ingest, root / "params/ingest.yaml").dataset
     address = uri(root)
     if address.startswith("http"):
-        say(f"MLflow runs at {masked(address)}")
+        say(f"MLflow runs at {address}")
         return 0
     found = client(root).get_experiment_by_name(dataset)
     log = root / project.LOGS / "mlflow-ui.log"

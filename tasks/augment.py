@@ -3,17 +3,15 @@
 import tempfile
 from pathlib import Path
 
-from prefect import task
-from prefect.cache_policies import NO_CACHE
-
 from tasks import tracking
 from tasks.momentary import RETRY
 from tasks.plan import Candidate, Plan
+from tasks.step import step
 
 IMAGES, DRAWS = 6, 6
 
 
-@task(name="augment", task_run_name="augment {candidate.name}", cache_policy=NO_CACHE, **RETRY)
+@step(name="augment", task_run_name="augment {candidate.name}", **RETRY)
 def augment(root: Path, plan: Plan, candidate: Candidate, run: str) -> None:
     """Draw the sheet that shows what this variant's training will see."""
     import torch

@@ -25,7 +25,7 @@ from pydantic import Field
 from tasks.tracking import local_database
 from tasks.tracking_read import opened, uri
 from weathervane import archives, project
-from weathervane.errors import InputError, masked
+from weathervane.errors import InputError
 from weathervane.files import replacing, sha256, sync_folder
 from weathervane.params import Strict, check
 from weathervane.progress import track
@@ -119,7 +119,7 @@ def _store(root: Path) -> Path:
     database = local_database(root)
     if database is None:
         raise InputError(
-            f"MLFLOW_TRACKING_URI {masked(uri(root))}: a server's store is backed up by whoever runs the server: its "
+            f"MLFLOW_TRACKING_URI {uri(root)}: a server's store is backed up by whoever runs the server: its "
             "database and its artifact root"
         )
     return database

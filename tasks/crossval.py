@@ -8,13 +8,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from prefect import task
-from prefect.cache_policies import NO_CACHE
-
 from tasks import tracking
 from tasks.child import folder_of, job_of, train_in_child
 from tasks.momentary import RETRY, patiently
 from tasks.plan import Candidate, Plan
+from tasks.step import step
 from weathervane.fingerprint import digest
 from weathervane.folds import Outer, placed
 from weathervane.progress import say
@@ -35,7 +33,7 @@ class Fold:
     outcome: dict[str, Any]
 
 
-@task(name="train fold", task_run_name="train {candidate.name}, fold {fold}", cache_policy=NO_CACHE)
+@step(name="train fold", task_run_name="train {candidate.name}, fold {fold}")
 def train_fold(root: Path, plan: Plan, candidate: Candidate, fold: int, run: str, device: str) -> Fold:
     """Train a variant without an outer fold, unless that was done before an interruption, and predict that fold.
 
@@ -69,7 +67,7 @@ def train_fold(root: Path, plan: Plan, candidate: Candidate, fold: int, run: str
     return Fold(table, outcome)
 
 
-@task(name="pool folds", task_run_name="pool {candidate.name}", cache_policy=NO_CACHE, **RETRY)
+@step(name="pool folds", task_run_name="pool {candidate.name}", **RETRY)
 def pool_folds(root: Path, plan: Plan, candidate: Candidate, run: str, folds: list[Fold]) -> None:
     """The out-of-fold predictions of all images to the variant's run, with their pictures, and the run closed."""
     import pandas as pd
@@ -98,7 +96,7 @@ def pool_folds(root: Path, plan: Plan, candidate: Candidate, run: str, folds: li
         shutil.rmtree(folder_of(root, _fold_of(plan, candidate, fold)[0]), ignore_errors=True)
 
 
-@task(name="close crossval", cache_policy=NO_CACHE, **RETRY)
+@step(name="close crossval", **RETRY)
 def close_crossval(
     root: Path, plan: Plan, parent: str, children: dict[str, str], failed: dict[str, str], command: str
 ) -> dict[str, Any]:

@@ -5,8 +5,7 @@ A run is dead only if its flow run has ended or its owner's process (host, boot,
 
 from pathlib import Path
 
-from prefect import runtime, task
-from prefect.cache_policies import NO_CACHE
+from prefect import runtime
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import (
     FlowFilter,
@@ -21,6 +20,7 @@ from prefect.states import Crashed
 
 from tasks import tracking
 from tasks.momentary import RETRY
+from tasks.step import step
 from tasks.tracking_read import KINDS, Run, running, uri
 from weathervane.owner import gone, me
 from weathervane.progress import say
@@ -28,7 +28,7 @@ from weathervane.progress import say
 OWNER = "weathervane.owner"  # the label of a flow run
 
 
-@task(name="end dead runs", cache_policy=NO_CACHE, **RETRY)
+@step(name="end dead runs", **RETRY)
 def end_dead_runs(root: Path) -> list[str]:
     """End dead runs in Prefect and in MLflow, with the reason; what was ended, in words.
 

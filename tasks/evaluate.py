@@ -5,12 +5,10 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from prefect import task
-from prefect.cache_policies import NO_CACHE
-
 from tasks import tracking
 from tasks.momentary import RETRY
 from tasks.plan import Candidate, Plan, Result
+from tasks.step import step
 from tasks.view import PICTURES
 from weathervane.progress import say
 
@@ -21,7 +19,7 @@ if TYPE_CHECKING:
     from weathervane.store import Store
 
 
-@task(name="evaluate", task_run_name="evaluate {candidate.name}", cache_policy=NO_CACHE, **RETRY)
+@step(name="evaluate", task_run_name="evaluate {candidate.name}", **RETRY)
 def evaluate(root: Path, plan: Plan, candidate: Candidate, run: str, folder: Path) -> Result:
     """Score the trained model on validation and test, log all of it, and close the run."""
     from weathervane.evaluate import predictions, test_set_hash

@@ -2,13 +2,11 @@
 
 from pathlib import Path
 
-from prefect import task
-from prefect.cache_policies import NO_CACHE
-
 from tasks.data import ingest_and_record
+from tasks.step import step
 
 
-@task(name="ingest", cache_policy=NO_CACHE)
+@step(name="ingest")
 def ingest(root: Path) -> str:
     """md5 of data/raw afterwards."""
     return ingest_and_record(root)

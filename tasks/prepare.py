@@ -2,13 +2,11 @@
 
 from pathlib import Path
 
-from prefect import task
-from prefect.cache_policies import NO_CACHE
-
 from tasks.data import prepare_and_record
+from tasks.step import step
 
 
-@task(name="prepare", cache_policy=NO_CACHE)
+@step(name="prepare")
 def prepare(root: Path) -> str:
     """md5 of data/prepared afterwards."""
     return prepare_and_record(root)

@@ -6,11 +6,9 @@ For a worker that has a clone of its own; a person commits by hand (`commit: nev
 import subprocess
 from pathlib import Path
 
-from prefect import task
-from prefect.cache_policies import NO_CACHE
-
 from tasks.data import INGEST
 from tasks.momentary import RETRY
+from tasks.step import step
 from weathervane.errors import InputError
 from weathervane.ingest import Ingest
 from weathervane.params import load
@@ -19,7 +17,7 @@ from weathervane.progress import say
 FILES = ("data/raw.dvc", "dvc.lock")
 
 
-@task(name="publish", cache_policy=NO_CACHE, **RETRY)
+@step(name="publish", **RETRY)
 def publish(root: Path) -> bool:
     """Push the bytes to DVC's remote first, then commit exactly data/raw.dvc and dvc.lock, and push; True if done.
 

@@ -11,14 +11,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from prefect import runtime, task
-from prefect.cache_policies import NO_CACHE
+from prefect import runtime
 
 from tasks import promotion, tracking
 from tasks.approval import WAITING, can_ask
 from tasks.gate import REGISTER, gate, note_what_was_seen
 from tasks.plan import Plan, Result
 from tasks.promotion import Move
+from tasks.step import step
 from tasks.tracking_read import uri
 from weathervane.errors import InputError
 from weathervane.files import sha256
@@ -46,7 +46,7 @@ class Decision:
     compared_with: str = ""  # the champion then
 
 
-@task(name="register", cache_policy=NO_CACHE)
+@step(name="register")
 def register(root: Path, plan: Plan, results: list[Result]) -> Decision:
     """Register the best variant by validation, and make it champion if the gate opens.
 

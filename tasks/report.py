@@ -4,18 +4,16 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from prefect import task
-from prefect.cache_policies import NO_CACHE
-
 from tasks import tracking
 from tasks.data import report_and_record
 from tasks.momentary import RETRY
+from tasks.step import step
 from weathervane import project
 from weathervane.errors import InputError
 from weathervane.progress import say
 
 
-@task(name="report", cache_policy=NO_CACHE, **RETRY)
+@step(name="report", **RETRY)
 def report(root: Path, parent: str, model_run: str | None) -> None:
     """Bring data/prepared/report.html up to date and log it to `parent`.
 

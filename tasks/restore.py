@@ -2,13 +2,11 @@
 
 from pathlib import Path
 
-from prefect import task
-from prefect.cache_policies import NO_CACHE
-
 from tasks.data import prepared_version
+from tasks.step import step
 
 
-@task(name="restore", cache_policy=NO_CACHE)
+@step(name="restore")
 def restore(root: Path, version: str) -> Path | None:
     """The prepared version's folder; None if it is today's."""
     return prepared_version(root, version)

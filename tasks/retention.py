@@ -228,7 +228,7 @@ def _retire(root: Path, found: Survey) -> None:
             if CLEANED not in run.tags:
                 _mark(root, run, BEGUN)
     except MlflowException as error:
-        raise InputError(f"{masked(uri(root))}: {masked(str(error))}: run it again: it goes on from there") from None
+        raise InputError(f"{uri(root)}: {error}: run it again: it goes on from there") from None
 
 
 def _mark(root: Path, run: Held, begun: str = "") -> None:

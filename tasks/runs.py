@@ -11,14 +11,14 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from prefect import runtime, task
-from prefect.cache_policies import NO_CACHE
+from prefect import runtime
 
 from tasks import tracking
 from tasks.changes import prepared_by
 from tasks.data_versions import difference
 from tasks.momentary import RETRY
 from tasks.plan import Candidate, Plan
+from tasks.step import step
 from tasks.tracking_read import CLEANED, KINDS, Run, runs, uri
 from weathervane import project
 from weathervane.errors import InputError
@@ -29,7 +29,7 @@ LIBRARIES = ("torch", "torchvision", "numpy", "pillow", "mlflow", "prefect", "dv
 FLOW = {"retraining": "retrain", "crossval": "crossval"}  # the flow, and so the command, by the parent's kind
 
 
-@task(name="open retraining", task_run_name="open {plan.kind}", cache_policy=NO_CACHE, **RETRY)
+@step(name="open retraining", task_run_name="open {plan.kind}", **RETRY)
 def open_retraining(root: Path, plan: Plan) -> str:
     """The parent run; its id."""
     tags = {
@@ -66,7 +66,7 @@ def open_retraining(root: Path, plan: Plan) -> str:
     return run
 
 
-@task(name="open variant", cache_policy=NO_CACHE, **RETRY)
+@step(name="open variant", **RETRY)
 def open_variant(root: Path, plan: Plan, candidate: Candidate, parent: str) -> str:
     """A child run with the variant's parameters, data and fingerprint; its id."""
     from mlflow.data.code_dataset_source import CodeDatasetSource
@@ -128,14 +128,14 @@ def _mine(run: Run) -> bool:
     return killed or (run.status == "RUNNING" and run.tags.get("owner") == me())
 
 
-@task(name="close variant", cache_policy=NO_CACHE, **RETRY)
+@step(name="close variant", **RETRY)
 def close_variant(root: Path, run: str, status: str, why: str) -> None:
     """End the run of a variant that came to nothing, with the reason."""
     tracking.log(root, run, tags={"failure": why[:5000]})
     tracking.end_run(root, run, status)
 
 
-@task(name="close retraining", cache_policy=NO_CACHE, **RETRY)
+@step(name="close retraining", **RETRY)
 def close_retraining(
     root: Path,
     parent: str,

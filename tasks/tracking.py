@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock
 
 from tasks import view
-from tasks.tracking_read import uri
+from tasks.tracking_read import connect, uri
 from weathervane import project
-from weathervane.errors import InputError, masked
+from weathervane.errors import InputError
 from weathervane.params import flatten
 
 if TYPE_CHECKING:
@@ -23,11 +23,9 @@ if TYPE_CHECKING:
 def client(root: Path) -> "MlflowClient":
     """A client of the project's tracking store, which is made first where it is not there yet."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    from mlflow import MlflowClient
-
     if database := local_database(root):
         make_database(root, database)
-    return MlflowClient(uri(root))
+    return connect(uri(root))
 
 
 def make_database(root: Path, path: Path) -> None:
@@ -64,7 +62,7 @@ def experiment(root: Path, dataset: str) -> str:
     location = current.artifact_location
     if uri(root).startswith("http") and location.startswith(("/", "file:", ".")):
         raise InputError(
-            f"MLFLOW_TRACKING_URI {masked(uri(root))}: its artifact root is the local folder {location}, which other "
+            f"MLFLOW_TRACKING_URI {uri(root)}: its artifact root is the local folder {location}, which other "
             "machines do not share: start the server with --serve-artifacts and --artifacts-destination"
         )
     for key, value in view.tags().items():

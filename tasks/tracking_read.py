@@ -7,19 +7,25 @@ that the installed MLflow makes.
 import base64
 import json
 import os
+import socket
 import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from http.client import HTTPException
 from pathlib import Path
-from typing import Any
-from urllib.error import HTTPError, URLError
+from typing import TYPE_CHECKING, Any
+from urllib.error import HTTPError
 from urllib.parse import quote, unquote, urlsplit
 from urllib.request import Request, urlopen
 
-from weathervane.errors import InputError, masked
+from weathervane.errors import InputError
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
 
 TIMEOUT = 8.0  # seconds: a server that is down is told within ten
+PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
 CLEANED = "artifacts_deleted"  # tag of a run whose artifacts `weathervane clean` removed: the date
 KINDS = {"retraining": "variant", "crossval": "crossval variant"}  # tag `kind` of a parent run → of its children
 
@@ -55,6 +61,13 @@ def uri(root: Path) -> str:
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{root / 'mlflow.db'}"
 
 
+def shown(root: Path, run_id: str) -> str:
+    """A run for a person to find: its page on a server, or its id."""
+    address = uri(root)
+    served = address.startswith(("http://", "https://"))
+    return f"{address.rstrip('/')}/#/runs/{run_id}" if served else f"MLflow run {run_id}"
+
+
 def runs(address: str, experiment: str, tag: str, values: Iterable[str]) -> list[Run]:
     """Runs of an experiment whose `tag` has one of the values, newest first; [] where there are none yet.
 
@@ -82,7 +95,7 @@ def running(address: str) -> list[Run]:
         found = _call(address, "experiments/search", {"max_results": 1000})
         ids = [one["experiment_id"] for one in (found or {}).get("experiments", ())]
         return _search(address, ids, [wanted])
-    client = _client(address)
+    client = connect(address)
     return _ask(client, [one.experiment_id for one in client.search_experiments()], [wanted])
 
 
@@ -106,9 +119,9 @@ def opened(path: Path) -> Iterator[sqlite3.Connection]:
 def check_server(address: str) -> None:
     """Ask a configured server for anything at all, so that one that is down is told before the work begins."""
     if address.startswith(("http://", "https://")):
-        _call(address, "experiments/get-by-name?experiment_name=Default")
+        _reach(address)
     elif not address.startswith("sqlite:///"):
-        _client(address)
+        connect(address)
 
 
 def _from_sqlite(path: Path, experiment: str, tag: str, values: list[str]) -> list[Run]:
@@ -172,6 +185,22 @@ def _filter(tag: str, value: str) -> str:
 
 def _call(address: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any] | None:
     """One REST call; None where the server says that the thing does not exist."""
+    try:
+        with urlopen(_request(address, path, body), timeout=TIMEOUT) as answer:
+            return dict(json.load(answer))
+    except HTTPError as error:
+        if error.code == 404:
+            return None
+        raise InputError(f"MLFLOW_TRACKING_URI {address}: the server answers {error.code}") from None
+    except (OSError, ValueError, HTTPException) as error:
+        reason = getattr(error, "reason", error)
+        raise InputError(
+            f"MLFLOW_TRACKING_URI {address}: no MLflow server answers there ({reason}): start it, or unset "
+            "the variable to work with a local mlflow.db"
+        ) from None
+
+
+def _request(address: str, path: str, body: dict[str, Any] | None) -> Request:
     parts = urlsplit(address)
     request = Request(f"{without_password(address)}/api/2.0/mlflow/{path}")
     user = os.environ.get("MLFLOW_TRACKING_USERNAME") or unquote(parts.username or "")
@@ -183,24 +212,12 @@ def _call(address: str, path: str, body: dict[str, Any] | None = None) -> dict[s
     if body is not None:
         request.add_header("Content-Type", "application/json")
         request.data = json.dumps(body).encode()
-    try:
-        with urlopen(request, timeout=TIMEOUT) as answer:
-            return dict(json.load(answer))
-    except HTTPError as error:
-        if error.code == 404:
-            return None
-        raise InputError(f"MLFLOW_TRACKING_URI {masked(address)}: the server answers {error.code}") from None
-    except (URLError, TimeoutError, OSError, ValueError) as error:
-        reason = getattr(error, "reason", error)
-        raise InputError(
-            f"MLFLOW_TRACKING_URI {masked(address)}: no MLflow server answers there ({reason}): start it, or unset "
-            "the variable to work with a local mlflow.db"
-        ) from None
+    return request
 
 
 def _by_client(address: str, experiment: str, tag: str, values: list[str]) -> list[Run]:
     """Other stores (PostgreSQL and the like) by MLflow's own client."""
-    client = _client(address)
+    client = connect(address)
     found = client.get_experiment_by_name(experiment)
     return _ask(client, [found.experiment_id], [_filter(tag, value) for value in values]) if found else []
 
@@ -223,12 +240,32 @@ def _ask(client: Any, experiments: list[str], filters: list[str]) -> list[Run]:
     return sorted(seen, key=lambda run: run.started, reverse=True)
 
 
-def _client(address: str) -> Any:
+def connect(address: str) -> "MlflowClient":
+    """MLflow's own client of a store.
+
+    Raises:
+        InputError: nothing answers there, or MLflow does not know such stores.
+    """
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
 
+    _reach(address)
     try:
         return MlflowClient(address)
-    except MlflowException as error:
-        reason = masked(" ".join(str(error).split()))
-        raise InputError(f"MLFLOW_TRACKING_URI {masked(address)}: not usable: {reason}") from None
+    except (MlflowException, SQLAlchemyError, ImportError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"MLFLOW_TRACKING_URI {address}: not usable: {reason}") from None
+
+
+def _reach(address: str) -> None:
+    """Told within seconds if nothing answers: MLflow itself would try for minutes."""
+    if address.startswith(("http://", "https://")):
+        _call(address, "experiments/get-by-name?experiment_name=Default")
+        return
+    try:
+        parts = urlsplit(address)
+        if parts.hostname and (port := parts.port or PORTS.get(parts.scheme.partition("+")[0])):
+            socket.create_connection((parts.hostname, port), TIMEOUT).close()
+    except (OSError, ValueError) as error:
+        raise InputError(f"MLFLOW_TRACKING_URI {address}: no database answers there ({error})") from None

@@ -3,18 +3,16 @@
 import shutil
 from pathlib import Path
 
-from prefect import task
-from prefect.cache_policies import NO_CACHE
-
 from tasks import tracking
 from tasks.child import Lines, folder_of, job_of, train_in_child
 from tasks.momentary import in_brief, may_pass, patiently
 from tasks.plan import Candidate, Plan
+from tasks.step import step
 from tasks.system import watched
 from weathervane.progress import say
 
 
-@task(name="train", task_run_name="train {candidate.name}", cache_policy=NO_CACHE)
+@step(name="train", task_run_name="train {candidate.name}")
 def train(root: Path, plan: Plan, candidate: Candidate, run: str, device: str, time_limit: float | None = None) -> Path:
     """Train a variant, or go on where an interrupted training was; the folder that holds model/ and outcome.json.
 

@@ -1,12 +1,13 @@
 """Fetching a file by URL: resumable, checked, with a bar; nothing half-written under the final name."""
 
+import base64
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 from urllib.error import HTTPError
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 from urllib.request import Request, urlopen
 
 from weathervane.errors import InputError
@@ -58,7 +59,7 @@ def fetch(url: str, target: Path, *, digest: str | None, limit: int) -> Path:
 
 def _go_on(url: str, partial: Path, limit: int) -> None:
     have = partial.stat().st_size if partial.is_file() else 0
-    request = Request(url, headers={"User-Agent": "weathervane"} | ({"Range": f"bytes={have}-"} if have else {}))
+    request = _request(url, have)
     with _open(request) as answer:
         if answer is None:  # the server has no byte beyond those that came: the file is whole
             return
@@ -81,6 +82,18 @@ def _go_on(url: str, partial: Path, limit: int) -> None:
                 step(len(block))
         if total is not None and have < total:
             raise HTTPException(f"the connection ended after {have:,} of {total:,} bytes")
+
+
+def _request(url: str, have: int) -> Request:
+    """For what follows the first `have` bytes; user and password go into a header, where urllib does not put them."""
+    parts = urlsplit(url)
+    user, _, host = parts.netloc.rpartition("@")
+    request = Request(parts._replace(netloc=host).geturl(), headers={"User-Agent": "weathervane"})
+    if user:
+        request.add_unredirected_header("Authorization", "Basic " + base64.b64encode(unquote(user).encode()).decode())
+    if have:
+        request.add_header("Range", f"bytes={have}-")
+    return request
 
 
 @contextmanager

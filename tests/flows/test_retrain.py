@@ -1,5 +1,6 @@
 """The command `weathervane retrain`, from the shell to what MLflow, Prefect and DVC hold afterwards."""
 
+import json
 import os
 import re
 import resource
@@ -129,6 +130,55 @@ def test_a_plan_trains_nothing(home: Home) -> None:
     )
     assert "cnn: unchanged since run " in done.stdout
     assert len(home.runs()) == before
+
+
+def told_in_prefect(home: Home, flow_run: str) -> list[str]:
+    """What Prefect's page shows of our own lines in a flow run; logs are sent in batches."""
+    wanted = {"logs": {"flow_run_id": {"any_": [flow_run]}}, "sort": "TIMESTAMP_ASC"}
+    return [log["message"] for log in home.ask("logs/filter", wanted) if log["name"] == "weathervane"]
+
+
+@pytest.mark.slow
+def test_a_line_for_each_step_in_json_and_on_prefects_page(home: Home) -> None:
+    """With WEATHERVANE_LOG=json, stdout is one JSON object a line; each step says when it begins and ends, with the
+    seconds, the flow run, MLflow's run and the dataset; Prefect's page of the run has the same lines."""
+    done = home.retrain("--variants", "dnn", "--set", "train.epochs=4", WEATHERVANE_LOG="json")
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert all(re.fullmatch(r"\d{4}-\d\d-\d\dT[\d:.]+\+00:00", line["time"]) for line in lines)
+    assert {line["level"] for line in lines} == {"info"}
+    ours = [line for line in lines if line["logger"] == "weathervane"]
+    assert any(line["logger"].startswith("prefect.") for line in lines)
+    parent = home.runs("retraining")[-1]
+    (ended,) = (line for line in ours if line["message"].startswith("dnn: ended after "))
+    told = r"dnn: ended after \d+\.\d s, test accuracy [01]\.\d{3}, MLflow run [0-9a-f]{32}"
+    assert re.fullmatch(told, ended["message"])
+    flow_run = parent.data.tags["prefect_flow_run"]
+    assert {key: ended[key] for key in ("step", "flow_run", "mlflow_run", "dataset")} == {
+        "step": "dnn",
+        "flow_run": flow_run,
+        "mlflow_run": parent.info.run_id,
+        "dataset": "weather-synthetic",
+    }
+    for step in ("ingest", "prepare", "dnn", "register", "report"):
+        begins = [line["message"] for line in ours if line.get("step") == step]
+        assert begins[0] == f"{step}: started" and begins[-1].startswith(f"{step}: ended after ")
+    page = told_in_prefect(home, parent.data.tags["prefect_flow_run_id"])
+    assert [line["message"] for line in ours if line.get("flow_run") == flow_run] == page
+
+
+@pytest.mark.slow
+def test_a_flow_that_a_worker_runs_is_heard_as_well(home: Home) -> None:
+    """Where Prefect was imported before anything of ours, as in a worker, a flow's lines are on stdout, each once, and
+    on Prefect's page."""
+    code = f"import prefect\nfrom flows.retrain import retrain\nretrain(changes={FAST[1:]})"
+    env = environment(home.root, PREFECT_API_URL=home.api)
+    known = {run["id"] for run in home.ask("flow_runs/filter", {})}
+    done = subprocess.run([sys.executable, "-c", code], cwd=home.root, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    (fresh,) = (run["id"] for run in home.ask("flow_runs/filter", {}) if run["id"] not in known)
+    page = told_in_prefect(home, fresh)
+    assert page[-1].startswith("nothing to do: ") and page == done.stdout.splitlines()
 
 
 @pytest.mark.slow

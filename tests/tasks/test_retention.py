@@ -275,7 +275,7 @@ def test_an_emptied_run_is_trained_again_when_it_is_asked_for(store: Store, olde
     record(store.root, plan_of(store.root, ["train.epochs=4"]))
     assert runs_of(clean(store.root, older)[0]) == {parent, children["cnn"]}
     (candidate,) = plan_of(store.root).to_train
-    assert candidate.why == "train.epochs 4 → 3"
+    assert candidate.why == "--set: train.epochs 4 → 3"
 
 
 @pytest.mark.parametrize(("text", "stands_for"), [("24h", 1), ("90d", 90), ("12w", 84), ("0h", 0)])

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from tasks import tracking
-from tasks.tracking_read import Run, _by_client, check_server, running, runs, uri
+from tasks.tracking_read import Run, _by_client, check_server, running, runs, shown, uri
 from weathervane.errors import InputError, masked
 
 
@@ -264,3 +264,10 @@ def test_a_server_that_refuses_gets_what_mlflow_itself_would_send(
         assert ours == theirs
         assert bool(ours) == (address != f"http://{host}" or bool(variables))
         seen.clear()
+
+
+def test_a_run_is_shown_by_its_page_or_its_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A person gets a link where there is a server, and else the run's id."""
+    assert shown(tmp_path, "4f2a") == "MLflow run 4f2a"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://mlflow.example.org/")
+    assert shown(tmp_path, "4f2a") == "https://mlflow.example.org/#/runs/4f2a"

@@ -1,0 +1,23 @@
+"""What all Prefect tasks of ours share: nothing is cached, and no error takes a secret into Prefect's database."""
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+from weathervane.errors import without_secrets
+
+
+def step(**options: Any) -> Callable[[Callable[..., Any]], Any]:
+    """Prefect's `task`, with these options, for functions of ours."""
+    from prefect import task
+    from prefect.cache_policies import NO_CACHE
+
+    def made(work: Callable[..., Any]) -> Any:
+        @wraps(work)
+        def worked(*arguments: Any, **named: Any) -> Any:
+            with without_secrets():
+                return work(*arguments, **named)
+
+        return task(**{"cache_policy": NO_CACHE, **options})(worked)
+
+    return made
