@@ -34,7 +34,7 @@ def kind_of_machine() -> str:
 
 @pytest.fixture(scope="module")
 def skies(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    """4 x 15 rendered skies at 64 pixels, the size of the default variants."""
+    """4 x 15 rendered skies at 64 pixels."""
     root = tmp_path_factory.mktemp("skies")
     params = {"dataset": "t", "sources": [{"kind": "synthetic", "per_class": 15, "seed": 0}], "test_fraction": 0.2}
     ingest(Ingest.model_validate(params | {"folds": 3, "seed": 0, "max_bad": 0.0, "min_per_class": 10}), root)
@@ -44,12 +44,12 @@ def skies(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 @pytest.mark.parametrize("name", variant.names(ROOT))
 def test_the_losses_of_the_default_variants(name: str, skies: Store, tmp_path: Path) -> None:
-    """Three epochs of every variant in params/models (from fresh weights, where it has others), one thread, seed 0:
-    train and validation loss are the pinned ones, bit for bit, on the kinds of machine that were pinned."""
+    """Three epochs of every variant in params/models (from fresh weights, where it has others) on 64 pixels, one
+    thread, seed 0: train and validation loss are the pinned ones, bit for bit, on the kinds of machine pinned."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        chosen = variant.load(ROOT, name, {"train.epochs": EPOCHS} | fresh(name))
+        chosen = variant.load(ROOT, name, {"train.epochs": EPOCHS, "size": skies.size} | fresh(name))
         fit(name, chosen, skies, tmp_path, device=torch.device("cpu"))
     finally:
         torch.set_num_threads(before)
