@@ -7,13 +7,14 @@ from pathlib import Path
 import pytest
 
 from tasks import tracking
-from tasks.plan import Candidate, Plan, make_plan, read_variants
+from tasks.plan import Candidate, Plan, finished_crossval, make_plan, read_variants
 from tasks.runs import close_retraining, open_retraining, open_variant
 from tests.conftest import copy_project
 from weathervane import variant
 from weathervane.errors import InputError
 from weathervane.fingerprint import digest
-from weathervane.ledger import Ledger
+from weathervane.folds import Crossing
+from weathervane.ledger import Ledger, Row
 
 FAST = ["train.epochs=3"]
 
@@ -124,17 +125,18 @@ def test_a_run_that_did_not_finish_is_trained_again(root: Path, status: str) -> 
 
 
 CHANGES = {
-    "a number": (["train.epochs=5"], "train.epochs 3 → 5"),
-    "two": (["train.epochs=5", "cnn.size=32"], "size 96 → 32; train.epochs 3 → 5"),
-    "a list": ([*FAST, "augment.crop=[0.9, 1.0]"], "augment.crop [0.35, 1.0] → [0.9, 1.0]"),
-    "a word": ([*FAST, "train.optimizer=adamw"], "train.optimizer sgd → adamw"),
-    "the network": ([*FAST, "cnn.network.width=8"], "network.width 32 → 8"),
+    "a number": (["train.epochs=5"], "--set: train.epochs 3 → 5"),
+    "two": (["train.epochs=5", "cnn.size=32"], "--set: size 96 → 32, train.epochs 3 → 5"),
+    "a list": ([*FAST, "augment.crop=[0.9, 1.0]"], "--set: augment.crop [0.35, 1.0] → [0.9, 1.0]"),
+    "a word": ([*FAST, "train.optimizer=adamw"], "--set: train.optimizer sgd → adamw"),
+    "the network": ([*FAST, "cnn.network.width=8"], "--set: network.width 32 → 8"),
+    "back to the file": (["cnn.network.width=8"], "cnn.yaml: train.epochs 3 → 80; --set: network.width 32 → 8"),
 }
 
 
 @pytest.mark.parametrize(("changes", "told"), CHANGES.values(), ids=CHANGES)
 def test_a_changed_parameter_is_told_with_both_values(root: Path, changes: list[str], told: str) -> None:
-    """The plan says which parameter differs from the last training, before and now."""
+    """The plan says which parameter differs from the last training, before and now, and where it stands now."""
     record(root, plan_of(root))
     assert why(plan_of(root, changes)) == told
 
@@ -153,18 +155,19 @@ def test_a_variant_of_another_family_is_told_by_its_keys(root: Path) -> None:
     content = json.loads(candidate.ingredients["params"])
     content["network"] = {"depth": 7, **{key: value for key, value in content["network"].items() if key != "width"}}
     record(root, with_ingredients(plan, params=json.dumps(content, sort_keys=True)))
-    assert why(plan_of(root)) == "network.depth 7 → –; network.width – → 32"
+    assert why(plan_of(root)) == "cnn.yaml: network.depth 7 → –, network.width – → 32"
 
 
 @pytest.mark.parametrize(
     ("other", "told"),
     [
-        ({"data": "0" * 32}, "data changed"),
+        ({"data": "0" * 32}, "the prepared data changed"),
         ({"code": "0" * 16}, "code changed"),
+        ({"code": "1" * 16}, "code changed"),
         ({"torch": "2.0.0"}, "torch 2.0.0 → "),
-        ({"data": "0" * 32, "seed": "7", "code": "0" * 16}, "data changed; seed 7 → 0; code changed"),
+        ({"data": "0" * 32, "seed": "7", "code": "0" * 16}, "the prepared data changed; seed 7 → 0; code changed"),
     ],
-    ids=["data", "code", "a library", "several"],
+    ids=["data", "code", "code in digits", "a library", "several"],
 )
 def test_what_else_changed_is_told(root: Path, other: dict[str, str], told: str) -> None:
     """New images, other code and another version of a library each cause a training, by name."""
@@ -223,6 +226,35 @@ def test_the_time_is_estimated_from_the_last_training(root: Path) -> None:
     record(root, plan_of(root))
     plan = plan_of(root, ["train.epochs=10"])
     assert [candidate.seconds for candidate in plan.candidates] == [pytest.approx(100.0)] * len(plan.candidates)
+
+
+def test_cross_validations_and_retrainings_are_told_apart(root: Path) -> None:
+    """Neither counts as the other's training; other folds are another cross-validation, told by name; one of fewer
+    variants takes theirs over, but is not finished by it."""
+    ledger = Ledger.read(root / "data/raw")
+    for n in range(12):
+        label = "rain" if n % 2 else "shine"
+        ledger.rows.append(Row(f"{n}", label, "s", "n", 1, f"{n}", "train", n % 5, 9, 9, "", f"{label}/{n}.png"))
+    ledger.write()
+
+    def crossed(folds: int, *names: str) -> Plan:
+        return make_plan(root, read_variants(root, list(names), FAST), 0, crossing=Crossing(folds=folds))
+
+    record(root, plan_of(root))
+    assert why(crossed(3, "cnn")) == "never trained on this dataset"
+    parent, children = record(root, crossed(3, "cnn", "dnn"))
+    assert why(plan_of(root, names=("cnn", "dnn")), "dnn") == "never trained on this dataset"
+    assert plan_of(root).nothing_to_do
+    finished = finished_crossval(root, crossed(3, "cnn", "dnn"))
+    assert finished and finished.run_id == parent
+    assert why(crossed(4, "cnn")) == "folds 3 → 4"
+    record(root, crossed(4, "cnn"), parent_status="FAILED")
+    assert finished_crossval(root, crossed(4, "cnn")) is None
+    fewer = crossed(3, "dnn")
+    assert fewer.to_train == [] and finished_crossval(root, fewer) is None
+    assert [candidate.run.run_id for candidate in fewer.candidates if candidate.run] == [children["dnn"]]
+    with pytest.raises(InputError, match="--folds 7: class 'rain' has 6 images"):
+        crossed(7, "cnn")
 
 
 def test_values_are_read_as_yaml(root: Path) -> None:
