@@ -152,7 +152,6 @@ def serve(fd: int, team: bool) -> None:
     from prefect.settings import get_current_settings
 
     app = create_app(ephemeral=not team)
-    app.add_middleware(OwnPagesOnly, hosts=allowed_hosts())
     services = app.router.lifespan_context
     events = METRICS["events"]
 
@@ -179,12 +178,15 @@ def serve(fd: int, team: bool) -> None:
             super().handle_exit(sig, frame)
 
     app.router.lifespan_context = lifespan
-    config = uvicorn.Config(app, lifespan="on", log_level="error", timeout_graceful_shutdown=3)
+    # Round the app, not in it: the server's own services call that by a name of their own.
+    config = uvicorn.Config(
+        OwnPagesOnly(app, allowed_hosts()), lifespan="on", log_level="error", timeout_graceful_shutdown=3
+    )
     Server(config).run(sockets=[socket.socket(fileno=fd)])
 
 
 class OwnPagesOnly:
-    """ASGI middleware: refuses requests that a foreign page makes in somebody's browser.
+    """An ASGI app round another: refuses requests that a foreign page makes in somebody's browser.
 
     By its Origin (400 bytes of JavaScript could else start runs through a visitor's browser), and by the Host that a
     rebound name of the attacker's shows. Prefect itself looks at neither; MLflow at both.
