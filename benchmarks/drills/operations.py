@@ -95,7 +95,8 @@ def asleep(team: Team, run: str) -> str:
     names = [team.ended(one["id"])["name"] for one in due]
     trained = [one for one in team.runs("retraining") if one.data.tags["seed"] == "1"]
     assert len(trained) == 1, names
-    return f"after a first run ({first}), {len(names)} late runs ended as {', '.join(f'{n} x {name}' for name, n in Counter(names).items())}"
+    told = ", ".join(f"{n} x {name}" for name, n in Counter(names).items())
+    return f"after a first run ({first}), {len(names)} late runs ended as {told}"
 
 
 def disk(team: Team, run: str) -> str:
