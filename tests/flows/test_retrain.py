@@ -120,6 +120,18 @@ def test_a_second_time_nothing_is_trained_and_nothing_heavy_loaded(home: Home) -
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("hours", [-1, 24])
+def test_a_clock_that_jumps_retrains_nothing(home: Home, tmp_path: Path, hours: int) -> None:
+    """What was done is known by what it was done with, not by when: after a jump of the clock nothing is to be done."""
+    jump = f"import time\nnow = time.time\ntime.time = lambda: now() + {3600 * hours}\n"
+    (tmp_path / "sitecustomize.py").write_text(jump)
+    before = len(home.runs())
+    again = home.retrain(*FAST, PYTHONPATH=f"{tmp_path}:{home.root}")
+    assert again.returncode == 0 and again.stdout.startswith("nothing to do"), again
+    assert len(home.runs()) == before
+
+
+@pytest.mark.slow
 def test_a_plan_trains_nothing(home: Home) -> None:
     """`--plan` says what would be trained, why and about how long, and leaves it at that."""
     before = len(home.runs())
