@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from flows.edit_ingest import edited
+from flows.notify import NOTIFY, Notify
 from tasks.data_versions import resolve
 from tasks.gate import REGISTER
 from tasks.plan import read_variants
@@ -25,6 +26,7 @@ SCHEMAS: dict[str, Any] = {
     "params/prepare.yaml": Prepare,
     str(REGISTER): Register,
     "params/retention.yaml": Retention,
+    str(NOTIFY): Notify,
 }
 TRIALS = 1000
 BAD_VALUES: list[Any] = [float("nan"), float("-inf"), -1, {"a": {"b": 1}}, [[1]], "\x00"]
