@@ -56,6 +56,7 @@ def team(home: Path, port: int) -> dict[str, str]:
         "PREFECT_API_DATABASE_CONNECTION_URL": os.environ.get("PREFECT_API_DATABASE_CONNECTION_URL", database),
         # In memory, the default, a restart forgets who holds a place, and nobody ever gets it again.
         "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
+        "PREFECT_SERVER_EVENTS_EXPIRED_BUCKET_BUFFER": "P366D",  # else a night without a server forgets who is overdue
     }
 
 
