@@ -68,11 +68,14 @@ def logger() -> logging.Logger:
 class _Shown(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Print a line, as text or as JSON."""
-        if as_json():
-            sys.stdout.write(Json().format(record) + "\n")
-            sys.stdout.flush()
-        else:
-            console().print(record.getMessage(), markup=False)
+        try:
+            if as_json():
+                sys.stdout.write(Json().format(record) + "\n")
+                sys.stdout.flush()
+            else:
+                console().print(record.getMessage(), markup=False)
+        except BrokenPipeError:  # nobody reads it any more
+            sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
 
 
 class Json(logging.Formatter):

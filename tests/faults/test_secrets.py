@@ -178,7 +178,7 @@ QUICK = {
     ),
     "Prefect's database is down": Fault(
         RETRAIN,
-        "The local Prefect server ",
+        "The Prefect server ",
         {"PREFECT_API_DATABASE_CONNECTION_URL": f"postgresql+asyncpg://{USER}:9/prefect"},
     ),
     "a source that is not found": source(f"http://{USER}:{{p404}}/a.zip?token={CANARY}", "404"),

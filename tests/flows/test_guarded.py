@@ -1,6 +1,7 @@
 """`weathervane up --auth` with both stores in PostgreSQL: what a team needs that puts its servers on a network."""
 
 import base64
+import contextlib
 import os
 import shutil
 import subprocess
@@ -79,8 +80,10 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
             made.ask("postgres", f"CREATE DATABASE {name}")
         yield made
     finally:
-        for one in [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]:
-            one.terminate()
+        with contextlib.suppress(psutil.Error):
+            for one in psutil.Process(process.pid).children(recursive=True):
+                one.terminate()
+        process.terminate()
         process.wait(30)
         shutil.rmtree(folder, ignore_errors=True)
 

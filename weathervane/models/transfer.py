@@ -22,7 +22,7 @@ class Network(Strict):
     """
 
     backbone: str
-    weights: str
+    weights: str = Field(pattern=r"^[^\x00]+$")
     sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None
     input_size: int = Field(ge=8)
     freeze: int = Field(ge=0)
