@@ -47,7 +47,8 @@ def _outlive_the_worker() -> None:
         os.dup2(nothing, sys.stdout.fileno())
         os.dup2(nothing, sys.stderr.fileno())
 
-    Console.on_broken_pipe = nowhere  # Prefect's console and ours; by default the process exits with status 1
+    # Prefect's console and ours; by default the process exits with status 1.
+    Console.on_broken_pipe = nowhere  # type: ignore[method-assign, assignment]
 
 
 def _git(*arguments: str) -> str | None:

@@ -34,7 +34,8 @@ def worker(team: Team, run: str) -> str:
     """SIGKILL of the worker alone: its flow run is left without a parent."""
     in_a_variant(team)
     team.part("prefect", "worker", "start").kill()
-    return f"the run that it had started ended as {team.ended(run)['name']}"
+    state = team.ended(run)
+    return f"the run that it had started ended as {state['name']} ({state['message']})"
 
 
 def tree(team: Team, run: str) -> str:
