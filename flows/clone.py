@@ -4,9 +4,7 @@ A worker runs in a clone that somebody made (`git clone`, `make setup`), with th
 gets code to it; the data comes by DVC, where `data/raw.dvc` says that there is a newer version.
 """
 
-import os
 import subprocess
-import sys
 from pathlib import Path
 
 from weathervane.progress import say
@@ -24,7 +22,6 @@ def bring_up_to_date() -> dict[str, str]:
     Raises:
         RuntimeError: the new code wants other packages than are installed.
     """
-    _outlive_the_worker()
     if _git("rev-parse", "--abbrev-ref", "@{upstream}") is not None:
         before = _git("rev-parse", "HEAD")
         if _git("status", "--porcelain", "--untracked-files=no"):
@@ -36,19 +33,6 @@ def bring_up_to_date() -> dict[str, str]:
                 f"{ROOT}: {LOCK} has changed since {before}: run 'make setup' there, then start its worker anew"
             )
     return {"directory": str(ROOT)}
-
-
-def _outlive_the_worker() -> None:
-    """Output that nobody reads any more ends nothing: the worker was killed, and hours of training go on without it."""
-    from rich.console import Console
-
-    def nowhere(console: Console) -> None:
-        nothing = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nothing, sys.stdout.fileno())
-        os.dup2(nothing, sys.stderr.fileno())
-
-    # Prefect's console and ours; by default the process exits with status 1.
-    Console.on_broken_pipe = nowhere  # type: ignore[method-assign, assignment]
 
 
 def _git(*arguments: str) -> str | None:

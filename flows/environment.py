@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 from flows.secrets import keep_secrets, parted
 from flows.server import configured
+from flows.unheard import outlive_the_reader
 from weathervane.errors import InputError, without_secrets
 from weathervane.progress import SETTING, about, as_json, logger
 
@@ -58,6 +59,9 @@ def told_in_prefect() -> Iterator[None]:
     """In a flow, whoever started it: what is said stands on Prefect's page as well, with the run's name in JSON."""
     apply()
     from prefect import runtime
+
+    if runtime.deployment.id:
+        outlive_the_reader()
     from prefect.logging.handlers import APILogHandler
 
     handler = APILogHandler()
