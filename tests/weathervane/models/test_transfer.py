@@ -319,7 +319,7 @@ def test_images_are_normalised_as_the_weights_expect(name: str) -> None:
         assert torch.allclose(normalise(image[None])[0] * scale + shift, preset(image), atol=1e-3), weights
 
 
-@pytest.mark.slow
+@pytest.mark.drill
 def test_every_kind_of_backbone_takes_a_head() -> None:
     """The first network of each of torchvision's modules ends in a linear layer of as many classes as there are, and
     every published file has its hash in its name."""

@@ -23,7 +23,9 @@ CPU = torch.device("cpu")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", variant.names(ROOT))
+@pytest.mark.parametrize(
+    "name", [pytest.param(one, marks=[pytest.mark.drill] if one == "transfer" else []) for one in variant.names(ROOT)]
+)
 def test_every_variant_is_looked_into(name: str, store: Store, tmp_path: Path) -> None:
     """Gradients, filters and occlusion of all, patches of what convolves, steps and saliency of what recurs: whole
     pictures of a readable width; the network is what it was, and so is torch's generator."""
