@@ -29,7 +29,7 @@ retrain: setup
 		$(if $(VARIANTS),--variants $(VARIANTS)) $(if $(SET),--set $(SET))
 
 test: setup
-	@$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadgroup
+	@$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 # Format, lint, types, import contracts, unit tests: the inner loop.
 check: setup
@@ -37,7 +37,7 @@ check: setup
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-logo > /dev/null || $(BIN)/lint-imports
-	@$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadgroup -m "not slow and not drill" tests/weathervane tests/test_*.py
+	@$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile -m "not slow and not drill" tests/weathervane tests/test_*.py
 
 format: setup
 	@$(BIN)/ruff format .

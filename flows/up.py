@@ -135,6 +135,7 @@ def _auth(home: Path) -> tuple[list[str], dict[str, str]]:
         user = os.environ["MLFLOW_TRACKING_USERNAME"]
         file.write(f"[mlflow]\ndefault_permission = NO_PERMISSIONS\nadmin_username = {user}\n")
         file.write(f"database_uri = sqlite:///{home / 'mlflow-auth.db'}\n")
+        file.write("auth_cache_ttl_seconds = 60\n")  # a password is hashed for a third of a second, for each request
         file.write("authorization_function = mlflow.server.auth:authenticate_request_basic_auth\n")
     if not key.exists():
         with replacing(key) as file:

@@ -14,16 +14,7 @@ from weathervane.prepare import Prepare, prepare
 from weathervane.store import Store
 
 ROOT = Path(__file__).parents[1]
-SHARING = "tests/flows/test_retrain.py", "tests/flows/test_survival.py", "tests/flows/test_traced.py"
 os.environ["OMP_NUM_THREADS"] = "1"  # workers side by side, on networks that gain nothing from more
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A file's tests stay on one worker, as its fixtures do; so do the files that share one retraining."""
-    for item in items:
-        file = item.nodeid.split("::")[0]
-        item.add_marker(pytest.mark.xdist_group("a retraining" if file in SHARING else file))
 
 
 @pytest.fixture(autouse=True, scope="session")

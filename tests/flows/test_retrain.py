@@ -84,7 +84,7 @@ def test_prefect_shows_the_flow_completed_with_its_steps(home: Home) -> None:
     """With PREFECT_API_URL set, the retraining is seen in Prefect, step by step."""
     (parent,) = home.runs("retraining")
     state, tasks = home.flow_run(parent)
-    assert state == "Completed"
+    assert state == "Promoted"
     steps = [re.sub("-[0-9a-f]{3}$", "", name) for name in tasks]
     names = variant.defaults(home.root)
     assert steps[:3] == ["end dead runs", "ingest", "prepare"]
