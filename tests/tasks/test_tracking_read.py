@@ -52,7 +52,16 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Written:
     client.create_run(other, tags={"kind": "variant", "variant": "cnn"}, run_name="elsewhere")
     seen = [client.get_run(run) for run in reversed(made)]
     variants = [
-        Run(r.info.run_id, r.info.run_name, r.info.status, r.info.start_time, r.data.tags, r.data.metrics) for r in seen
+        Run(
+            r.info.run_id,
+            r.info.run_name,
+            r.info.status,
+            r.info.start_time,
+            r.data.tags,
+            r.data.metrics,
+            r.info.experiment_id,
+        )
+        for r in seen
     ]
     assert [run.metrics["epoch/loss"] for run in variants] == [pytest.approx(1 / 3)] * 3
     return Written(root, uri(root), variants, deleted)
