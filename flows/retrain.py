@@ -4,7 +4,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -89,9 +89,11 @@ def work(variants: list[str], changes: list[str], seed: int, data_version: str, 
     if why := superseded():
         return {"rows": [], "decision": "skipped", "why": why, "parent": None, "dataset": dataset}
     seconds: dict[str, float] = {}
-    # On a server of our own nobody else can be at work.
-    with alone(root), nullcontext() if os.environ.get(OWN) else one_at_a_time(dataset):
-        end_dead_runs(root)
+    with ExitStack() as stack:
+        stack.enter_context(alone(root))
+        end_dead_runs(root)  # first, or one that was killed would be waited for
+        if not os.environ.get(OWN):  # on a server of our own nobody else can be at work
+            stack.enter_context(one_at_a_time(dataset))
         home = restore(root, data_version) if data_version else None
         if home is None:
             with timed(seconds, "ingest"):

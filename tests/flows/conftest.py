@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from flows.server import LocalServer
+from flows.server import OWN, LocalServer
 from tests.conftest import copy_project
 
 WEATHERVANE = Path(sys.executable).with_name("weathervane")
@@ -66,7 +66,7 @@ def environment(root: Path, **variables: str) -> dict[str, str]:
 
 def weathervane(root: Path, *arguments: str, **variables: str) -> "subprocess.CompletedProcess[str]":
     command = [str(WEATHERVANE), *arguments]
-    env = environment(root, **variables)
+    env = environment(root, **{OWN: "1", **variables})  # nobody else works for the session's server
     return subprocess.run(command, cwd=root, env=env, capture_output=True, text=True, timeout=300)
 
 
