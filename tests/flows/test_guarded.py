@@ -5,6 +5,7 @@ import contextlib
 import os
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,7 +49,9 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
     tools = next((place for place in places if (place / "initdb").exists()), None)
     if tools is None or not shutil.which("psql"):
         pytest.skip("no PostgreSQL here: install Debian's postgresql to have both servers tested on it")
-    folder = Path(subprocess.check_output(["mktemp", "-d", "/tmp/weathervane-pg-XXXXXX"], text=True).strip())
+    folder = Path(
+        tempfile.mkdtemp(prefix="weathervane-pg-")
+    )  # not below pytest's, which the user postgres cannot enter
     as_user: list[str] = []
     if os.getuid() == 0:  # PostgreSQL refuses to run as root
         shutil.chown(folder, "postgres")
