@@ -115,7 +115,7 @@ def fit(
                     if stop():
                         raise Interrupted(f"interrupted in epoch {state.epoch + 1}; the checkpoint is written")
             loss = finite(state, train)
-            pulled = pulls(state.net, train.images, train.targets)
+            pulled = pulls(state.net, train.images, train.targets, state.epoch, variant.train.epochs)
             accuracy, val_loss = validate(state.judged, val, variant.flip_test)
             if not math.isfinite(val_loss):
                 raise TrainingError(f"validation loss is {val_loss} after epoch {state.epoch + 1}: lower train.lr")

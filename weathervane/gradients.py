@@ -13,7 +13,8 @@ from torch.nn import functional as F
 from weathervane.device import normalise, unit
 
 GRADIENTS = "gradients.jsonl"  # beside metrics.jsonl
-WATCHED = 16  # training images, the same ones each epoch, whose gradient is followed back over the steps
+WATCHED = 16  # training images, always the same ones, whose gradient is followed back over the steps
+FOLLOWED = 10  # epochs of a training, about, in which it is: as dear as several steps of training
 
 State = tuple[Tensor, ...]  # float32 [N, H] each: h, or h and c of an LSTM
 CELLS = {
@@ -24,15 +25,19 @@ CELLS = {
 }
 
 
-def pulls(net: nn.Module, images: Tensor, targets: Tensor) -> dict[str, Any]:
-    """What a line of gradients.jsonl says of an epoch that has just ended: `layers` and `steps`.
+def pulls(net: nn.Module, images: Tensor, targets: Tensor, epoch: int, epochs: int) -> dict[str, Any]:
+    """What a line of gradients.jsonl says of an epoch that has just ended: `layers` and, in some epochs, `steps`.
 
     Args:
         images: the training part, uint8 [N, 3, S, S].
         targets: float32 [N, K].
+        epoch: the one that has ended, from 0, of `epochs`.
     """
-    some = slice(None, None, -(-len(images) // WATCHED))
-    return {"layers": layer_norms(net), "steps": step_norms(net, normalise(unit(images[some])), targets[some])}
+    found: dict[str, Any] = {"layers": layer_norms(net)}
+    if epoch % max(1, epochs // FOLLOWED) == 0 or epoch + 1 == epochs:
+        some = slice(None, None, -(-len(images) // WATCHED))
+        found["steps"] = step_norms(net, normalise(unit(images[some])), targets[some])
+    return found
 
 
 def layer_norms(net: nn.Module) -> dict[str, float]:

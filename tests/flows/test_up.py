@@ -1,6 +1,5 @@
 """`weathervane up`: a team's servers, deployments and worker, and what people do with them."""
 
-import json
 import os
 import re
 import shutil
@@ -220,5 +219,3 @@ def test_ctrl_c_leaves_nothing_behind(team: Team) -> None:
         assert [one.info.status for one in again.runs() if one.info.status not in ("FINISHED", "FAILED")] == [
             "KILLED"
         ] * 2
-        log = json.dumps(again.ask("logs/filter", {"logs": {"flow_run_id": {"any_": [run]}}}))
-    assert "Execution was aborted by a termination signal" in log

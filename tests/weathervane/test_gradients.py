@@ -138,13 +138,22 @@ def test_watching_changes_no_weight_and_no_random_number() -> None:
     images, targets = torch.randint(0, 256, (40, 3, 8, 8), dtype=torch.uint8), torch.eye(3)[torch.arange(40) % 3]
     net(torch.randn(4, 3, 8, 8)).sum().backward()
     held = [(p.clone(), p.grad.clone()) for p in net.parameters()], torch.get_rng_state()
-    first, second = pulls(net.train(), images, targets), pulls(net.train(), images, targets)
+    first, second = pulls(net.train(), images, targets, 0, 5), pulls(net.train(), images, targets, 0, 5)
     assert first == second and len(first["steps"]["2.reader"][0]) == 4 and len(first["layers"]) == 3
     assert torch.equal(torch.get_rng_state(), held[1])
     assert all(
         torch.equal(p, q) and torch.equal(p.grad, g) for p, (q, g) in zip(net.parameters(), held[0], strict=True)
     )
     assert not any(module._forward_hooks for module in net.modules())
+
+
+def test_the_way_back_over_the_steps_is_looked_at_in_some_epochs_only() -> None:
+    """In the first, the last and about ten in all, as it costs more than a training step; the layers in each."""
+    net = nn.Sequential(Bands(2), Recurrent(nn.LSTM(3 * 2 * 8, 5, batch_first=True)), nn.Linear(5, 3))
+    images, targets = torch.zeros(4, 3, 8, 8, dtype=torch.uint8), torch.eye(3)[[0, 1, 2, 0]]
+    found = [pulls(net, images, targets, epoch, 104) for epoch in range(104)]
+    followed = [epoch for epoch, line in enumerate(found) if "steps" in line]
+    assert followed == [*range(0, 104, 10), 103] and all("layers" in line for line in found)
 
 
 def test_an_interrupted_trainings_record_is_that_of_one_go(store: Store, tmp_path: Path) -> None:

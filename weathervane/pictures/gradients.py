@@ -88,6 +88,7 @@ def steps_picture(record: list[dict[str, Any]], title: str, path: Path) -> None:
     from matplotlib import colormaps
     from matplotlib.figure import Figure
 
+    record = [line for line in record if "steps" in line]
     names = list(record[0]["steps"])
     chosen = sorted({round(place) for place in np.linspace(0, len(record) - 1, LINES)})
     figure = Figure(figsize=(8.2, 0.6 + 3.2 * len(names)), layout="constrained")
