@@ -1,5 +1,6 @@
 """What the first page says is there, and works."""
 
+import json
 import re
 import shlex
 from pathlib import Path
@@ -7,6 +8,8 @@ from pathlib import Path
 import pytest
 import typer
 
+from benchmarks.tables import PAGES as TABLED
+from benchmarks.tables import RECORD, written
 from flows.cli import _spread, app
 
 ROOT = Path(__file__).parents[1]
@@ -54,3 +57,11 @@ def test_make_targets_exist() -> None:
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M))
     asked = {word for page in PAGES for word in re.findall(r"^make (\w+)", page.read_text(encoding="utf-8"), re.M)}
     assert asked and asked <= targets
+
+
+def test_figures_are_those_of_the_record() -> None:
+    """The tables of the pages and the heads of the variants' files are what `python -m benchmarks.tables` writes."""
+    files = written(json.loads(RECORD.read_text(encoding="utf-8")))
+    assert [path.name for path, text in files.items() if text != path.read_text(encoding="utf-8")] == []
+    headed = [path for path in files if re.search(r"^# Measured: accuracy 0\.\d", files[path], re.MULTILINE)]
+    assert len(headed) >= 8 and all(files[ROOT / page].count("<!-- crossval -->") == 1 for page in TABLED)

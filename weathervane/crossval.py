@@ -87,13 +87,26 @@ def _with_ends(value: np.ndarray, drawn: np.ndarray) -> dict[str, float]:
 
 def markdown(record: dict[str, Any]) -> str:
     """The tables of `crossval.json`, with how they were measured below."""
-    lines = [f"| {' | '.join(HEAD)} |", "|---" * len(HEAD) + "|"]
-    lines += [f"| {' | '.join(cells(row))} |" for row in record["rows"]]
-    lines += [f"| {name} | failed: {why} | | | | |" for name, why in record["failed"].items()]
+    tables = [rows_table(record)]
     if record["pairs"]:
-        lines += ["", f"| {' | '.join(PAIR_HEAD)} |", "|---" * len(PAIR_HEAD) + "|"]
-        lines += [f"| {' | '.join(pair_cells(pair))} |" for pair in record["pairs"]]
-    return "\n".join([*lines, "", about(record)] if record["rows"] else lines)
+        tables.append(pairs_table(record))
+    return "\n\n".join([*tables, about(record)] if record["rows"] else tables)
+
+
+def rows_table(record: dict[str, Any]) -> str:
+    """A line a variant; those that failed with the reason."""
+    failed = [[name, f"failed: {why}", "", "", "", ""] for name, why in record["failed"].items()]
+    return _table(HEAD, [*map(cells, record["rows"]), *failed])
+
+
+def pairs_table(record: dict[str, Any]) -> str:
+    """A line a pair of variants."""
+    return _table(PAIR_HEAD, list(map(pair_cells, record["pairs"])))
+
+
+def _table(head: list[str], lines: list[list[str]]) -> str:
+    rows = [f"| {' | '.join(line)} |" for line in (head, *lines)]
+    return "\n".join([rows[0], "|---" * len(head) + "|", *rows[1:]])
 
 
 HEAD = ["variant", "accuracy (95 %)", "macro-F1", "log loss", "seconds a fold", "parameters"]

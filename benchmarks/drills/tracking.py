@@ -1,74 +1,110 @@
-"""A tracking server that is killed and started again while a variant trains: FAULTS row 20.
+"""A tracking server that is killed, or slow to answer, while a variant trains: FAULTS rows 20 and 21.
 
 `python -m benchmarks.drills.tracking --trials 40` prints in how many trainings no metric was lost or doubled, and how
-long the training itself was held up at most.
+long the training itself was held up at most; with `--delay 5`, how much longer trainings take with the server so many
+seconds away.
 """
 
 import argparse
+import asyncio
+import json
 import os
 import random
-import socket
-import subprocess
+import signal
 import sys
 import tempfile
 import threading
 import time
-import urllib.request
 from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 from benchmarks.drills.kill import ROOT, skies
+from flows import mlflow_server
+from flows.child import Child
 from flows.environment import apply
-from weathervane import lifeline, project, variant
+from weathervane import project, variant
 from weathervane.progress import say
 
 EPOCHS = 60
 
 
 class Server:
-    """MLflow's server on loopback, over one database, that can be killed and started again on its port."""
+    """MLflow's server over one database, that can be killed and started again on its port."""
 
     def __init__(self, home: Path) -> None:
-        self.home = home
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port = free.getsockname()[1]
-        self.url = f"http://127.0.0.1:{self.port}"
-        self.process: subprocess.Popen[bytes] | None = None
+        self.home, self.port = home, 0
+        self.start()
 
     def start(self) -> None:
         """Returns when it answers."""
-        command = [sys.executable, "-m", "weathervane.lifeline", "mlflow", "server", "--workers", "1"]
-        command += ["--backend-store-uri", f"sqlite:///{self.home}/server.db", "--host", "127.0.0.1"]
-        command += ["--port", str(self.port), "--artifacts-destination", str(self.home / "artifacts")]
-        environment = lifeline.environment() | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-        with open(self.home / "server.log", "ab") as log:
-            self.process = subprocess.Popen(
-                command, cwd=ROOT, env=environment, stdout=log, stderr=log, start_new_session=True
-            )
-        deadline = time.monotonic() + 180
-        while time.monotonic() < deadline:
-            try:
-                urllib.request.urlopen(f"{self.url}/health", timeout=2).close()
-                return
-            except OSError:
-                time.sleep(0.2)
-        raise RuntimeError(f"MLflow's server did not come up: see {self.home}/server.log")
+        arguments = ["--backend-store-uri", f"sqlite:///{self.home}/server.db"]
+        arguments += ["--artifacts-destination", str(self.home / "artifacts")]
+        log = self.home / "server.log"
+        self.child: Child = mlflow_server.start(ROOT, log, self.port, arguments, {}, "--port")
+        self.port = self.child.port
+        self.child.wait()
 
     def kill(self) -> None:
         """SIGKILL, to it and its workers."""
-        import signal
-
-        if self.process:
-            os.killpg(self.process.pid, signal.SIGKILL)
-            self.process.wait()
+        if not self.child.ended:
+            os.killpg(self.child.process.pid, signal.SIGKILL)
+            self.child.process.wait()
 
 
-def trial(root: Path, server: Server, epochs: int, gone: float, rng: random.Random, number: int) -> dict[str, Any]:
-    """One training of `epochs`; the server dies at a random moment and comes back after `gone` seconds at least."""
+@contextmanager
+def far_away(port: int, delay: float) -> Iterator[int]:
+    """A port on loopback behind which is `port`, only that each thing sent to it arrives `delay` seconds later."""
+
+    async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, delay: float) -> None:
+        while data := await reader.read(1 << 16):
+            loop.call_later(delay, writer.write, data)
+        loop.call_later(delay, writer.close)
+
+    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there, back = await asyncio.open_connection("127.0.0.1", port)
+        await asyncio.gather(pump(reader, back, delay), pump(there, writer, 0.0), return_exceptions=True)
+
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+    server = asyncio.run_coroutine_threadsafe(asyncio.start_server(connected, "127.0.0.1", 0), loop).result()
+    try:
+        yield server.sockets[0].getsockname()[1]
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+
+
+@contextmanager
+def served(home: Path) -> Iterator[Server]:
+    """A server, which the process is told to use."""
+    server = Server(home)
+    try:
+        os.environ["MLFLOW_TRACKING_URI"] = f"http://127.0.0.1:{server.port}"
+        yield server
+    finally:
+        server.kill()
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What there is to say of a training and its metrics; times in seconds."""
+
+    whole: bool  # each epoch is in MLflow, and once
+    ends: list[float]  # of the epochs
+    loop: float
+    took: float  # the whole step
+
+
+def training(root: Path, epochs: int, number: int, accident: Callable[[Path], None] = lambda record: None) -> Trained:
+    """One training of `epochs` with its record in MLflow, and an `accident`, which is told where metrics.jsonl is."""
     from tasks import tracking
+    from tasks.child import folder_of, record
     from tasks.plan import Candidate, Plan
     from tasks.train import train
 
@@ -76,47 +112,56 @@ def trial(root: Path, server: Server, epochs: int, gone: float, rng: random.Rand
     candidate = Candidate("dnn", chosen, f"{number:012d}", {}, "drill")
     plan = Plan("drill", "0" * 32 + ".dir", root / project.PREPARED, 0, [candidate], older=False)
     run = tracking.start_run(root, tracking.experiment(root, "drill"), "dnn", {})
-    record = root / project.TRAINING / f"dnn-{candidate.fingerprint[:12]}" / "metrics.jsonl"
-
-    def fault() -> None:
-        moment = rng.randint(1, epochs - 5)
-        while not record.exists() or record.read_bytes().count(b"\n") < moment:
-            time.sleep(0.02)
-        server.kill()
-        time.sleep(gone)
-        server.start()
-
-    accident = threading.Thread(target=fault)
-    accident.start()
-    train.fn(root, plan, candidate, run, "cpu")
-    accident.join()
-    client = tracking.client(root)
-    steps = {
-        key: Counter(point.step for point in client.get_metric_history(run, f"epoch/{key}"))
+    happening = threading.Thread(target=accident, args=(folder_of(root, candidate) / "metrics.jsonl",))
+    happening.start()
+    began = time.monotonic()
+    folder = train.fn(root, plan, candidate, run, "cpu")
+    took, client = time.monotonic() - began, tracking.client(root)
+    happening.join()
+    steps = [
+        Counter(point.step for point in client.get_metric_history(run, f"epoch/{key}"))
         for key in ("train_loss", "val_loss", "val_accuracy", "lr", "seconds")
-    }
-    from tasks.child import record as lines_of
-
-    times = [line["time"] for line in lines_of(record.parent)]
-    pauses = [after - before for before, after in pairwise(times)]
-    return {
-        "whole": all(found == Counter(range(1, epochs + 1)) for found in steps.values()),
-        "held up": max(pauses) - median(pauses),
-    }
+    ]
+    return Trained(
+        whole=all(found == Counter(range(1, epochs + 1)) for found in steps),
+        ends=[line["time"] for line in record(folder)],
+        loop=json.loads((folder / "outcome.json").read_text(encoding="utf-8"))["seconds"],
+        took=took,
+    )
 
 
-def drill(trials: int, home: Path, seed: int = 0, epochs: int = EPOCHS, gone: float = 2.0) -> tuple[int, float]:
-    """How many trainings are whole in MLflow, and the longest that one of them was held up, in seconds."""
-    apply()
-    skies(home)
-    server, rng = Server(home), random.Random(seed)
-    os.environ["MLFLOW_TRACKING_URI"] = server.url
-    try:
-        server.start()
-        found = [trial(home, server, epochs, gone, rng, number) for number in range(trials)]
-    finally:
-        server.kill()
-    return sum(one["whole"] for one in found), max(one["held up"] for one in found)
+def killed(trials: int, home: Path, gone: float, seed: int = 0, epochs: int = EPOCHS) -> tuple[int, float]:
+    """The server dies at a random moment of each training and comes back after `gone` seconds at least.
+
+    How many trainings are whole in MLflow, and the longest that one of them was held up, in seconds.
+    """
+    rng = random.Random(seed)
+    with served(home) as server:
+
+        def fault(record: Path) -> None:
+            moment = rng.randint(1, epochs - 5)
+            while not record.exists() or record.read_bytes().count(b"\n") < moment:
+                time.sleep(0.02)
+            server.kill()
+            time.sleep(gone)
+            server.start()
+
+        found = [training(home, epochs, number, fault) for number in range(trials)]
+    pauses = [[after - before for before, after in pairwise(one.ends)] for one in found]
+    return sum(one.whole for one in found), max(max(own) - median(own) for own in pauses)
+
+
+def slow(trials: int, home: Path, delay: float, epochs: int = EPOCHS) -> list[tuple[Trained, Trained]]:
+    """Pairs of trainings, with the server near and with it `delay` seconds away, in turn."""
+    found = []
+    with served(home) as server, far_away(server.port, delay) as far:
+        for number in range(trials):
+            pair = []
+            for place, port in enumerate((server.port, far)):
+                os.environ["MLFLOW_TRACKING_URI"] = f"http://127.0.0.1:{port}"
+                pair.append(training(home, epochs, 2 * number + place))
+            found.append((pair[0], pair[1]))
+    return found
 
 
 def main() -> None:
@@ -124,10 +169,26 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--trials", type=int, default=40)
     parser.add_argument("--gone", type=float, default=2.0, help="seconds that the server is away, its start apart")
+    parser.add_argument("--delay", type=float, help="no kills, but so many seconds before what is sent arrives")
+    parser.add_argument("--epochs", type=int, default=EPOCHS)
     asked = parser.parse_args()
-    with tempfile.TemporaryDirectory() as home:
-        whole, pause = drill(asked.trials, Path(home), gone=asked.gone)
-    say(f"{whole} of {asked.trials} curves whole in MLflow; training held up {pause:.2f} s at most")
+    apply()
+    with tempfile.TemporaryDirectory() as folder:
+        home = Path(folder)
+        skies(home)
+        if asked.delay is None:
+            whole, pause = killed(asked.trials, home, asked.gone, epochs=asked.epochs)
+            say(f"{whole} of {asked.trials} curves whole in MLflow; training held up {pause:.2f} s at most")
+        else:
+            pairs = slow(asked.trials, home, asked.delay, asked.epochs)
+            whole = sum(far.whole for _, far in pairs)
+            ratios = sorted(far.loop / near.loop for near, far in pairs)
+            waits = sorted(far.took - near.took for near, far in pairs)
+            say(
+                f"{whole} of {asked.trials} curves whole in MLflow; the training takes {median(ratios):.3f} times as "
+                f"long ({ratios[0]:.3f} to {ratios[-1]:.3f}; {pairs[0][0].loop:.0f} s), the step with what goes to "
+                f"MLflow before and after it {median(waits):.0f} s more"
+            )
     sys.exit(whole < asked.trials)
 
 

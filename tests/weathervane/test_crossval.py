@@ -143,7 +143,7 @@ def test_the_table_says_how_it_was_measured() -> None:
 def test_the_table_names_what_failed() -> None:
     """A variant that failed is in the table with the reason, also where all did."""
     failed = {"c": "loss is nan"}
-    assert "| c | failed: loss is nan | | | | |" in markdown(recorded(failed=failed)).splitlines()
+    assert "| c | failed: loss is nan |  |  |  |  |" in markdown(recorded(failed=failed)).splitlines()
     assert markdown(recorded(failed=failed, rows=[], pairs=[])).splitlines()[2:] == [
-        "| c | failed: loss is nan | | | | |"
+        "| c | failed: loss is nan |  |  |  |  |"
     ]
