@@ -1,7 +1,7 @@
 """Puts what was measured where people read it: README, docs/networks.md and the heads of the variants' files.
 
 `python -m benchmarks.tables` writes benchmarks/crossval.json (from `weathervane crossval --out`) between the marks
-`<!-- NAME -->` and `<!-- end -->` of the pages, and into the line that begins with "# Measured" of params/models/*.yaml.
+`<!-- NAME -->` and `<!-- end -->` of the pages, and into the line "# Measured ..." of params/models/*.yaml.
 `python -m benchmarks.tables FILE` takes a new record first.
 """
 
@@ -28,8 +28,10 @@ BLOCKS: dict[str, Callable[[dict[str, Any]], str]] = {
 def page(text: str, record: dict[str, Any]) -> str:
     """The page with its marked blocks made anew."""
     for name, block in BLOCKS.items():
-        marked = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end -->)", re.DOTALL)
-        text = marked.sub(lambda found, made=block(record): f"{found[1]}{made}\n{found[2]}", text)  # type: ignore[misc]
+        before, mark, rest = text.partition(f"<!-- {name} -->\n")
+        if mark:
+            _, end, after = rest.partition("<!-- end -->")
+            text = "".join([before, mark, block(record), "\n", end, after])
     return text
 
 
