@@ -21,7 +21,7 @@ setup: .venv/ready
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r .venv/uv.txt
 	@VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/uv pip sync --quiet --require-hashes requirements.lock
 	@VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/uv pip install --quiet --no-deps --no-build-isolation --editable .
-	@touch $@
+	@cp requirements.lock $@
 
 # make retrain SOURCE=folder-or-archive VARIANTS="cnn lstm" SET="train.epochs=5" DATASET=name
 retrain: setup

@@ -22,10 +22,9 @@ from prefect.events.schemas.automations import Automation, AutomationCore, Event
 from prefect.exceptions import ObjectNotFound
 
 from flows.notify import BLOCK_TYPE, NOTIFY, Notify, Occasion, Target, body, home, read
-from weathervane.errors import InputError
 
 TAG = "weathervane"  # of the automations that are ours to change and to remove
-FLOWS = ["retrain", "ingest"]
+FLOWS = ["retrain", "ingest", "crossval"]
 LATE = timedelta(hours=1)
 SILENCE = timedelta(seconds=90)  # three heartbeats; PREFECT_FLOWS_HEARTBEAT_FREQUENCY is 30
 LONGEST = 700  # characters of a state's message that are passed on; Apprise cuts in two what is over 1,000 for Teams
@@ -91,23 +90,27 @@ def alarms(notify: Notify) -> list[Alarm]:
     ]
 
 
-def ensure_automations(root: Path) -> list[str]:
-    """Make the server's automations what params/notify.yaml asks for; what was changed, in words.
+def ensure_automations(root: Path) -> tuple[list[str], list[str]]:
+    """Make the server's automations what params/notify.yaml asks for; what was changed and what could not be, in words.
 
-    An automation that somebody has switched off stays off.
-
-    Raises:
-        InputError: a target's block is not on the server.
+    An automation that somebody has switched off stays off. A target whose block is not on the server is told nothing.
     """
     notify = read(root)
     with get_client(sync_client=True) as prefect:
-        wanted = [*_tellers(notify, prefect), *_reapers()]
+        blocks = {target.block: _block(prefect, target) for target in notify.targets}
+        wanted = [*_tellers(notify, {name: found for name, found in blocks.items() if found}), *_reapers()]
         there = {one.name: one for one in prefect.read_automations() if TAG in one.tags}
         told = [line for one in wanted if (line := _ensure(prefect, one, there.pop(one.name, None)))]
         for name, one in there.items():
             prefect.delete_automation(one.id)
             told.append(f"automation removed: {name}")
-    return told
+    lacking = [
+        f"{NOTIFY}: the server has no block '{target.block}' for {target.kind}, who is told nothing: "
+        f"'weathervane notify {target.kind} --block {target.block}' stores the address in it"
+        for target in notify.targets
+        if not blocks[target.block]
+    ]
+    return told, lacking
 
 
 def _ensure(prefect: SyncPrefectClient, wanted: AutomationCore, found: Automation | None) -> str:
@@ -120,8 +123,7 @@ def _ensure(prefect: SyncPrefectClient, wanted: AutomationCore, found: Automatio
     return f"automation changed: {wanted.name}"
 
 
-def _tellers(notify: Notify, prefect: SyncPrefectClient) -> list[AutomationCore]:
-    blocks = {target.block: _block(prefect, target) for target in notify.targets}
+def _tellers(notify: Notify, blocks: dict[str, UUID]) -> list[AutomationCore]:
     out = []
     for alarm in alarms(notify):
         link = home() + ("/runs/flow-run/{{ flow_run.id }}" if alarm.of_run else "")
@@ -132,7 +134,7 @@ def _tellers(notify: Notify, prefect: SyncPrefectClient) -> list[AutomationCore]
                 body=_provided(alarm, body(target.kind, alarm.subject, alarm.text, link)),
             )
             for target in notify.targets
-            if alarm.occasion in target.on
+            if alarm.occasion in target.on and target.block in blocks
         ]
         if actions:
             out.append(AutomationCore(name=alarm.name, tags=[TAG], trigger=alarm.trigger, actions=actions))
@@ -169,14 +171,11 @@ def _provided(alarm: Alarm, template: str) -> str:
     return f"{{% if {alarm.provided} %}}{template}{{% endif %}}" if alarm.provided else template
 
 
-def _block(prefect: SyncPrefectClient, target: Target) -> UUID:
+def _block(prefect: SyncPrefectClient, target: Target) -> UUID | None:
     try:
         return prefect.read_block_document_by_name(target.block, BLOCK_TYPE, include_secrets=False).id
     except ObjectNotFound:
-        raise InputError(
-            f"{NOTIFY}: the server has no block '{target.block}' for {target.kind}: "
-            f"'weathervane notify {target.kind} --block {target.block}' stores the address in it"
-        ) from None
+        return None
 
 
 def _on(events: Iterable[str], flows: list[str], types: list[str] | None = None) -> EventTrigger:

@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
@@ -85,21 +86,37 @@ class Child:
                 raise ServerError(f"{self.name} was not ready within {timeout:g} s: see {self.log}")
             time.sleep(0.2)
 
+    def look(self) -> None:
+        """Called once a second while it runs."""
+
     def stop(self) -> None:
-        """Asks it to end, with its group; makes it, after GRACE. May be called again."""
+        """Asks it to end, with its session; makes it, after GRACE. Of one that has ended, what it left behind."""
         if not self.ended:
             os.killpg(self.process.pid, signal.SIGTERM)
-        try:
-            self.process.wait(GRACE)
-        except subprocess.TimeoutExpired:
-            os.killpg(self.process.pid, signal.SIGKILL)
-            self.process.wait()
+            with suppress(subprocess.TimeoutExpired):
+                self.process.wait(GRACE)
+        for one in _session(self.process.pid):
+            with suppress(OSError):
+                os.kill(one, signal.SIGKILL)
+        self.process.wait()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.stop()
+
+
+def _session(leader: int) -> list[int]:
+    """The processes of a session, which outlives its leader."""
+    import psutil
+
+    found = []
+    for pid in psutil.pids():
+        with suppress(OSError):
+            if os.getsid(pid) == leader:
+                found.append(pid)
+    return found
 
 
 def listener(port: int, option: str = "--port") -> socket.socket:

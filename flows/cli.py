@@ -270,7 +270,7 @@ def deploy() -> None:
     apply()
     from flows.deploy import deploy
 
-    deploy()
+    raise typer.Exit(deploy())
 
 
 @app.command()
@@ -283,7 +283,7 @@ def worker() -> None:
 
 @app.command()
 def trigger(
-    flow: Annotated[str, typer.Argument(help="retrain or ingest, or a deployment as in retrain/nightly.")],
+    flow: Annotated[str, typer.Argument(help="retrain, ingest or crossval, or a deployment as in retrain/nightly.")],
     variants: Annotated[
         list[str] | None, typer.Option(help="Names from params/models, several at once; all by default.")
     ] = None,
@@ -291,6 +291,9 @@ def trigger(
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1 or mps, of the worker.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Of initialisation, order and augmentation.")] = None,
     data_version: Annotated[str | None, typer.Option(help="Another version of the data than today's.")] = None,
+    time_limit: Annotated[float | None, typer.Option(min=0.01, help="Minutes that a variant may train.")] = None,
+    folds: Annotated[int | None, typer.Option(help="Of crossval.")] = None,
+    share: Annotated[float | None, typer.Option(help="Of crossval.")] = None,
     wait: Annotated[
         bool, typer.Option("--wait", help="Until it is done; show what it says, and what came of it.")
     ] = False,
@@ -301,7 +304,14 @@ def trigger(
     apply()
     from flows.trigger import trigger
 
-    given = {"variants": variants, "changes": set_, "device": device, "seed": seed, "data_version": data_version}
+    given: dict[str, object] = {
+        "variants": variants,
+        "changes": set_,
+        "device": device,
+        "seed": seed,
+        "data_version": data_version,
+    }
+    given |= {"time_limit": time_limit, "folds": folds, "share": share}
     raise typer.Exit(trigger(flow, {name: value for name, value in given.items() if value is not None}, wait))
 
 

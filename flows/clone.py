@@ -7,35 +7,46 @@ gets code to it; the data comes by DVC, where `data/raw.dvc` says that there is 
 import subprocess
 from pathlib import Path
 
+from tasks.alone import alone
 from weathervane.progress import say
 
 ROOT = Path(__file__).parents[1]
-LOCK = "requirements.lock"
+LOCK, INSTALLED = "requirements.lock", ".venv/ready"  # the latter is a copy of the lock that `make setup` installed
+WRITTEN = {"data/raw.dvc", "dvc.lock"}  # by retrainings themselves
 
 
-def bring_up_to_date() -> dict[str, str]:
+def bring_up_to_date(root: Path = ROOT) -> dict[str, str]:
     """A pull step of prefect.yaml: fast-forward the clone where it follows a branch, and run in it.
+
+    While a retraining is at work there the code stays as it is.
 
     Returns:
         directory: the clone, where the flow runs.
 
     Raises:
-        RuntimeError: the new code wants other packages than are installed.
+        RuntimeError: the code wants other packages than are installed.
     """
-    if _git("rev-parse", "--abbrev-ref", "@{upstream}") is not None:
-        before = _git("rev-parse", "HEAD")
-        if _git("status", "--porcelain", "--untracked-files=no"):
-            say(f"{ROOT} has changes that are not committed: left as it is, at {before}")
-        elif _git("pull", "--quiet", "--ff-only") is None:
-            say(f"{ROOT} could not be brought up to date by 'git pull --ff-only': left as it is, at {before}")
-        elif before and _git("diff", "--quiet", before, "HEAD", "--", LOCK) is None:
-            raise RuntimeError(
-                f"{ROOT}: {LOCK} has changed since {before}: run 'make setup' there, then start its worker anew"
-            )
-    return {"directory": str(ROOT)}
+    with alone(root, wait=False) as mine:
+        if mine and _git(root, "rev-parse", "--abbrev-ref", "@{upstream}") is not None:
+            _pull(root)
+    installed, wanted = root / INSTALLED, root / LOCK
+    if installed.is_file() and installed.read_bytes() not in (b"", wanted.read_bytes()):
+        raise RuntimeError(
+            f"{root}: {LOCK} is not what is installed: run 'make setup' there, then start its worker anew"
+        )
+    return {"directory": str(root)}
 
 
-def _git(*arguments: str) -> str | None:
+def _pull(root: Path) -> None:
+    changed = {line[3:] for line in (_git(root, "status", "--porcelain", "--untracked-files=no") or "").splitlines()}
+    if changed - WRITTEN:
+        say(f"{root} has changes that are not committed: left as it is, at {_git(root, 'rev-parse', 'HEAD')}")
+    elif _git(root, "pull", "--quiet", "--ff-only") is None:
+        head = _git(root, "rev-parse", "HEAD")
+        say(f"{root} could not be brought up to date by 'git pull --ff-only': left as it is, at {head}")
+
+
+def _git(root: Path, *arguments: str) -> str | None:
     """What it prints; None where it fails."""
-    done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True)
-    return done.stdout.strip() if done.returncode == 0 else None
+    done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True)
+    return done.stdout.rstrip() if done.returncode == 0 else None

@@ -11,10 +11,13 @@ from weathervane.errors import InputError, masked
 from weathervane.progress import say
 
 POOL = "weathervane"
+PARTLY = 1
 
 
-def deploy() -> None:
-    """Work pool, automations and the deployments of prefect.yaml, on the configured server.
+def deploy() -> int:
+    """Work pool, automations and the deployments of prefect.yaml, on the configured server; the exit status.
+
+    It is PARTLY where somebody of params/notify.yaml cannot be told anything yet; all else is done.
 
     Raises:
         InputError: no server is configured or it does not answer; prefect.yaml is wrong.
@@ -28,9 +31,11 @@ def deploy() -> None:
     deploy_all(root)
     from flows.automations import ensure_automations
 
-    for line in ensure_automations(root):
+    told, lacking = ensure_automations(root)
+    for line in [*told, *lacking]:
         say(line)
     say(f"work pool '{POOL}' and the deployments of prefect.yaml are on {masked(address)}")
+    return PARTLY if lacking else 0
 
 
 def make_pool() -> None:

@@ -25,6 +25,7 @@ QUIET = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
 }
 TEXT = {"PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL"}  # the command line says it in its own words
+LOUD = {"PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "INFO"}  # for processes that have a log of their own
 JSON = {
     "PREFECT_LOGGING_FORMATTERS_JSON_CLASS": "weathervane.progress.Json",
     "PREFECT_LOGGING_HANDLERS_CONSOLE_FORMATTER": "json",

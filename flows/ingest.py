@@ -11,6 +11,7 @@ from prefect.events import emit_event
 
 from flows.outcome import outcome
 from tasks.alone import alone
+from tasks.announced import announce, announced
 from tasks.data import INGEST, current
 from tasks.data_versions import difference
 from tasks.dvc_lock import raw_md5
@@ -42,16 +43,19 @@ def work() -> dict[str, Any]:
     with alone(root, wait=False) as mine:
         if not mine:
             return summary | {"decision": "skipped", "why": "a retraining is at work, and the next looks itself"}
-        before = raw_md5(root)
+        before = announced(root)
+        if before is None and (before := raw_md5(root)):
+            announce(root, before)
         if current(root):
             return summary
         after = take_in(root)
         publish(root)
-    if after == before:
-        return summary
-    what = _what(root, before, after)
-    resource = {"prefect.resource.id": f"weathervane.dataset.{dataset}", "prefect.resource.name": dataset}
-    emit_event(CHANGED, resource, payload={"old": before, "new": after, "what": what})
+        if after == before:
+            return summary
+        what = _what(root, before, after)
+        resource = {"prefect.resource.id": f"weathervane.dataset.{dataset}", "prefect.resource.name": dataset}
+        emit_event(CHANGED, resource, payload={"old": before, "new": after, "what": what})
+        announce(root, after)  # only now: whatever failed or was killed before is told by the next run
     return summary | {"decision": "ingested", "why": what}
 
 

@@ -16,10 +16,12 @@ from flows.outcome import VariantsFailed, outcome
 from flows.server import OWN
 from tasks import approval
 from tasks.alone import alone
+from tasks.announced import announce
 from tasks.approval import WAITING, Waiting
 from tasks.augment import augment
 from tasks.data import INGEST
 from tasks.dead_runs import end_dead_runs
+from tasks.dvc_lock import raw_md5
 from tasks.evaluate import evaluate
 from tasks.ingest import ingest
 from tasks.plan import Candidate, Plan, Result, make_plan, read_variants
@@ -85,7 +87,7 @@ def work(variants: list[str], changes: list[str], seed: int, data_version: str, 
     check_server(uri(root))
     project.check_writable(root)
     if asked := approval.waiting(root, dataset):
-        return approval.ask(root, asked, "")
+        return approval.ask(root, asked)
     if why := superseded():
         return {"rows": [], "decision": "skipped", "why": why, "parent": None, "dataset": dataset}
     seconds: dict[str, float] = {}
@@ -101,6 +103,7 @@ def work(variants: list[str], changes: list[str], seed: int, data_version: str, 
             with timed(seconds, "prepare"):
                 prepare(root)
             publish(root)
+            announce(root, str(raw_md5(root)))
         plan = make_plan(root, chosen, seed, home)
         if plan.nothing_to_do:
             return unchanged(plan)

@@ -14,7 +14,9 @@ import socket
 import sys
 import time
 import tomllib
+from base64 import b64encode
 from collections.abc import AsyncIterator
+from http import HTTPStatus
 from pathlib import Path
 from types import FrameType
 from typing import Any, Self
@@ -49,6 +51,7 @@ def team(home: Path, port: int) -> dict[str, str]:
     return {
         "DO_NOT_TRACK": "true",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "INFO",  # what goes wrong stands in its log
         "PREFECT_HOME": str(home / "prefect"),
         "PREFECT_API_URL": f"{page}/api",
         "PREFECT_UI_API_URL": os.environ.get("PREFECT_UI_API_URL", f"{page}/api"),
@@ -109,20 +112,29 @@ def configured() -> str | None:
 
 
 def check(address: str) -> None:
-    """Ask a configured server for anything at all, so that one that is down is told before the work begins.
+    """Ask a configured server for something, so that one that is down or refuses is told before the work begins.
 
     Raises:
-        InputError: nothing answers within 8 s.
+        InputError: nothing answers within 8 s, or it wants another password.
     """
     import urllib.error
     import urllib.request
 
     parts = urlsplit(address)
+    password = os.environ.get("PREFECT_API_AUTH_STRING", "") or parts.netloc.rpartition("@")[0]
     try:
-        url = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')}/health"
-        urllib.request.urlopen(url, timeout=8).close()
-    except urllib.error.HTTPError:
-        return  # it answers; whom it lets in is not asked here
+        url = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')}/admin/version"
+        request = urllib.request.Request(url)
+        if password:
+            request.add_header("Authorization", f"Basic {b64encode(password.encode()).decode()}")
+        urllib.request.urlopen(request, timeout=8).close()
+    except urllib.error.HTTPError as error:
+        if error.code == HTTPStatus.UNAUTHORIZED and not os.environ.get("PREFECT_API_KEY"):
+            how = "not the password" if password else "no password"
+            raise InputError(
+                f"PREFECT_API_URL {address}: the server asks for a password, and PREFECT_API_AUTH_STRING "
+                f"(user:password) holds {how}"
+            ) from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "reason", error)
         raise InputError(

@@ -62,7 +62,7 @@ def _follow(prefect: SyncPrefectClient, run: FlowRun) -> int:
     try:
         while True:
             run = prefect.read_flow_run(run.id)
-            done = run.state is not None and (run.state.is_final() or run.state.is_paused())
+            done = run.state is not None and (run.state.is_final() or run.state.name == "Suspended")
             since = _show_log(prefect, run, since)
             if done:
                 return _show_result(run)

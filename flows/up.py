@@ -20,6 +20,7 @@ from filelock import FileLock, Timeout
 
 from flows import mlflow_server
 from flows.child import Child, ServerError, free
+from flows.deploy import PARTLY
 from flows.environment import apply
 from flows.server import LocalServer
 from flows.worker import Worker
@@ -99,6 +100,7 @@ def _watch(makers: list[tuple[Child, Callable[[], Child]]], stack: ExitStack) ->
     while True:
         time.sleep(POLL)
         for place, (child, make) in enumerate(makers):
+            child.look()
             if not child.ended:
                 continue
             what = f"{child.name} ended with status {child.process.returncode}: see {child.log}"
@@ -106,6 +108,8 @@ def _watch(makers: list[tuple[Child, Callable[[], Child]]], stack: ExitStack) ->
                 raise ServerError(f"{what}; so often that it is not started again")
             restarts.append(time.monotonic())
             say(f"{what}; starting it again")
+            if not isinstance(child, Worker):  # whose flow runs go on
+                child.stop()  # what it left behind may hold its port
             makers[place] = (stack.enter_context(make()), make)
 
 
@@ -151,7 +155,9 @@ def _auth(home: Path) -> tuple[list[str], dict[str, str]]:
 def _deploy(root: Path, environment: dict[str, str]) -> None:
     command = [sys.executable, "-m", "flows.cli", "deploy"]
     done = subprocess.run(command, cwd=root, env=os.environ | environment, capture_output=True, text=True)
-    if done.returncode:
+    if done.returncode == PARTLY:
+        say(done.stdout.strip())
+    elif done.returncode:
         raise InputError(f"'weathervane deploy' failed: {done.stderr.strip() or done.stdout.strip()}")
 
 

@@ -2,12 +2,13 @@
 
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import psutil
 
 from flows.child import GRACE, Child
 from flows.deploy import POOL
-from flows.environment import QUIET, WORKER
+from flows.environment import LOUD, QUIET, WORKER
 from flows.server import check, configured
 from tasks.tracking_read import check_server, uri
 from weathervane import project
@@ -16,13 +17,20 @@ from weathervane.progress import say
 
 
 class Worker(Child):
-    """The worker; when it is stopped, the flow runs that it started end first, and say so to their servers."""
+    """The worker; when it is stopped, the flow runs that it started end first, and say so to their servers.
+
+    One that was killed leaves them at work, until `stop` is called for it all the same.
+    """
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._runs = set[psutil.Process]()
 
     @classmethod
     def start(cls, root: Path, log: Path, environment: dict[str, str]) -> "Worker":
         """Starts it in `root`; `environment` names the servers."""
         command = ["weathervane.lifeline", "prefect", "worker", "start", "--pool", POOL, "--type", "process"]
-        return cls("The worker", [*command, "--limit", "4"], log, QUIET | WORKER | environment, cwd=root)
+        return cls("The worker", [*command, "--limit", "4"], log, QUIET | LOUD | WORKER | environment, cwd=root)
 
     def healthy(self, page: str, timeout: float = 2.0) -> bool:
         """Has it said that it has started; it serves no page that could be asked."""
@@ -30,14 +38,18 @@ class Worker(Child):
             log.seek(self.said_before)
             return b" started!" in log.read()
 
+    def look(self) -> None:
+        """Notes the flow runs that it started: they have sessions of their own, and outlive one that is killed."""
+        with suppress(psutil.Error):
+            self._runs.update(psutil.Process(self.process.pid).children())
+
     def stop(self) -> None:
         """SIGTERM to each flow run, which writes its checkpoint and ends its runs, then to the worker."""
-        with suppress(psutil.Error):
-            runs = psutil.Process(self.process.pid).children()
-            for run in runs:
-                with suppress(psutil.Error):
-                    run.terminate()
-            psutil.wait_procs(runs, timeout=2 * GRACE)
+        self.look()
+        for run in self._runs:
+            with suppress(psutil.Error):
+                run.terminate()
+        psutil.wait_procs(self._runs, timeout=2 * GRACE)
         super().stop()
 
 

@@ -7,18 +7,23 @@ restart of worker and servers loses nothing. When it is resumed, Prefect starts 
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
+from uuid import UUID
 
 from prefect import runtime
+from prefect.client.orchestration import get_client
+from prefect.exceptions import ObjectNotFound
 from prefect.flow_runs import suspend_flow_run
 from prefect.input import RunInput
 from pydantic import Field
 
 from tasks import promotion, tracking
+from tasks.momentary import patiently
 from tasks.tracking_read import runs, uri
 from weathervane.errors import InputError
 from weathervane.progress import say
 
 WAITING = "waiting for approval"
+LENGTH = 8000  # characters of a tag of MLflow's
 TIMEOUT = 30 * 24 * 3600  # seconds, after which Prefect fails the run and nothing is promoted
 
 
@@ -47,44 +52,45 @@ def can_ask() -> bool:
 
 
 def waiting(root: Path, dataset: str) -> Waiting | None:
-    """What this flow run was suspended for, if it was."""
+    """What this flow run was suspended for, if it was; or what one that crashed before it could ask has left."""
     if not can_ask():
         return None
-    found = runs(uri(root), dataset, "prefect_flow_run_id", [str(runtime.flow_run.id)])
-    for run in found:
-        if run.tags.get("decision") == WAITING:
+    for run in runs(uri(root), dataset, "decision", [WAITING]):
+        if run.tags["prefect_flow_run_id"] == str(runtime.flow_run.id) or _crashed(run.tags["prefect_flow_run_id"]):
             champion = tracking.client(root).get_model_version(dataset, run.tags["model_version"]).tags["champion"]
             return Waiting(dataset, run.run_id, run.tags["best_variant"], run.tags["model_version"], champion)
     return None
 
 
-def ask(root: Path, one: Waiting, evidence: str) -> dict[str, Any]:
+def _crashed(flow_run: str) -> bool:
+    with get_client(sync_client=True) as prefect:
+        try:
+            state = prefect.read_flow_run(UUID(flow_run)).state
+        except (ObjectNotFound, ValueError):  # of another server, or of none
+            return False
+    return state is not None and state.is_crashed()
+
+
+def ask(root: Path, one: Waiting, evidence: str = "") -> dict[str, Any]:
     """Suspend this flow run with the evidence; when it has been resumed, carry out what was answered.
+
+    Done again after it failed half-way, it comes to the same. The evidence stays on the retraining's MLflow run.
 
     Returns:
         The summary of the retraining, as the flow `retrain` returns it.
     """
-    form: type[RunInput] = Approval
+    tags = {"prefect_flow_run_id": str(runtime.flow_run.id)}
     if evidence:
-        form = Approval.with_initial_data(description=evidence)
+        tags["evidence"] = evidence[:LENGTH]
         say(f"version {one.version} of {one.dataset} waits for a person's word, on this run's page in Prefect")
+    patiently(lambda: tracking.log(root, one.parent, tags=tags))
+    evidence = evidence or tracking.client(root).get_run(one.parent).data.tags.get("evidence", "")
+    form = Approval.with_initial_data(description=evidence)
     answer = suspend_flow_run(wait_for_input=form, key="approval", timeout=TIMEOUT)
-    client, promoted = tracking.client(root), False
     why = f"{'approved' if answer.decision == 'approve' else 'rejected'} by {answer.by}: {answer.why}"
-    with promotion.alone(root, one.dataset):
-        if answer.decision == "approve":
-            now = promotion.standing(client, one.dataset)
-            if now.champion != one.champion:
-                why += (
-                    f"; but the evidence is about champion {one.champion or 'none'}, which is {now.champion or 'none'} "
-                )
-                why += f"by now: 'weathervane promote {one.version} --why ...' does it all the same"
-            else:
-                promoted = _promote(client, one, why, answer.by)
-        decision = "promoted" if promoted else "not promoted"
-        for key, value in {"why": why, "decision": decision}.items():
-            client.set_model_version_tag(one.dataset, one.version, key, value)
-    tracking.log(root, one.parent, tags={"decision": decision, "decision_why": why})
+    promoted, why = patiently(lambda: _carry_out(root, one, answer, why))
+    decision = "promoted" if promoted else "not promoted"
+    patiently(lambda: tracking.log(root, one.parent, tags={"decision": decision, "decision_why": why}))
     return {
         "rows": [],
         "decision": decision,
@@ -93,6 +99,26 @@ def ask(root: Path, one: Waiting, evidence: str) -> dict[str, Any]:
         "dataset": one.dataset,
         "variant": one.variant,
     }
+
+
+def _carry_out(root: Path, one: Waiting, answer: Approval, why: str) -> tuple[bool, str]:
+    """Whether the version is champion now, and why."""
+    client, promoted = tracking.client(root), False
+    with promotion.alone(root, one.dataset):
+        if answer.decision == "approve":
+            now = promotion.standing(client, one.dataset)
+            if now.champion == one.version:  # by an earlier try
+                promoted = True
+            elif now.champion != one.champion:
+                why += (
+                    f"; but the evidence is about champion {one.champion or 'none'}, which is {now.champion or 'none'} "
+                )
+                why += f"by now: 'weathervane promote {one.version} --why ...' does it all the same"
+            else:
+                promoted = _promote(client, one, why, answer.by)
+        for key, value in {"why": why, "decision": "promoted" if promoted else "not promoted"}.items():
+            client.set_model_version_tag(one.dataset, one.version, key, value)
+    return promoted, why
 
 
 def _promote(client: Any, one: Waiting, why: str, by: str) -> bool:

@@ -1,6 +1,6 @@
 """Runs whose process is gone: MLflow and Prefect both leave them running for ever, so every start ends them.
 
-A run is dead only if its flow run has ended or its owner's process (host, boot, number, start) is gone.
+A run is dead if its owner's process (host, boot, number, start) is gone; of another host, if its flow run has ended.
 """
 
 from pathlib import Path
@@ -22,7 +22,7 @@ from tasks import tracking
 from tasks.momentary import RETRY
 from tasks.step import step
 from tasks.tracking_read import KINDS, Run, running, uri
-from weathervane.owner import gone, me
+from weathervane.owner import gone, here, me
 from weathervane.progress import say
 
 OWNER = "weathervane.owner"  # the label of a flow run
@@ -44,8 +44,7 @@ def end_dead_runs(root: Path) -> list[str]:
 
 
 def _in_prefect(prefect: SyncPrefectClient) -> list[str]:
-    # Not those that are suspended: nobody works at them on purpose.
-    at_work = FlowRunFilterStateType(any_=[StateType.RUNNING, StateType.CANCELLING])
+    at_work = FlowRunFilterStateType(any_=[StateType.RUNNING, StateType.CANCELLING, StateType.PAUSED])
     found = prefect.read_flow_runs(
         flow_filter=FlowFilter(name=FlowFilterName(any_=["retrain", "crossval"])),
         flow_run_filter=FlowRunFilter(state=FlowRunFilterState(type=at_work)),
@@ -53,7 +52,7 @@ def _in_prefect(prefect: SyncPrefectClient) -> list[str]:
     told = []
     for run in found:
         owner = str(run.labels.get(OWNER, ""))
-        if owner and gone(owner):
+        if owner and gone(owner) and run.state_name != "Suspended":  # at which nobody works on purpose
             prefect.set_flow_run_state(run.id, Crashed(message=_why(owner)), force=True)
             told.append(f"Prefect's flow run {run.name} ended as crashed: {_why(owner)}")
     return told
@@ -75,10 +74,10 @@ def _in_mlflow(root: Path, prefect: SyncPrefectClient) -> list[str]:
 
 def _dead(run: Run, prefect: SyncPrefectClient) -> str | None:
     owner, flow_run = run.tags.get("owner", ""), run.tags.get("prefect_flow_run_id", "")
-    if owner == me():
-        return None
     if gone(owner):
         return _why(owner)
+    if here(owner):  # and at work, whatever the server thinks of it: the machine may have been asleep
+        return None
     try:
         state = prefect.read_flow_run(flow_run).state if flow_run else None
     except ObjectNotFound:  # of another Prefect server

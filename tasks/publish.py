@@ -22,7 +22,8 @@ def publish(root: Path) -> bool:
     """Push the bytes to DVC's remote first, then commit exactly data/raw.dvc and dvc.lock, and push; True if done.
 
     Raises:
-        InputError: no DVC remote, or git refuses; nothing is lost, and the next run tries again.
+        InputError: no DVC remote, or git refuses, such as where somebody else has committed other data; nothing is
+            lost, and the next run tries again.
     """
     if load(Ingest, root / INGEST).commit == "never":
         return False
@@ -32,9 +33,22 @@ def publish(root: Path) -> bool:
     if _git(root, "status", "--porcelain", "--", *FILES):
         _git(root, "add", "--", *FILES)
         _git(root, "commit", "--quiet", "--message", "Data as of this retraining", "--", *FILES)
-    _git(root, "push", "--quiet")
+    _push(root)
     say(f"publish: {' and '.join(FILES)} committed and pushed")
     return True
+
+
+def _push(root: Path) -> None:
+    """Where somebody pushed meanwhile, on top of that."""
+    try:
+        _git(root, "push", "--quiet")
+    except InputError:
+        try:
+            _git(root, "pull", "--quiet", "--rebase", "--autostash")
+        except InputError:
+            subprocess.run(["git", "rebase", "--abort"], cwd=root, capture_output=True)
+            raise
+        _git(root, "push", "--quiet")
 
 
 def _git(root: Path, *arguments: str) -> str:

@@ -17,10 +17,12 @@ from prefect.client.schemas.filters import (
     FlowFilter,
     FlowFilterName,
     FlowRunFilter,
+    FlowRunFilterExpectedStartTime,
     FlowRunFilterState,
     FlowRunFilterStateType,
 )
 from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.client.schemas.sorting import FlowRunSort
 from prefect.concurrency.sync import concurrency
 
 from weathervane.progress import say
@@ -46,10 +48,13 @@ def superseded() -> str | None:
             return None
         found = prefect.read_flow_runs(
             deployment_filter=DeploymentFilter(id=DeploymentFilterId(any_=[mine.deployment_id])),
-            flow_run_filter=FlowRunFilter(state=FlowRunFilterState(type=DUE)),
+            flow_run_filter=FlowRunFilter(
+                state=FlowRunFilterState(type=DUE),
+                expected_start_time=FlowRunFilterExpectedStartTime(before_=datetime.now(UTC)),
+            ),
+            sort=FlowRunSort.EXPECTED_START_TIME_DESC,
         )
-    now = datetime.now(UTC)
-    due = [run for run in found if run.auto_scheduled and run.expected_start_time and run.expected_start_time <= now]
+    due = [run for run in found if run.auto_scheduled and run.created_by == mine.created_by]
     last = max(due, key=_order, default=mine)
     if _order(last) <= _order(mine):
         return None

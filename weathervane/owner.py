@@ -20,12 +20,16 @@ def owner(pid: int) -> str:
     return f"{platform.node()} {_boot()} {pid} {_start(pid)}"
 
 
+def here(told: str) -> bool:
+    """True if the process that an owner line names is one of this machine."""
+    return told.partition(" ")[0] == platform.node()
+
+
 def gone(told: str) -> bool:
     """True if the process that an owner line names is certain to have ended; that of another machine never is."""
-    host, _, rest = told.partition(" ")
-    if host != platform.node():
+    if not here(told):
         return False
-    boot, pid, start = rest.split(" ")
+    _, boot, pid, start = told.split(" ")
     return boot != _boot() or _start(int(pid)) != start
 
 

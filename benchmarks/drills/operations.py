@@ -169,10 +169,13 @@ def champion(team: Team) -> str:
 
 def drill(name: str) -> bool:
     """One drill in a project of its own; True if nothing was wrong afterwards."""
-    with tempfile.TemporaryDirectory(prefix=f"drill-{name}-") as folder:
+    with tempfile.TemporaryDirectory(prefix=f"drill-{name}-") as folder, contextlib.ExitStack() as stack:
+        place = Path(folder) / "project"
+        place.mkdir()
         if name in NEEDS_A_DISK:
-            subprocess.run(["mount", "-t", "tmpfs", "-o", "size=150m", "tmpfs", folder], check=True)
-        root = smaller(copy_project(Path(folder)))
+            subprocess.run(["mount", "-t", "tmpfs", "-o", "size=150m", "tmpfs", str(place)], check=True)
+            stack.callback(subprocess.run, ["umount", "--lazy", str(place)], check=True)
+        root = smaller(copy_project(place))
         with up(root, PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS="3") as team:
             team.ended(team.start("retrain/nightly", {"variants": ["dnn"], "changes": ["train.epochs=1"]}))
             before, run = champion(team), team.start("retrain/nightly", LONG)

@@ -145,6 +145,17 @@ def test_a_retraining_is_on_record_in_postgresql(team: Team, database: Database)
         assert PASSWORD not in subprocess.run(dump, check=True, capture_output=True, text=True).stdout
 
 
+def test_who_has_no_password_is_told_so(team: Team) -> None:
+    """A command that meets a server that asks for one names the variable, without a traceback and before any work."""
+    for secret, word in (("", "no password"), ("team:wrong-CANARY", "not the password")):
+        for command in (["trigger", "retrain"], ["deploy"], ["retrain"]):
+            settings = team.variables | {"PREFECT_API_AUTH_STRING": secret}
+            refused = weathervane(team.root, *command, **settings)
+            assert refused.returncode == 2, refused
+            assert f"PREFECT_API_AUTH_STRING (user:password) holds {word}" in refused.stderr
+            assert "Traceback" not in refused.stderr and "CANARY" not in refused.stdout + refused.stderr
+
+
 def test_what_auth_needs_is_named(tmp_path: Path) -> None:
     """Before anything is started: the variables, and a password that MLflow would refuse."""
     root = copy_project(tmp_path)

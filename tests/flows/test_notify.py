@@ -55,7 +55,7 @@ for target in notify.read(Path.cwd()).targets:
     store(target.kind, target.block)
 notify.block("webhook", sys.argv[2]).save("gone", overwrite=True)  # and its webhook is deleted later
 for _ in range(2):
-    print(automations.ensure_automations(Path.cwd()))
+    print(automations.ensure_automations(Path.cwd())[0])
 """
 RUNS = """
 import time
@@ -424,20 +424,17 @@ CHANGE = """
 from pathlib import Path
 from prefect.client.orchestration import get_client
 from flows.automations import ensure_automations
-from weathervane.errors import InputError
 
 with get_client(sync_client=True) as prefect:
     (overdue,) = (one for one in prefect.read_automations() if one.name == "weathervane: overdue")
     prefect.pause_automation(overdue.id)
-    for line in ensure_automations(Path.cwd()):
+    for line in ensure_automations(Path.cwd())[0]:
         print(line)
     print("on:", prefect.read_automation(overdue.id).enabled)
 file = Path("params/notify.yaml")
 file.write_text(file.read_text().replace("weathervane-slack", "nowhere"))
-try:
-    ensure_automations(Path.cwd())
-except InputError as error:
-    print(error)
+for lines in ensure_automations(Path.cwd()):
+    print(*sorted(lines))
 """
 
 
@@ -455,10 +452,11 @@ def test_automations_follow_the_file(team: Team, runs: Runs) -> None:
         "automation changed: weathervane: late",
         "automation changed: weathervane: overdue",
         "automation removed: weathervane: a run failed",
+        "automation removed: weathervane: late automation removed: weathervane: overdue",
         "automation removed: weathervane: promoted",
         "on: False",
-        "params/notify.yaml: the server has no block 'nowhere' for slack: 'weathervane notify slack --block nowhere' "
-        "stores the address in it",
+        "params/notify.yaml: the server has no block 'nowhere' for slack, who is told nothing: "
+        "'weathervane notify slack --block nowhere' stores the address in it",
     ]
 
 

@@ -108,6 +108,8 @@ STARTED = {"type": {"any_": ["PENDING", "RUNNING", "COMPLETED"]}}
 
 def test_from_a_laptop_by_two_variables(team: Team, tmp_path: Path) -> None:
     """`weathervane trigger --wait` outside of any clone: links to both pages, what the run says, what came of it."""
+    if not team.runs("retraining"):  # where there is no browser for the form
+        team.ended(team.start("retrain/nightly", {"variants": ["dnn"], "changes": FAST}))
     done = weathervane(tmp_path, "trigger", "retrain", "--variants", "dnn", "--set", *FAST, "--wait", **team.variables)
     assert done.returncode == 0, done
     assert f"{team.prefect}/runs/flow-run/" in done.stdout
@@ -157,6 +159,21 @@ def test_late_runs_of_a_schedule_are_one(team: Team) -> None:
     names = [team.ended(run["id"])["name"] for run in mine]
     assert sorted(set(names)) == ["Not promoted", "Skipped"] and names.count("Not promoted") == 1, names
     assert len([run for run in team.runs("retraining") if run.data.tags["seed"] == "2"]) == 1
+
+
+def test_a_retraining_by_hand_elsewhere_waits_for_its_turn(team: Team, tmp_path: Path) -> None:
+    """In another clone, on the team's servers: it says for whom it waits, and begins when that one has ended."""
+    other = smaller(copy_project(tmp_path))
+    known = {run.info.run_id for run in team.runs("retraining")}
+    flow_run = team.start("retrain/nightly", {"variants": ["dnn"], "changes": ["train.epochs=600"], "seed": 6})
+    until(lambda: [run for run in team.runs("retraining") if run.info.run_id not in known], "the first one's run")
+    by_hand = ["retrain", "--variants", "dnn", "--set", *FAST, "--seed", "7"]
+    done = weathervane(other, *by_hand, **team.variables, WEATHERVANE_OWN_SERVER="")
+    assert done.returncode == 0, done
+    name = team.flow_run(flow_run)["name"]
+    assert f"waiting for another retraining of weather-synthetic: flow run {name}" in done.stdout
+    first, second = (run.info for run in team.runs("retraining") if run.info.run_id not in known)
+    assert first.status == second.status == "FINISHED" and first.end_time <= second.start_time
 
 
 def late(team: Team, known: set[str]) -> list[str]:

@@ -53,6 +53,34 @@ def test_exactly_the_datas_two_files_are_committed(worker: Path, tmp_path: Path)
     assert git(worker, "rev-parse", "HEAD") == head == git(shared, "rev-parse", "main")
 
 
+def test_somebody_elses_commit_is_no_obstacle(worker: Path, tmp_path: Path) -> None:
+    """What was pushed meanwhile stays, and the data's commit comes after it; a person's own changes stay, too. Where
+    others have committed other data, nothing is left half-way, and the next run is not in the way of itself."""
+    config = (worker / ".dvc/config").read_text().replace("[core]\n", "[core]\n    remote = bytes\n")
+    (worker / ".dvc/config").write_text(f"{config}['remote \"bytes\"']\n    url = {tmp_path / 'bytes'}\n")
+    other = tmp_path / "other"
+    git(tmp_path, "clone", "-q", str(tmp_path / "shared.git"), str(other))
+    for name, value in (("user.name", "colleague"), ("user.email", "colleague@example.org")):
+        git(other, "config", name, value)
+    (other / "LICENSE").write_text("another")
+    git(other, "commit", "-qam", "Licence")
+    git(other, "push", "-q")
+    assert publish.fn(worker)
+    shared = tmp_path / "shared.git"
+    assert git(shared, "log", "--format=%an", "-2", "main").split() == ["worker", "colleague"]
+    assert (worker / "README.md").read_text() == "mine, and not finished"
+
+    git(other, "pull", "-q")
+    (other / "data/raw.dvc").write_text("outs: []\n")
+    git(other, "commit", "-qam", "Other data")
+    git(other, "push", "-q")
+    (worker / "data/raw.dvc").write_text((worker / "data/raw.dvc").read_text().replace("md5: ", "md5:  "))
+    for _ in range(2):
+        with pytest.raises(InputError, match="'git pull' failed"):
+            publish.fn(worker)
+        assert not (worker / ".git/rebase-merge").exists() and "worker" in git(worker, "log", "--format=%an", "-1")
+
+
 def test_without_a_remote_for_the_bytes_nothing_is_committed(worker: Path) -> None:
     """No commit names bytes that nobody else can get: the error says how to set a remote."""
     head = git(worker, "rev-parse", "HEAD")

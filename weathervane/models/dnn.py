@@ -1,7 +1,7 @@
 """A deep network of fully connected layers: ReLU, normalisation and dropout, or sigmoids with none of it."""
 
 from itertools import pairwise
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 class Network(Strict):
     """`hidden`: units of each hidden layer, two or more of them; `input_size`: the image is averaged down to it."""
 
-    hidden: list[int] = Field(min_length=2)
+    hidden: list[Annotated[int, Field(ge=1)]] = Field(min_length=2)
     activation: Literal["relu", "sigmoid"]
     norm: bool
     dropout: float = Field(ge=0, lt=1)

@@ -5,7 +5,7 @@ Legend: U = units, S = the network's image size, H, W = height, width of what a 
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from weathervane.pictures.style import save
 from weathervane.pictures.tiles import enlarged, grid, signed
@@ -52,8 +52,13 @@ def first_filters(net: "nn.Module", size: int) -> tuple["Tensor", int]:
     weight = layer.weight_ih_l0 if isinstance(layer, nn.RNNBase) else layer.weight
     chosen = weight.detach().flatten(1).norm(dim=1).argsort(descending=True)[:MOST]
     images = torch.zeros(len(chosen), 3, size, size, requires_grad=True)
-    met: list[tuple[Tensor, Tensor]] = []
-    handle = layer.register_forward_hook(lambda _, given, result: met.append((given[0], result)))
+    met: list[tuple[Tensor, Any]] = []
+
+    def keep(_: nn.Module, given: tuple[Tensor, ...], result: Any) -> None:
+        # A copy, as a ReLU after it may overwrite it in place.
+        met.append((given[0], result.clone() if isinstance(layer, nn.Conv2d) else result))
+
+    handle = layer.register_forward_hook(keep)
     net.eval()(images)
     handle.remove()
     given, result = met[0]

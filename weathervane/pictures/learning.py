@@ -9,6 +9,9 @@ from weathervane.pictures.style import AFTER, BEFORE, GREY, bare, save
 def learning_picture(record: list[dict[str, Any]], title: str, path: Path) -> None:
     """Loss of training and validation, and validation accuracy, by epoch; the kept epoch is marked.
 
+    The training loss is that of what is trained on: changed images, and labels that smoothing and mixing have made less
+    sure. So it lies above that of validation where nothing is learnt by heart.
+
     Args:
         record: the lines of metrics.jsonl.
     """
@@ -21,7 +24,7 @@ def learning_picture(record: list[dict[str, Any]], title: str, path: Path) -> No
     kept = max(range(len(record)), key=lambda number: (accuracy[number], -val[number]))
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     loss, right = figure.subplots(1, 2)
-    loss.plot(epochs, train, color=BEFORE, label="training, on augmented images")
+    loss.plot(epochs, train, color=BEFORE, label="training: augmented images, smoothed labels")
     loss.plot(epochs, val, color=AFTER, label="validation")
     right.plot(epochs, accuracy, color=AFTER)
     right.plot(epochs[kept], accuracy[kept], "o", color=AFTER)

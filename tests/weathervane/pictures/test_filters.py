@@ -28,6 +28,13 @@ def test_a_convolutions_filters_are_its_weights() -> None:
     assert units == 8 and torch.allclose(filters, ordered(net[0].weight), atol=1e-6)
 
 
+def test_a_relu_in_place_takes_nothing_away() -> None:
+    """As in VGG: it overwrites what the convolution gave, which on a black image is the bias, here below 0."""
+    net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(inplace=True), nn.Flatten(), nn.Linear(8 * 6 * 6, 2))
+    nn.init.constant_(net[0].bias, -1.0)
+    assert torch.allclose(first_filters(net, 8)[0], ordered(net[0].weight), atol=1e-6)
+
+
 def test_a_fully_connected_units_filter_is_an_image() -> None:
     """Each weight stands where its pixel is; after pooling, over the pixels that were pooled."""
     net = nn.Sequential(nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(48, 60), nn.ReLU(), nn.Linear(60, 2))

@@ -36,7 +36,7 @@ def test_every_variant_is_looked_into(name: str, store: Store, tmp_path: Path) -
     images = resident(store.pixels(rows), 32, CPU)
     targets = F.one_hot(torch.from_numpy(np.searchsorted(store.classes, store.manifest["label"][rows])), 4).float()
     F.cross_entropy(net.train()(normalise(unit(images))), targets).backward()
-    record = [{"epoch": epoch} | pulls(net, images, targets) for epoch in (1, 2)]
+    record = [{"epoch": epoch} | pulls(net, images, targets, epoch, 2) for epoch in (1, 2)]
     model = Model(net, spec, CPU)
     held, random = {key: value.clone() for key, value in net.state_dict().items()}, torch.get_rng_state()
 
@@ -65,6 +65,6 @@ def test_a_network_that_has_died_is_drawn(store: Store, tmp_path: Path) -> None:
     images, targets = torch.zeros(8, 3, 32, 32, dtype=torch.uint8), torch.eye(4).repeat(2, 1)
     F.cross_entropy(net(images.float()), targets).backward()
     model = Model(net, Spec("dead", "cnn", {}, 32, store.size, store.classes, False), CPU)
-    record = [{"epoch": 1} | pulls(net, images, targets)]
+    record = [{"epoch": 1} | pulls(net, images, targets, 0, 1)]
     inside_pictures(model, store, predictions(model, store, "test"), record, tmp_path)
     assert {path.stem for path in tmp_path.iterdir()} == {"gradients", "filters", "occlusion", "steps", "saliency"}
