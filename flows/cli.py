@@ -41,6 +41,9 @@ def retrain(
         float | None,
         typer.Option(min=0.01, help="Minutes that one variant may train, all tries together; it fails after that."),
     ] = None,
+    processes: Annotated[
+        int, typer.Option(min=1, help="That train a variant together, each on a GPU of its own where there are any.")
+    ] = 1,
     plan: Annotated[
         bool,
         typer.Option("--plan", help="Say what would be trained, why, and about how long; train nothing."),
@@ -49,7 +52,7 @@ def retrain(
     """From the sources to a decision about the champion; does nothing where nothing changed."""
     from flows.command import Request, run_retrain
 
-    request = Request(source, dataset, variants, set_ or [], device, seed, data_version, time_limit)
+    request = Request(source, dataset, variants, set_ or [], device, seed, data_version, time_limit, processes)
     raise typer.Exit(run_retrain(request, plan_only=plan))
 
 

@@ -37,6 +37,7 @@ class Request:
     seed: int = 0
     data_version: str | None = None
     time_limit: float | None = None  # minutes
+    processes: int = 1
 
 
 def run_retrain(request: Request, plan_only: bool = False) -> int:
@@ -142,6 +143,7 @@ def _run_flow(request: Request) -> int:
             request.seed,
             request.data_version or "",
             request.time_limit or 0,
+            request.processes,
         )
     except VariantsFailed as error:
         summary, status = error.summary, 1

@@ -5,7 +5,6 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -32,7 +31,7 @@ from tasks.report import report
 from tasks.restore import restore
 from tasks.runs import close_retraining, close_variant, open_retraining, open_variant
 from tasks.tracking_read import check_server, shown, uri
-from tasks.train import drop_checkpoints, train
+from tasks.train import How, drop_checkpoints, train
 from tasks.turns import one_at_a_time, superseded
 from weathervane import project
 from weathervane.errors import InputError, TrainingError, masked
@@ -52,6 +51,7 @@ def retrain(
     seed: Annotated[int, Field(ge=0)] = 0,
     data_version: str = "",
     time_limit: Annotated[float, Field(ge=0)] = 0,
+    processes: Annotated[int, Field(ge=1)] = 1,
 ) -> Any:
     """Take in new images, train what changed, compare, and promote by the gate.
 
@@ -64,19 +64,12 @@ def retrain(
             sources are then left alone, and nothing becomes champion.
         time_limit: minutes that one variant may train, all tries together, 0 for no limit; one that reaches it has
             failed, and the next retraining goes on from its checkpoint.
+        processes: that train a variant together, each on a GPU of its own where there are any.
 
     Returns:
         rows: one a variant; decision (which names the run's state) and why; parent: the MLflow run of this retraining.
     """
-    return outcome(lambda: work(variants, changes, seed, data_version, How(device, time_limit or None)))
-
-
-@dataclass(frozen=True)
-class How:
-    """What has no influence on what is trained; see `retrain`."""
-
-    device: str
-    time_limit: float | None
+    return outcome(lambda: work(variants, changes, seed, data_version, How(device, time_limit or None, processes)))
 
 
 def work(variants: list[str], changes: list[str], seed: int, data_version: str, how: How) -> dict[str, Any]:
@@ -192,7 +185,7 @@ def one_variant(root: Path, plan: Plan, candidate: Candidate, parent: str, how: 
     def work() -> Result:
         with about(mlflow_run=run):
             augment(root, plan, candidate, run)
-            folder = train(root, plan, candidate, run, how.device, how.time_limit)
+            folder = train(root, plan, candidate, run, how)
             result = evaluate(root, plan, candidate, run, folder)
         drop_checkpoints(root, candidate)
         return result

@@ -20,6 +20,7 @@ from weathervane.progress import bar
 POLL = 0.5  # seconds
 GRACE = 10.0  # seconds between asking a child to leave and making it
 HUNG = 300.0  # seconds after its time limit when a child that has not ended by itself is ended
+ON_LOOPBACK = {"GLOO_SOCKET_IFNAME": "lo", "NCCL_SOCKET_IFNAME": "lo"} if sys.platform == "linux" else {}
 
 Lines = list[dict[str, Any]]
 
@@ -45,8 +46,21 @@ def job_of(root: Path, plan: Plan, candidate: Candidate, run: str, device: str) 
     }
 
 
+def command(folder: Path, processes: int) -> list[str]:
+    """The module that trains the job in `folder`, with its arguments; several processes are torchrun's."""
+    if processes == 1:
+        return ["weathervane.train", str(folder)]
+    torchrun = ["torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+    return ["weathervane.lifeline", *torchrun, "-m", "weathervane.train", str(folder)]
+
+
 def train_in_child(
-    root: Path, folder: Path, job: dict[str, Any], name: str, watch: Callable[[Lines, bool], None]
+    root: Path,
+    folder: Path,
+    job: dict[str, Any],
+    name: str,
+    watch: Callable[[Lines, bool], None],
+    processes: int = 1,
 ) -> dict[str, Any]:
     """Train the job in `folder`, or go on where an interrupted training was; what outcome.json says.
 
@@ -54,6 +68,7 @@ def train_in_child(
         job: what job.json is to say.
         name: what a person is told that it is.
         watch: is given the record so far, again and again; and once more, with True, when the child has ended.
+        processes: that train it together, on this machine.
 
     Raises:
         InputError: bad input that only the child could notice, such as a device that is not there.
@@ -69,9 +84,9 @@ def train_in_child(
     deadline, hung = time.monotonic() + (60 * limit + HUNG if limit else math.inf), False
     with open(folder / "log.txt", "w", encoding="utf-8") as log:
         child = subprocess.Popen(
-            [sys.executable, "-m", "weathervane.train", str(folder)],
+            [sys.executable, "-m", *command(folder, processes)],
             cwd=root,
-            env=lifeline.environment(),
+            env=lifeline.environment() | (ON_LOOPBACK if processes > 1 else {}),
             stdout=log,
             stderr=log,
             start_new_session=True,  # Ctrl-C reaches the flow, which then ends its child in its own way
@@ -117,10 +132,9 @@ def _end(child: "subprocess.Popen[bytes]") -> None:
 
 
 def _failure(folder: Path, status: int, name: str) -> Exception:
-    told = folder / "error.json"
-    if told.is_file():
-        message = f"{name}: {json.loads(told.read_text(encoding='utf-8'))['error']}"
-        return InputError(message) if status == 2 else TrainingError(message)
+    if (folder / "error.json").is_file():
+        told = json.loads((folder / "error.json").read_text(encoding="utf-8"))
+        return (InputError if told["status"] == 2 else TrainingError)(f"{name}: {told['error']}")
     if status == 3:
         return TrainingError(
             f"{name}: somebody interrupted its process; the next retraining goes on from its checkpoint"

@@ -1,6 +1,7 @@
 """The step `train`: one variant in a child process; its own record of metrics is copied to MLflow meanwhile."""
 
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 
 from tasks import tracking
@@ -12,19 +13,25 @@ from tasks.system import watched
 from weathervane.progress import say
 
 
-@step(name="train", task_run_name="train {candidate.name}")
-def train(root: Path, plan: Plan, candidate: Candidate, run: str, device: str, time_limit: float | None = None) -> Path:
-    """Train a variant, or go on where an interrupted training was; the folder that holds model/ and outcome.json.
+@dataclass(frozen=True)
+class How:
+    """What is no part of the fingerprint: an interrupted training goes on under another."""
 
-    `time_limit` is minutes, all tries together; it is no part of the fingerprint, so that a higher one goes on with the
-    same training.
+    device: str
+    time_limit: float | None = None  # minutes, all tries together
+    processes: int = 1  # that train a variant together, each on a GPU of its own where there are any
+
+
+@step(name="train", task_run_name="train {candidate.name}")
+def train(root: Path, plan: Plan, candidate: Candidate, run: str, how: How) -> Path:
+    """Train a variant, or go on where an interrupted training was; the folder that holds model/ and outcome.json.
 
     Raises:
         InputError: bad input that only the child could notice, such as a device that is not there.
         TrainingError: the training failed or reached the limit, or its process died or hung.
     """
     folder = folder_of(root, candidate)
-    job = job_of(root, plan, candidate, run, device) | {"time_limit": time_limit}
+    job = job_of(root, plan, candidate, run, how.device) | {"time_limit": how.time_limit}
     held = patiently(lambda: tracking.recorded(root, run))
     told: str | None = None
 
@@ -39,7 +46,7 @@ def train(root: Path, plan: Plan, candidate: Candidate, run: str, device: str, t
         told = trouble
 
     with watched(root, run):
-        outcome = train_in_child(root, folder, job, candidate.name, copy)
+        outcome = train_in_child(root, folder, job, candidate.name, copy, how.processes)
     numbers = {f"train/{key}": value for key, value in outcome.items() if isinstance(value, int | float)}
     tags = {key: str(outcome[key]) for key in ("device", "device_name", "threads")}
     tags["notes"] = "; ".join(outcome["notes"])

@@ -25,6 +25,7 @@ from weathervane.device import normalise, resident, unit
 from weathervane.errors import InputError, Interrupted, TrainingError
 from weathervane.gradients import GRADIENTS, pulls
 from weathervane.model import PROBE, Model, Spec, logits
+from weathervane.ranks import Ranks
 from weathervane.resume import Checkpoints
 from weathervane.state import State, begin
 from weathervane.store import Store
@@ -70,16 +71,18 @@ def fit(
     about: dict[str, str] | None = None,
     stop: Callable[[], bool] = lambda: False,
     limit: float = math.inf,
+    ranks: Ranks = Ranks(),  # noqa: B008, frozen
 ) -> Outcome:
     """Train on all folds but one, validate on that one, and leave the best epoch's model in `folder`/model.
 
     Best is the highest validation accuracy, then the lowest validation loss. Each epoch adds a line to
     `folder`/metrics.jsonl and one to gradients.jsonl. Equal seeds give equal weights on a CPU with equal threads, also
     if the training was interrupted and called again with the same folder. `stop` is asked after each step, and the
-    clock: the loop may take `limit` seconds, all tries together.
+    clock: the loop may take `limit` seconds, all tries together. Of several processes only the first writes.
 
     Raises:
-        InputError: the store is smaller than the variant's size, a part is empty, or the disk is full.
+        InputError: the store is smaller than the variant's size, a part is empty, the disk is full, or the processes
+            cannot share a batch evenly.
         TrainingError: a loss that is not finite or has exploded, with its epoch, step and batch; or the limit is
             reached, and a checkpoint is written.
         Interrupted: `stop` said so; a checkpoint is written.
@@ -96,25 +99,29 @@ def fit(
         about or {},
     )
     with seeded(seed, device):
-        state = begin(spec, variant.train, len(train.labels), device, seed)
+        state = begin(spec, variant.train, len(train.labels), device, seed, ranks)
         saved = Checkpoints(folder / "checkpoints", identity(variant, store, seed, fold), about or {})
         saved.resume(state)
-        trim(folder, state.epoch)
+        if ranks.first:
+            trim(folder, state.epoch)
+        else:  # or dropout would take the same units out of every part of a batch
+            torch.manual_seed(seed + (ranks.own << 32) + state.steps)
         while state.epoch < variant.train.epochs:
-            for _ in run_epoch(state, train, variant):
-                late = state.spent > limit
-                if stop() or late or saved.due():
-                    finite(state, train)
-                    saved.save(state)
+            for _ in run_epoch(state, train, variant, ranks):
+                stopped, late, due = ranks.any(stop(), state.spent > limit, saved.due())
+                if stopped or late or due:
+                    finite(state, train, ranks)
+                    if ranks.first:
+                        saved.save(state)
                     if late:
                         raise TrainingError(
                             f"the time limit of {limit / 60:g} minutes is reached in epoch {state.epoch + 1} of "
                             f"{variant.train.epochs}; the checkpoint is written: raise --time-limit, and the next "
                             "retraining goes on from there"
                         )
-                    if stop():
+                    if stopped:
                         raise Interrupted(f"interrupted in epoch {state.epoch + 1}; the checkpoint is written")
-            loss = finite(state, train)
+            loss = finite(state, train, ranks)
             pulled = pulls(state.net, train.images, train.targets, state.epoch, variant.train.epochs)
             accuracy, val_loss = validate(state.judged, val, variant.flip_test)
             if not math.isfinite(val_loss):
@@ -124,13 +131,15 @@ def fit(
                 state.kept = {key: value.detach().clone() for key, value in state.judged.state_dict().items()}
             metrics = {"train_loss": loss, "val_loss": val_loss, "val_accuracy": accuracy}
             metrics |= {"lr": state.schedule.get_last_lr()[0], "seconds": state.end_epoch()}
-            record(folder / METRICS, state.epoch, metrics=metrics)
-            record(folder / GRADIENTS, state.epoch, **pulled)
-            saved.save_if_cheap(state)
+            if ranks.first:
+                record(folder / METRICS, state.epoch, metrics=metrics)
+                record(folder / GRADIENTS, state.epoch, **pulled)
+                saved.save_if_cheap(state)
     state.net.load_state_dict(state.kept)
     spec = replace(spec, temperature=temperature(outputs(state.net, val, variant.flip_test), val.labels))
     gap = validate(state.net, train, variant.flip_test)[0] - state.best[0]
-    Model(state.net, spec, device).save(folder / "model", store.pixels(store.part("train", fold=fold)[:PROBE]))
+    if ranks.first:
+        Model(state.net, spec, device).save(folder / "model", store.pixels(store.part("train", fold=fold)[:PROBE]))
     parameters = sum(p.numel() for p in state.net.parameters())
     speed = variant.train.epochs * len(train.labels) / state.seconds
     return Outcome(state.best[2], state.best[0], parameters, state.seconds, speed, gap, state.micro, state.notes)
@@ -155,7 +164,7 @@ def load(store: Store, variant: Variant, fold: int, device: torch.device) -> tup
     return parts[0], parts[1]
 
 
-def run_epoch(state: State, train: Part, variant: Variant) -> Iterator[None]:
+def run_epoch(state: State, train: Part, variant: Variant, ranks: Ranks) -> Iterator[None]:
     """One pass over the shuffled images, or the rest of one, a step at a time; the host never waits for the device."""
     state.net.train()
     if hasattr(state.net, "start_epoch"):
@@ -165,7 +174,7 @@ def run_epoch(state: State, train: Part, variant: Variant) -> Iterator[None]:
     for chosen in state.order[len(state.losses) :]:
         images = augment(unit(train.images[chosen]), variant.augment, state.generator)
         images, targets = mix(images, train.targets[chosen], variant.augment, state.rng)
-        state.losses.append(gradients(state, images, targets, variant.train.label_smoothing))
+        state.losses.append(gradients(state, ranks.part(images), ranks.part(targets), variant.train.label_smoothing))
         state.optimizer.step()
         state.schedule.step()
         if state.averaged:
@@ -190,12 +199,14 @@ def gradients(state: State, images: Tensor, targets: Tensor, smoothing: float) -
             total = torch.zeros((), device=images.device)
             for part, wanted in zip(images.split(state.micro), targets.split(state.micro), strict=True):
                 with torch.autocast(part.device.type, torch.bfloat16, enabled=part.device.type == "cuda"):
-                    out = state.net(normalise(part).contiguous(memory_format=torch.channels_last))
+                    out = state.forward(normalise(part).contiguous(memory_format=torch.channels_last))
                 loss = F.cross_entropy(out.float(), wanted, label_smoothing=smoothing) * (len(part) / len(images))
                 loss.backward()
                 total += loss.detach()
             return total
         except torch.OutOfMemoryError:
+            if state.forward is not state.net:  # the other processes are in the middle of this batch
+                raise TrainingError("out of memory in one of several processes: lower train.batch or size") from None
             if state.micro < 4:  # normalisation needs two images
                 raise TrainingError("out of memory with 2 images at a time: lower size or the network") from None
             state.micro = math.ceil(state.micro / 2)
@@ -203,13 +214,13 @@ def gradients(state: State, images: Tensor, targets: Tensor, smoothing: float) -
         torch.cuda.empty_cache()
 
 
-def finite(state: State, train: Part) -> float:
+def finite(state: State, train: Part, ranks: Ranks) -> float:
     """The mean loss of the epoch's steps so far.
 
     Raises:
         TrainingError: one of them is not finite, or has exploded.
     """
-    values = torch.stack(state.losses).tolist()
+    values = ranks.mean(torch.stack(state.losses)).tolist()
     assert state.order is not None
     for step, value in enumerate(values):
         if not value < EXPLODED * math.log(train.targets.shape[1]):

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from weathervane.model import Spec, build
+from weathervane.ranks import Ranks
 from weathervane.variant import Train
 
 
@@ -22,6 +23,7 @@ class State:
     """The networks, what moves them, where in the data the training stands, and the best epoch so far."""
 
     net: nn.Module
+    forward: nn.Module  # through which a batch goes: the network itself, or with the gradients of all processes
     averaged: AveragedModel | None
     optimizer: torch.optim.Optimizer
     schedule: torch.optim.lr_scheduler.LRScheduler
@@ -67,16 +69,18 @@ class State:
         return took
 
 
-def begin(spec: Spec, train: Train, n: int, device: torch.device, seed: int) -> State:
+def begin(spec: Spec, train: Train, n: int, device: torch.device, seed: int, ranks: Ranks) -> State:
     """Everything as it stands before the first step on `n` training images."""
     net = build(spec)
     if hasattr(net, "pretrain"):
         net.pretrain()
-    net.to(device)
+    net = ranks.normalising_together(net.to(device))
     batch = min(train.batch, n)
+    ranks.check_batch(batch)
     optimizer, schedule = optimization(net, train, train.epochs * (n // batch))
     rng, generator = np.random.default_rng(seed), torch.Generator(device).manual_seed(seed)
-    return State(net, average(net, train.ema), optimizer, schedule, rng, generator, micro=batch)
+    micro = batch // ranks.count
+    return State(net, ranks.averaging(net), average(net, train.ema), optimizer, schedule, rng, generator, micro)
 
 
 def tensors(state: State) -> dict[str, Tensor]:

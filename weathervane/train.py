@@ -1,4 +1,4 @@
-"""Train one variant in a process of its own: `python -m weathervane.train <folder>`.
+"""Train one variant in a process of its own: `python -m weathervane.train <folder>`; in several, under torchrun.
 
 The folder holds job.json; metrics.jsonl, gradients.jsonl, checkpoints/, model/ and, at the end, outcome.json or
 error.json are added.
@@ -22,7 +22,7 @@ from pydantic import Field
 from weathervane.errors import InputError, Interrupted, TrainingError
 from weathervane.files import replacing
 from weathervane.folds import Outer, placed
-from weathervane.lifeline import hold
+from weathervane.lifeline import VARIABLE, hold
 from weathervane.params import Strict, check
 from weathervane.variant import Variant
 
@@ -61,36 +61,40 @@ def train(folder: Path, stop: Callable[[], bool] = lambda: False) -> dict[str, A
 
     import torch
 
-    from weathervane.device import choose
     from weathervane.fit import fit
+    from weathervane.ranks import Ranks
     from weathervane.store import Store
 
     if job.threads:
         torch.set_num_threads(job.threads)
-    device, started = choose(job.device), time.perf_counter()
-    store = Store(Path(job.data))
-    outcome = fit(
-        job.name,
-        job.variant,
-        placed(store, job.outer) if job.outer else store,
-        folder,
-        device=device,
-        seed=job.seed,
-        fold=job.fold,
-        about=job.about,
-        stop=stop,
-        limit=60 * job.time_limit if job.time_limit else math.inf,
-    )
+    ranks, started = Ranks.of_environment(), time.perf_counter()
+    device, store = ranks.device(job.device), Store(Path(job.data))
+    with ranks.together(device):
+        outcome = fit(
+            job.name,
+            job.variant,
+            placed(store, job.outer) if job.outer else store,
+            folder,
+            device=device,
+            seed=job.seed,
+            fold=job.fold,
+            about=job.about,
+            stop=stop,
+            limit=60 * job.time_limit if job.time_limit else math.inf,
+            ranks=ranks,
+        )
     result = asdict(outcome) | {
         "device": str(device),
         "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "threads": torch.get_num_threads(),
+        "processes": ranks.count,
         "whole_seconds": time.perf_counter() - started,
         "peak_memory_bytes": _peak_memory(),
         "peak_device_memory_bytes": torch.cuda.max_memory_allocated(device) if device.type == "cuda" else 0,
     }
-    with replacing(folder / "outcome.json") as file:
-        json.dump(result, file, indent=1)
+    if ranks.first:
+        with replacing(folder / "outcome.json") as file:
+            json.dump(result, file, indent=1)
     return result
 
 
@@ -110,15 +114,18 @@ def main() -> int:
     folder, asked = Path(sys.argv[1]), []
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda number, _: asked.append(number))
+    if "TORCHELASTIC_RUN_ID" in os.environ:  # torchrun is the parent; it knows nothing of ours
+        os.environ[VARIABLE] = str(os.getppid())
     hold()
     try:
         train(folder, stop=lambda: bool(asked))
     except (InputError, TrainingError) as error:
+        status = 2 if isinstance(error, InputError) else 1
         if (folder / "job.json").is_file():
             with replacing(folder / "error.json") as file:
-                json.dump({"error": str(error)}, file)
+                json.dump({"error": str(error), "status": status}, file)  # torchrun ends with 1 whatever it was
         print(error, file=sys.stderr)
-        return 2 if isinstance(error, InputError) else 1
+        return status
     except Interrupted as told:
         print(told, file=sys.stderr)
         return 3

@@ -106,7 +106,7 @@ def training(root: Path, epochs: int, number: int, accident: Callable[[Path], No
     from tasks import tracking
     from tasks.child import folder_of, record
     from tasks.plan import Candidate, Plan
-    from tasks.train import train
+    from tasks.train import How, train
 
     chosen = variant.load(ROOT, "dnn", {"size": 32, "train.epochs": epochs, "network.hidden": [32, 32]})
     candidate = Candidate("dnn", chosen, f"{number:012d}", {}, "drill")
@@ -115,7 +115,7 @@ def training(root: Path, epochs: int, number: int, accident: Callable[[Path], No
     happening = threading.Thread(target=accident, args=(folder_of(root, candidate) / "metrics.jsonl",))
     happening.start()
     began = time.monotonic()
-    folder = train.fn(root, plan, candidate, run, "cpu")
+    folder = train.fn(root, plan, candidate, run, How("cpu"))
     took, client = time.monotonic() - began, tracking.client(root)
     happening.join()
     steps = [

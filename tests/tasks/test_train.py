@@ -14,7 +14,7 @@ import tasks.child
 from benchmarks.drills.kill import small
 from tasks import tracking
 from tasks.plan import Candidate, Plan
-from tasks.train import train
+from tasks.train import How, train
 from weathervane.errors import TrainingError
 from weathervane.store import Store
 
@@ -40,10 +40,10 @@ def test_at_its_limit_a_variant_fails_and_goes_on_with_a_higher_one(plan: Plan, 
     with pytest.raises(
         TrainingError, match=r"^dnn: the time limit of 0\.001 minutes is reached in epoch 1 of 5; "
     ) as e:
-        train.fn(tmp_path, plan, candidate, opened(tmp_path), "cpu", NOW)
+        train.fn(tmp_path, plan, candidate, opened(tmp_path), How("cpu", NOW))
     assert "raise --time-limit, and the next retraining goes on from there" in str(e.value)
     run = opened(tmp_path)
-    folder = train.fn(tmp_path, plan, candidate, run, "cpu", PLENTY)
+    folder = train.fn(tmp_path, plan, candidate, run, How("cpu", PLENTY))
     outcome = json.loads((folder / "outcome.json").read_text())
     (note,) = outcome["notes"]
     assert note.startswith("went on in epoch 1, after step ") and note.endswith(" (bit-exact)")
@@ -75,7 +75,7 @@ def test_a_child_that_hangs_is_ended_after_its_limit(
     thread.start()
     run = opened(tmp_path)
     with pytest.raises(TrainingError, match=r"^dnn: its process still ran 3 s after the time limit of 0\.3 min"):
-        train.fn(tmp_path, plan, candidate, run, "cpu", 0.3)
+        train.fn(tmp_path, plan, candidate, run, How("cpu", 0.3))
     thread.join()
     assert stopped and not stopped[0].is_running()
     assert "epoch/val_loss" in tracking.client(tmp_path).get_run(run).data.metrics

@@ -26,6 +26,7 @@ from weathervane.fit import fit, load, run_epoch
 from weathervane.model import Model, Spec, build
 from weathervane.models import family
 from weathervane.state import begin, optimization
+from weathervane.ranks import Ranks
 from weathervane.store import Store
 from weathervane.variant import Variant
 
@@ -127,10 +128,10 @@ def test_after_the_frozen_epochs_all_of_it_learns(
     one = chosen(weights="IMAGENET1K_V1", freeze=1)
     part, _ = load(store, one, 0, torch.device("cpu"))
     spec = Spec("t", "transfer", one.network, 32, 32, store.classes, False)
-    state = begin(spec, one.train, len(part.labels), torch.device("cpu"), seed=0)
+    state = begin(spec, one.train, len(part.labels), torch.device("cpu"), 0, Ranks())
     floats = [key for key, value in weights.items() if value.is_floating_point() and not key.startswith("fc.")]
     for moved in (False, True):
-        for _ in run_epoch(state, part, one):
+        for _ in run_epoch(state, part, one, Ranks()):
             pass
         state.end_epoch()
         held = state.net.backbone.state_dict()

@@ -1,0 +1,96 @@
+"""Several processes that train one variant together, on the CPU, as torchrun starts them."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from safetensors.torch import load_file
+
+from tasks.child import ON_LOOPBACK, command
+from tests.weathervane.test_train import VARIANT, write
+from weathervane.lifeline import environment
+from weathervane.store import Store
+
+ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.slow
+
+
+def job(store: Store, **network: Any) -> dict[str, Any]:
+    """Of a network without dropout, and unless it is asked for without normalisation; with mixup between the parts."""
+    variant = json.loads(json.dumps(VARIANT))
+    variant["network"] |= {"norm": False, "dropout": 0} | network
+    variant["augment"] |= {"mixup": 0.2}
+    about: dict[str, Any] = {"name": "small", "variant": variant, "data": str(store.folder), "device": "cpu", "seed": 0}
+    return about | {"fold": 0, "threads": 1, "about": {}}
+
+
+def start(folder: Path, content: dict[str, Any], processes: int) -> "subprocess.Popen[str]":
+    folder.mkdir(exist_ok=True)
+    return subprocess.Popen(
+        [sys.executable, "-m", *command(write(folder, content), processes)],
+        cwd=ROOT,
+        env=environment() | ON_LOOPBACK,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def curve(folder: Path, key: str) -> list[float]:
+    lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    return [json.loads(line)["metrics"][key] for line in lines]
+
+
+def test_two_processes_have_the_loss_curve_of_one(store: Store, tmp_path: Path) -> None:
+    """Each has a half of every batch, and losses and weights are those of one process, but for rounding; what is
+    written is written once."""
+    for name, processes in (("one", 1), ("two", 2)):
+        done = start(tmp_path / name, job(store), processes)
+        output = done.communicate(timeout=240)[0]
+        assert done.returncode == 0, output
+        assert json.loads((tmp_path / name / "outcome.json").read_text())["processes"] == processes
+    for key in ("train_loss", "val_loss"):
+        one, two = curve(tmp_path / "one", key), curve(tmp_path / "two", key)
+        assert len(one) == 3 and two == pytest.approx(one, rel=1e-4)
+    one, two = (load_file(tmp_path / name / "model/model.safetensors") for name in ("one", "two"))
+    assert all(two[key].sub(one[key]).abs().max() < 1e-3 for key in one)
+
+
+def test_what_cannot_be_shared_is_refused(store: Store, tmp_path: Path) -> None:
+    """A batch that does not fall into equal parts is bad input, told in error.json, whatever torchrun's status is."""
+    done = start(tmp_path / "three", job(store), 3)
+    output = done.communicate(timeout=240)[0]
+    assert done.returncode != 0, output
+    told = json.loads((tmp_path / "three/error.json").read_text())
+    assert told == {"error": "train.batch: 16 images cannot be shared evenly by 3 processes", "status": 2}
+
+
+def test_asked_to_leave_they_save_and_go_on_together(store: Store, tmp_path: Path) -> None:
+    """SIGTERM in the middle: one checkpoint, no process left; started again, every epoch is there, and once."""
+    content = job(store, norm=True)
+    content["variant"]["train"]["epochs"] = 200
+    child = start(tmp_path / "stopped", content, 2)
+    record = tmp_path / "stopped/metrics.jsonl"
+    deadline = time.monotonic() + 120
+    while not record.exists() or record.read_bytes().count(b"\n") < 3:
+        assert time.monotonic() < deadline and child.poll() is None, child.communicate()[0]
+        time.sleep(0.05)
+    family = psutil.Process(child.pid).children(recursive=True)
+    assert len(family) == 2
+    os.kill(child.pid, signal.SIGTERM)
+    output = child.communicate(timeout=60)[0]
+    assert child.returncode != 0 and not [one for one in family if one.is_running()], output
+    assert "interrupted in epoch" in output and len(list((tmp_path / "stopped/checkpoints").iterdir())) >= 1
+    again = start(tmp_path / "stopped", content, 2)
+    output = again.communicate(timeout=240)[0]
+    assert again.returncode == 0, output
+    assert [json.loads(line)["epoch"] for line in record.read_text().splitlines()] == list(range(1, 201))
+    assert "went on in epoch" in output

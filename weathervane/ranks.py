@@ -1,0 +1,103 @@
+"""Several processes that train one variant together, each on its part of every batch.
+
+Data parallel as in Li et al. 2020 (arXiv 2006.15704), started by torchrun, which says in the environment how many there
+are. All hold the dataset and draw the same random numbers for the same whole batch, so their number decides who
+computes what and nothing else; the first one alone writes. Legend: N = images of a batch.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from weathervane.device import choose
+from weathervane.errors import InputError
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """Which of how many processes this one is."""
+
+    own: int = 0
+    count: int = 1
+    local: int = 0  # which on this machine
+
+    @classmethod
+    def of_environment(cls) -> "Ranks":
+        """As torchrun says; one process where nothing is said."""
+        return cls(*(int(os.environ.get(name, no)) for name, no in (("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_RANK", 0))))
+
+    @property
+    def first(self) -> bool:
+        """Whether this process is the one that writes."""
+        return self.own == 0
+
+    def device(self, name: str) -> torch.device:
+        """The device called `name`; of several GPUs, that of this process.
+
+        Raises:
+            InputError: it is not there.
+        """
+        chosen = choose(name)
+        return choose(f"cuda:{self.local}") if self.count > 1 and chosen.type == "cuda" else chosen
+
+    @contextmanager
+    def together(self, device: torch.device) -> Iterator[None]:
+        """Within it the processes can talk; NCCL between GPUs, else Gloo."""
+        if self.count == 1:
+            yield
+            return
+        from torch import distributed
+
+        if device.type == "cuda":
+            torch.cuda.set_device(device)
+        distributed.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
+        yield
+        distributed.destroy_process_group()  # not after an error: the others may wait for this one, which torchrun ends
+
+    def normalising_together(self, net: nn.Module) -> nn.Module:
+        """The network with batch normalisation over the whole batch; on a CPU, torch has none, and each part is one."""
+        on_gpus = self.count > 1 and next(net.parameters()).device.type == "cuda"
+        return nn.SyncBatchNorm.convert_sync_batchnorm(net) if on_gpus else net
+
+    def averaging(self, net: nn.Module) -> nn.Module:
+        """The network through which a batch goes: its gradients are the mean over all processes.
+
+        One that freezes a part of itself says so by `start_epoch`.
+        """
+        if self.count == 1:
+            return net
+        from torch.nn.parallel import DistributedDataParallel
+
+        return DistributedDataParallel(net, find_unused_parameters=hasattr(net, "start_epoch"))
+
+    def check_batch(self, size: int) -> None:
+        """Refuse a batch that the processes cannot share evenly."""
+        if size % self.count:
+            raise InputError(f"train.batch: {size} images cannot be shared evenly by {self.count} processes")
+
+    def part(self, batch: Tensor) -> Tensor:
+        """This process's rows of [N, ...]."""
+        return batch.chunk(self.count)[self.own]
+
+    def mean(self, values: Tensor) -> Tensor:
+        """Elementwise, over the processes."""
+        if self.count == 1:
+            return values
+        from torch import distributed
+
+        distributed.all_reduce(values := values.clone())
+        return values / self.count
+
+    def any(self, *asked: bool) -> tuple[bool, ...]:
+        """Each question with the answer that all processes act upon: yes, if one of them says so."""
+        if self.count == 1:
+            return asked
+        from torch import distributed
+
+        said = torch.tensor(asked, dtype=torch.uint8)
+        distributed.all_reduce(said, distributed.ReduceOp.MAX)
+        return tuple(bool(one) for one in said)
