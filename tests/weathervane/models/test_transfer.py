@@ -25,8 +25,8 @@ from weathervane.fingerprint import ingredients
 from weathervane.fit import fit, load, run_epoch
 from weathervane.model import Model, Spec, build
 from weathervane.models import family
-from weathervane.state import begin, optimization
 from weathervane.ranks import Ranks
+from weathervane.state import begin, optimization
 from weathervane.store import Store
 from weathervane.variant import Variant
 
