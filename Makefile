@@ -7,7 +7,7 @@ export DVC_NO_ANALYTICS := 1
 # Imports of the engines take twice as long without cached bytecode.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: setup retrain test check format lock
+.PHONY: setup retrain test check format lock bench
 .DEFAULT_GOAL := setup
 
 setup: .venv/ready
@@ -47,3 +47,18 @@ lock: setup
 	@$(BIN)/uv pip compile pyproject.toml --all-extras --group dev --universal --python-version 3.11 --generate-hashes \
 		--no-emit-index-url --no-emit-find-links --upgrade --quiet \
 		--custom-compile-command "make lock" --output-file requirements.lock
+	@$(BIN)/uv pip compile benchmarks/peers.in pyproject.toml --all-extras --group dev -c requirements.lock --universal \
+		--python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --upgrade --quiet \
+		--custom-compile-command "make lock" --output-file benchmarks/peers.lock
+
+# Everything that the README quotes as a ratio, measured here; about 40 minutes on an idle machine.
+bench: setup .venv-peers/ready
+	@$(BIN)/python -m benchmarks.startup
+	@PYTHONPATH=$(CURDIR) .venv-peers/bin/python -m benchmarks.efficiency
+	@PYTHONPATH=$(CURDIR) .venv-peers/bin/python -m benchmarks.peers
+
+.venv-peers/ready: benchmarks/peers.lock
+	@echo "Setting up .venv-peers ..."
+	@test -x .venv-peers/bin/python || $(PYTHON) -m venv .venv-peers
+	@VIRTUAL_ENV=$(CURDIR)/.venv-peers $(BIN)/uv pip sync --quiet --require-hashes benchmarks/peers.lock
+	@touch $@

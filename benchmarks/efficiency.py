@@ -1,0 +1,160 @@
+"""How much of a training step is the network's own, and how fast augmented batches are made.
+
+`python -m benchmarks.efficiency`, on real photographs (`--photographs`, a zip by class). Ratios of measurements that
+follow one another in one process.
+"""
+
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+from torch import Tensor
+
+from benchmarks.data import PHOTOGRAPHS
+from benchmarks.peers import augmentation, take_in
+from benchmarks.results import Entry, entry, record
+from weathervane import variant
+from weathervane.augment import augment, mix
+from weathervane.device import choose, normalise, unit
+from weathervane.fit import Part, gradients, load, run_epoch
+from weathervane.model import Spec
+from weathervane.prepare import Prepare, prepare
+from weathervane.progress import track
+from weathervane.ranks import Ranks
+from weathervane.state import State, begin
+from weathervane.store import Store
+
+ROOT = Path(__file__).parents[1]
+WORKERS = (0, 1, 2, 4)  # of torchvision's loader
+LARGEST = 96  # pixels, as in params/prepare.yaml
+ALONE = Ranks()
+
+
+def main(
+    photographs: Annotated[Path, typer.Option(help="zip of real photographs, by class")] = PHOTOGRAPHS,
+    rounds: Annotated[int, typer.Option(min=1)] = 5,
+    device: Annotated[str, typer.Option(help="as of 'weathervane retrain'")] = "auto",
+) -> None:
+    """Measure, print and record."""
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        take_in(photographs, root)
+        prepare(Prepare(image_size=LARGEST, shard=4096), root)
+        store, where = Store(root / "data/prepared"), choose(device)
+        found = [fit_efficiency(name, store, where, rounds) for name in variant.defaults(ROOT)]
+        record([*found, *pipeline("cnn", store, root / "data/raw", where, rounds)])
+
+
+def fit_efficiency(name: str, store: Store, device: torch.device, rounds: int) -> Entry:
+    """Speed of an epoch with data and augmentation ÷ that of as many steps on one batch that stays where it is."""
+    one, state, train = ready(name, store, device)
+    steps = len(train.labels) // one.train.batch
+    chosen = torch.arange(one.train.batch, device=device)
+    images, targets = batch(state, train, one, chosen)
+
+    def with_data() -> None:
+        for _ in run_epoch(state, train, one, ALONE):
+            pass
+        state.order, state.losses = None, []
+
+    def constant() -> None:
+        for _ in range(steps):
+            gradients(state, images, targets, one.train.label_smoothing)
+            state.optimizer.step()
+            state.schedule.step()
+            if state.averaged:
+                state.averaged.update_parameters(state.net)
+
+    ratios = []
+    taken(constant, device), taken(with_data, device)  # warm
+    for _ in track(range(rounds), f"{name}: fit", rounds):
+        own = taken(constant, device)
+        ratios.append(own / taken(with_data, device))
+    return entry(f"fit_efficiency, {name} on {device.type}", ratios, "of the network alone")
+
+
+def pipeline(name: str, store: Store, raw: Path, device: torch.device, rounds: int) -> list[Entry]:
+    """Augmented, normalised batches a second, against ImageFolder and torchvision's version of the same policy."""
+    from torch.utils.data import DataLoader
+    from torchvision.datasets import ImageFolder
+
+    one, state, train = ready(name, store, device)
+    steps = len(train.labels) // one.train.batch
+    order = torch.randperm(len(train.labels), device=device)[: steps * one.train.batch].view(steps, -1)
+
+    def ours() -> None:
+        for chosen in order:
+            normalise(batch(state, train, one, chosen)[0])
+
+    dataset = ImageFolder(str(raw), augmentation(one))
+    loaders = {
+        workers: DataLoader(dataset, one.train.batch, shuffle=True, num_workers=workers, persistent_workers=workers > 0)
+        for workers in WORKERS
+    }
+
+    def theirs(workers: int) -> Callable[[], None]:
+        def go() -> None:
+            for images, _ in loaders[workers]:
+                images.to(device)
+
+        return go
+
+    for loop in (ours, *map(theirs, WORKERS)):
+        taken(loop, device)
+    speed: dict[str, list[float]] = {"ours": [], **{str(workers): [] for workers in WORKERS}}
+    for _ in track(range(rounds), "batches", rounds):
+        speed["ours"].append(order.numel() / taken(ours, device))
+        for workers in WORKERS:
+            speed[str(workers)].append(len(dataset) / taken(theirs(workers), device))
+    best = max(map(str, WORKERS), key=lambda workers: sorted(speed[workers])[rounds // 2])
+    side = round(one.augment.scale * one.size)
+    moved = 3 * (one.size**2 + 4 * side**2)  # bytes an image at least: read as uint8, written as float32
+    share = [moved * rate / bandwidth(device) for rate in speed["ours"]]
+    ratios = [a / b for a, b in zip(speed["ours"], speed[best], strict=True)]
+    return [
+        entry(f"augmented batches of {name}", speed["ours"], "images/s"),
+        entry(f"augmented batches of {name}, ImageFolder, {best} workers", speed[best], "images/s"),
+        entry("data_speedup_vs_imagefolder", ratios, "times"),
+        entry(f"augmented batches of {name}, share of the memory's bandwidth", share, "of a copy's"),
+    ]
+
+
+def ready(name: str, store: Store, device: torch.device) -> tuple[variant.Variant, State, Part]:
+    """A variant before its first step, with its training images."""
+    one = variant.load(ROOT, name)
+    train, _ = load(store, one, 0, device)
+    spec = Spec(name, one.family, one.network, one.size, store.size, store.classes, one.flip_test)
+    state = begin(spec, one.train, len(train.labels), device, 0, ALONE)
+    state.net.train()
+    return one, state, train
+
+
+def batch(state: State, train: Part, one: variant.Variant, chosen: Tensor) -> tuple[Tensor, Tensor]:
+    """Images and targets of a step, as `run_epoch` makes them."""
+    images = augment(unit(train.images[chosen]), one.augment, state.generator)
+    return mix(images, train.targets[chosen], one.augment, state.rng)
+
+
+def bandwidth(device: torch.device) -> float:
+    """Bytes a second that a copy reads and writes, the best of five."""
+    block = torch.empty(1 << 27, dtype=torch.uint8, device=device).fill_(1)
+    other = torch.empty_like(block)
+    return 2 * block.numel() / min(taken(lambda: other.copy_(block), device) for _ in range(5))
+
+
+def taken(work: Callable[[], Any], device: torch.device) -> float:
+    """Seconds, with all that the device still had to do."""
+    wait = torch.cuda.synchronize if device.type == "cuda" else lambda: None
+    wait()
+    began = time.perf_counter()
+    work()
+    wait()
+    return time.perf_counter() - began
+
+
+if __name__ == "__main__":
+    typer.run(main)
