@@ -135,7 +135,7 @@ def ready(name: str, store: Store, device: torch.device) -> tuple[variant.Varian
 
 def batch(state: State, train: Part, one: variant.Variant, chosen: Tensor) -> tuple[Tensor, Tensor]:
     """Images and targets of a step, as `run_epoch` makes them."""
-    images = augment(unit(train.images[chosen]), one.augment, state.generator)
+    images = augment(unit(train.images.take(chosen)), one.augment, state.generator)
     return mix(images, train.targets[chosen], one.augment, state.rng)
 
 

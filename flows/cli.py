@@ -44,6 +44,10 @@ def retrain(
     processes: Annotated[
         int, typer.Option(min=1, help="That train a variant together, each on a GPU of its own where there are any.")
     ] = 1,
+    memory: Annotated[
+        float | None,
+        typer.Option(min=0.001, help="GB of pixels that may stay on the device (half of it); more are read by batch."),
+    ] = None,
     plan: Annotated[
         bool,
         typer.Option("--plan", help="Say what would be trained, why, and about how long; train nothing."),
@@ -52,7 +56,7 @@ def retrain(
     """From the sources to a decision about the champion; does nothing where nothing changed."""
     from flows.command import Request, run_retrain
 
-    request = Request(source, dataset, variants, set_ or [], device, seed, data_version, time_limit, processes)
+    request = Request(source, dataset, variants, set_ or [], device, seed, data_version, time_limit, processes, memory)
     raise typer.Exit(run_retrain(request, plan_only=plan))
 
 

@@ -38,6 +38,7 @@ class Request:
     data_version: str | None = None
     time_limit: float | None = None  # minutes
     processes: int = 1
+    memory: float | None = None  # GB
 
 
 def run_retrain(request: Request, plan_only: bool = False) -> int:
@@ -144,6 +145,7 @@ def _run_flow(request: Request) -> int:
             request.data_version or "",
             request.time_limit or 0,
             request.processes,
+            request.memory or 0,
         )
     except VariantsFailed as error:
         summary, status = error.summary, 1

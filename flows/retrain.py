@@ -52,6 +52,7 @@ def retrain(
     data_version: str = "",
     time_limit: Annotated[float, Field(ge=0)] = 0,
     processes: Annotated[int, Field(ge=1)] = 1,
+    memory: Annotated[float, Field(ge=0)] = 0,
 ) -> Any:
     """Take in new images, train what changed, compare, and promote by the gate.
 
@@ -65,11 +66,14 @@ def retrain(
         time_limit: minutes that one variant may train, all tries together, 0 for no limit; one that reaches it has
             failed, and the next retraining goes on from its checkpoint.
         processes: that train a variant together, each on a GPU of its own where there are any.
+        memory: GB of pixels that may stay on the device, 0 for half of its memory; more are read batch by batch.
 
     Returns:
         rows: one a variant; decision (which names the run's state) and why; parent: the MLflow run of this retraining.
     """
-    return outcome(lambda: work(variants, changes, seed, data_version, How(device, time_limit or None, processes)))
+    return outcome(
+        lambda: work(variants, changes, seed, data_version, How(device, time_limit or None, processes, memory or None))
+    )
 
 
 def work(variants: list[str], changes: list[str], seed: int, data_version: str, how: How) -> dict[str, Any]:

@@ -20,6 +20,7 @@ class How:
     device: str
     time_limit: float | None = None  # minutes, all tries together
     processes: int = 1  # that train a variant together, each on a GPU of its own where there are any
+    memory: float | None = None  # GB of pixels that stay on the device; more are read batch by batch
 
 
 @step(name="train", task_run_name="train {candidate.name}")
@@ -31,7 +32,7 @@ def train(root: Path, plan: Plan, candidate: Candidate, run: str, how: How) -> P
         TrainingError: the training failed or reached the limit, or its process died or hung.
     """
     folder = folder_of(root, candidate)
-    job = job_of(root, plan, candidate, run, how.device) | {"time_limit": how.time_limit}
+    job = job_of(root, plan, candidate, run, how.device) | {"time_limit": how.time_limit, "memory": how.memory}
     held = patiently(lambda: tracking.recorded(root, run))
     told: str | None = None
 

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from weathervane.errors import InputError
 
+PINNED = 1 << 27  # bytes up to which a copy to the device is made without waiting for it
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, as every torchvision backbone expects
 
 
@@ -38,7 +39,10 @@ def resident(pixels: np.ndarray, size: int, device: torch.device) -> Tensor:
 
     Shrinking is antialiased and happens there.
     """
-    images = torch.from_numpy(pixels).to(device).permute(0, 3, 1, 2)
+    held = torch.from_numpy(pixels)
+    if device.type == "cuda" and held.nbytes < PINNED:
+        held = held.pin_memory()
+    images = held.to(device, non_blocking=True).permute(0, 3, 1, 2)
     if images.shape[-1] == size:
         return images
     parts = [

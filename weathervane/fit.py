@@ -21,10 +21,11 @@ from torch.nn import functional as F
 
 from weathervane.augment import augment, mix
 from weathervane.calibration import temperature
-from weathervane.device import normalise, resident, unit
+from weathervane.device import normalise, unit
 from weathervane.errors import InputError, Interrupted, TrainingError
-from weathervane.gradients import GRADIENTS, pulls
+from weathervane.gradients import GRADIENTS, WATCHED, pulls
 from weathervane.model import PROBE, Model, Spec, logits
+from weathervane.pixels import Pixels
 from weathervane.ranks import Ranks
 from weathervane.resume import Checkpoints
 from weathervane.state import State, begin
@@ -51,9 +52,9 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Part:
-    """A part of the dataset, resident on the device."""
+    """A part of the dataset; labels and targets are on the device."""
 
-    images: Tensor  # uint8 [N, 3, S, S]
+    images: Pixels  # uint8 [N, 3, S, S]
     labels: Tensor  # int64 [N], 0..K-1
     targets: Tensor  # float32 [N, K], one-hot
     paths: np.ndarray  # str [N], as data/raw has them
@@ -72,13 +73,15 @@ def fit(
     stop: Callable[[], bool] = lambda: False,
     limit: float = math.inf,
     ranks: Ranks = Ranks(),  # noqa: B008, frozen
+    memory: float | None = None,
 ) -> Outcome:
     """Train on all folds but one, validate on that one, and leave the best epoch's model in `folder`/model.
 
     Best is the highest validation accuracy, then the lowest validation loss. Each epoch adds a line to
     `folder`/metrics.jsonl and one to gradients.jsonl. Equal seeds give equal weights on a CPU with equal threads, also
     if the training was interrupted and called again with the same folder. `stop` is asked after each step, and the
-    clock: the loop may take `limit` seconds, all tries together. Of several processes only the first writes.
+    clock: the loop may take `limit` seconds, all tries together. Of several processes only the first writes. Of each
+    part `memory` bytes of pixels may stay on the device (None: half of it); larger ones are read batch by batch.
 
     Raises:
         InputError: the store is smaller than the variant's size, a part is empty, the disk is full, or the processes
@@ -87,7 +90,9 @@ def fit(
             reached, and a checkpoint is written.
         Interrupted: `stop` said so; a checkpoint is written.
     """
-    train, val = load(store, variant, fold, device)
+    train, val = load(store, variant, fold, device, memory)
+    some = torch.arange(0, len(train.images), -(-len(train.images) // WATCHED), device=device)
+    watched = train.images.take(some), train.targets[some]
     spec = Spec(
         name,
         variant.family,
@@ -122,7 +127,7 @@ def fit(
                     if stopped:
                         raise Interrupted(f"interrupted in epoch {state.epoch + 1}; the checkpoint is written")
             loss = finite(state, train, ranks)
-            pulled = pulls(state.net, train.images, train.targets, state.epoch, variant.train.epochs)
+            pulled = pulls(state.net, *watched, state.epoch, variant.train.epochs)
             accuracy, val_loss = validate(state.judged, val, variant.flip_test)
             if not math.isfinite(val_loss):
                 raise TrainingError(f"validation loss is {val_loss} after epoch {state.epoch + 1}: lower train.lr")
@@ -145,8 +150,10 @@ def fit(
     return Outcome(state.best[2], state.best[0], parameters, state.seconds, speed, gap, state.micro, state.notes)
 
 
-def load(store: Store, variant: Variant, fold: int, device: torch.device) -> tuple[Part, Part]:
-    """Train and validation parts on the device."""
+def load(
+    store: Store, variant: Variant, fold: int, device: torch.device, memory: float | None = None
+) -> tuple[Part, Part]:
+    """Train and validation parts on the device, but for pixels of which there are more than `memory` bytes."""
     if variant.size > store.size:
         raise InputError(
             f"size: {variant.size} is larger than the prepared images: set image_size: {variant.size} in "
@@ -159,7 +166,7 @@ def load(store: Store, variant: Variant, fold: int, device: torch.device) -> tup
             raise InputError(f"{store.folder}: fold {fold} leaves {len(rows)} images in a part: add images")
         labels = torch.from_numpy(numbers[rows]).to(device)
         targets = F.one_hot(labels, len(store.classes)).float()
-        images = resident(store.pixels(rows), variant.size, device)
+        images = Pixels(store, rows, variant.size, device, memory)
         parts.append(Part(images, labels, targets, store.manifest["path"][rows]))
     return parts[0], parts[1]
 
@@ -171,8 +178,9 @@ def run_epoch(state: State, train: Part, variant: Variant, ranks: Ranks) -> Iter
         state.net.start_epoch(state.epoch)
     if state.order is None:
         state.order = shuffled(len(train.labels), variant.train.batch, state.rng).to(train.labels.device)
-    for chosen in state.order[len(state.losses) :]:
-        images = augment(unit(train.images[chosen]), variant.augment, state.generator)
+    left = state.order[len(state.losses) :]
+    for chosen, pixels in zip(left, train.images.batches(left), strict=True):
+        images = augment(unit(pixels), variant.augment, state.generator)
         images, targets = mix(images, train.targets[chosen], variant.augment, state.rng)
         state.losses.append(gradients(state, ranks.part(images), ranks.part(targets), variant.train.label_smoothing))
         state.optimizer.step()
@@ -236,7 +244,8 @@ def finite(state: State, train: Part, ranks: Ranks) -> float:
 def outputs(net: nn.Module, part: Part, flip: bool) -> Tensor:
     """float32 logits [N, K] of a part, as it is."""
     net.eval()
-    return torch.cat([logits(net, block, flip) for block in part.images.split(256)])
+    blocks = part.images.batches(torch.arange(len(part.images), device=part.labels.device).split(256))
+    return torch.cat([logits(net, block, flip) for block in blocks])
 
 
 def validate(net: nn.Module, part: Part, flip: bool) -> tuple[float, float]:

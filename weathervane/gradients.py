@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from weathervane.device import normalise, unit
 
 GRADIENTS = "gradients.jsonl"  # beside metrics.jsonl
-WATCHED = 16  # training images, always the same ones, whose gradient is followed back over the steps
+WATCHED = 16  # training images at most, always the same ones, whose gradient is followed back over the steps
 FOLLOWED = 10  # epochs of a training, about, in which it is: as dear as several steps of training
 
 State = tuple[Tensor, ...]  # float32 [N, H] each: h, or h and c of an LSTM
@@ -29,14 +29,13 @@ def pulls(net: nn.Module, images: Tensor, targets: Tensor, epoch: int, epochs: i
     """What a line of gradients.jsonl says of an epoch that has just ended: `layers` and, in some epochs, `steps`.
 
     Args:
-        images: the training part, uint8 [N, 3, S, S].
+        images: some of the training part, uint8 [N, 3, S, S].
         targets: float32 [N, K].
         epoch: the one that has ended, from 0, of `epochs`.
     """
     found: dict[str, Any] = {"layers": layer_norms(net)}
     if epoch % max(1, epochs // FOLLOWED) == 0 or epoch + 1 == epochs:
-        some = slice(None, None, -(-len(images) // WATCHED))
-        found["steps"] = step_norms(net, normalise(unit(images[some])), targets[some])
+        found["steps"] = step_norms(net, normalise(unit(images)), targets)
     return found
 
 

@@ -38,6 +38,7 @@ class Job(Strict):
     fold: int = Field(ge=0)
     threads: int = Field(ge=0)  # 0 leaves it to torch
     time_limit: float | None = Field(default=None, gt=0)  # minutes in the loop, all tries together
+    memory: float | None = Field(default=None, ge=0)  # GB of pixels of a part that stay on the device
     outer: Outer | None = None  # of a cross-validation: other parts than the dataset's own
     about: dict[str, str] = Field(default_factory=dict)
 
@@ -82,6 +83,7 @@ def train(folder: Path, stop: Callable[[], bool] = lambda: False) -> dict[str, A
             stop=stop,
             limit=60 * job.time_limit if job.time_limit else math.inf,
             ranks=ranks,
+            memory=None if job.memory is None else 1e9 * job.memory,
         )
     result = asdict(outcome) | {
         "device": str(device),

@@ -102,7 +102,7 @@ def test_the_form_starts_a_retraining(team: Team) -> None:
     assert team.client.get_experiment(parent.info.experiment_id).artifact_location.startswith("mlflow-artifacts:/")
 
 
-REST = {"data_version": "", "time_limit": 0, "processes": 1}
+REST = {"data_version": "", "time_limit": 0, "processes": 1, "memory": 0}
 STARTED = {"type": {"any_": ["PENDING", "RUNNING", "COMPLETED"]}}
 
 

@@ -1,0 +1,62 @@
+"""Where the pixels of a part of the dataset are while it is trained on: on the device if they fit there; else they stay
+on disk, and a thread brings the next batches while the device works at this one.
+
+Legend: N = images, S = size, B = images of a batch.
+"""
+
+import os
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from weathervane.device import resident
+from weathervane.store import Store
+
+SHARE = 0.5  # of the device's memory that pixels may take, unless a limit is given
+AHEAD = 4  # batches
+
+
+class Pixels:
+    """Some rows of a store, uint8 [N, 3, S, S]; equal batches wherever they are kept."""
+
+    def __init__(self, store: Store, rows: np.ndarray, size: int, device: torch.device, limit: float | None) -> None:
+        """`limit` is bytes, None for half of the device's memory."""
+        self._store, self._rows, self._size, self._device = store, rows, size, device
+        fits = 3 * size**2 * len(rows) <= (room(device) if limit is None else limit)
+        self.held = resident(store.pixels(rows), size, device) if fits else None
+
+    def __len__(self) -> int:
+        """N."""
+        return len(self._rows)
+
+    def take(self, chosen: Tensor) -> Tensor:
+        """uint8 [B, 3, S, S] on the device, of int64 [B] in 0..N-1."""
+        if self.held is not None:
+            return self.held[chosen]
+        pixels = self._store.pixels(self._rows[chosen.cpu().numpy()])
+        return resident(pixels, self._size, self._device)
+
+    def batches(self, order: Iterable[Tensor]) -> Iterator[Tensor]:
+        """`take` of each of them in turn, some ahead of time where they come from disk."""
+        if self.held is not None:
+            yield from map(self.take, order)
+            return
+        coming: deque[Future[Tensor]] = deque()
+        with ThreadPoolExecutor(1) as reader:
+            for chosen in order:
+                coming.append(reader.submit(self.take, chosen))
+                if len(coming) > AHEAD:
+                    yield coming.popleft().result()
+            while coming:
+                yield coming.popleft().result()
+
+
+def room(device: torch.device) -> float:
+    """Bytes that pixels may take: a share of what is free on a GPU, of all that there is elsewhere."""
+    if device.type == "cuda":
+        return SHARE * torch.cuda.mem_get_info(device)[0]
+    return SHARE * os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
