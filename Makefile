@@ -54,6 +54,7 @@ lock: setup
 # Everything that the README quotes as a ratio, measured here; about 40 minutes on an idle machine.
 bench: setup .venv-peers/ready
 	@$(BIN)/python -m benchmarks.startup
+	@$(BIN)/python -m benchmarks.growth
 	@PYTHONPATH=$(CURDIR) .venv-peers/bin/python -m benchmarks.efficiency
 	@PYTHONPATH=$(CURDIR) .venv-peers/bin/python -m benchmarks.peers
 
