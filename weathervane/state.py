@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from weathervane.eager import eager
 from weathervane.model import Spec, build
 from weathervane.ranks import Ranks
 from weathervane.variant import Train
@@ -169,9 +170,9 @@ def optimization(
         groups.append({"params": flat, "weight_decay": 0.0, "lr": train.lr * rate})
     optimizer: torch.optim.Optimizer
     if train.optimizer == "adamw":
-        optimizer = torch.optim.AdamW(groups, lr=train.lr)
+        optimizer = eager(torch.optim.AdamW)(groups, lr=train.lr)
     else:
-        optimizer = torch.optim.SGD(groups, lr=train.lr, momentum=0.9, nesterov=True)
+        optimizer = eager(torch.optim.SGD)(groups, lr=train.lr, momentum=0.9, nesterov=True)
     # Not torch's OneCycleLR, which divides by zero where the rise comes to one step.
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: one_cycle((step + 0.5) / steps, train.warmup))
     return optimizer, schedule

@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch._dynamo  # which the first optimiser would import in every child
 
 from weathervane import resume, variant
 from weathervane.fit import fit

@@ -1,0 +1,24 @@
+"""torch's optimisers without the front end of torch.compile.
+
+Their first call imports torch._dynamo, for seconds, only to tell it to leave them alone. Nothing here is compiled.
+"""
+
+import inspect
+from typing import Any
+
+import torch
+from torch.optim import Optimizer
+
+
+def eager(kind: type[Optimizer]) -> type[Optimizer]:
+    """An optimiser that computes what `kind` does. Where another torch hides it elsewhere, it is imported after all."""
+    for method in vars(Optimizer).values():
+        if inner := getattr(method, "__wrapped__", None):
+            inner.__dynamo_disable = inner  # where torch keeps what it would have made of it
+    plain = inspect.unwrap(kind.step)
+
+    @torch.no_grad()
+    def step(self: Optimizer, closure: Any = None) -> Any:
+        return plain(self, closure)
+
+    return type(kind.__name__, (kind,), {"step": step})
