@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import subprocess
 import sys
 import time
@@ -134,12 +135,14 @@ def _end(child: "subprocess.Popen[bytes]") -> None:
 def _failure(folder: Path, status: int, name: str) -> Exception:
     if (folder / "error.json").is_file():
         told = json.loads((folder / "error.json").read_text(encoding="utf-8"))
+        if told["status"] == 3:
+            why = "somebody interrupted its process; the next retraining goes on from its checkpoint"
+            return TrainingError(f"{name}: {why}")
         return (InputError if told["status"] == 2 else TrainingError)(f"{name}: {told['error']}")
-    if status == 3:
-        return TrainingError(
-            f"{name}: somebody interrupted its process; the next retraining goes on from its checkpoint"
-        )
-    last = (folder / "log.txt").read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:]
+    said = (folder / "log.txt").read_text(encoding="utf-8", errors="replace").strip()
+    if ended := re.findall(r"exitcode +: (-?\d+)", said):  # torchrun's own account of its processes
+        status, said = int(ended[-1]), said.partition("torch.distributed.elastic")[0].strip()
+    last = said.splitlines()[-1:]
     how = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
     hint = " (out of memory?)" if status == -9 else ""
     return TrainingError(

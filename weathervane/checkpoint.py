@@ -41,7 +41,7 @@ def newest(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any], list[str]] 
     None if there is none. What a killed writer left half done is removed.
     """
     for part in folder.glob(".*.part"):
-        part.unlink()
+        part.unlink(missing_ok=True)
     told: list[str] = []
     for number in reversed(_numbers(folder)):
         path = _path(folder, number)

@@ -25,7 +25,7 @@ from weathervane.device import normalise, unit
 from weathervane.errors import InputError, Interrupted, TrainingError
 from weathervane.gradients import GRADIENTS, WATCHED, pulls
 from weathervane.model import PROBE, Model, Spec, logits
-from weathervane.pixels import Pixels
+from weathervane.pixels import Pixels, room
 from weathervane.ranks import Ranks
 from weathervane.resume import Checkpoints
 from weathervane.state import State, begin
@@ -80,8 +80,8 @@ def fit(
     Best is the highest validation accuracy, then the lowest validation loss. Each epoch adds a line to
     `folder`/metrics.jsonl and one to gradients.jsonl. Equal seeds give equal weights on a CPU with equal threads, also
     if the training was interrupted and called again with the same folder. `stop` is asked after each step, and the
-    clock: the loop may take `limit` seconds, all tries together. Of several processes only the first writes. Of each
-    part `memory` bytes of pixels may stay on the device (None: half of it); larger ones are read batch by batch.
+    clock: the loop may take `limit` seconds, all tries together. Of several processes only the first writes. Pixels of
+    at most `memory` bytes stay on the device (None: half of it); more are read batch by batch.
 
     Raises:
         InputError: the store is smaller than the variant's size, a part is empty, the disk is full, or the processes
@@ -110,10 +110,10 @@ def fit(
         if ranks.first:
             trim(folder, state.epoch)
         else:  # or dropout would take the same units out of every part of a batch
-            torch.manual_seed(seed + (ranks.own << 32) + state.steps)
+            torch.manual_seed(ranks.seed(seed, state.steps))
         while state.epoch < variant.train.epochs:
             for _ in run_epoch(state, train, variant, ranks):
-                stopped, late, due = ranks.any(stop(), state.spent > limit, saved.due())
+                stopped, late, due = ranks.any(stop(), state.spent > limit, ranks.first and saved.due())
                 if stopped or late or due:
                     finite(state, train, ranks)
                     if ranks.first:
@@ -153,20 +153,21 @@ def fit(
 def load(
     store: Store, variant: Variant, fold: int, device: torch.device, memory: float | None = None
 ) -> tuple[Part, Part]:
-    """Train and validation parts on the device, but for pixels of which there are more than `memory` bytes."""
+    """Train and validation parts on the device, but for pixels where there are more than `memory` bytes of them."""
     if variant.size > store.size:
         raise InputError(
             f"size: {variant.size} is larger than the prepared images: set image_size: {variant.size} in "
             "params/prepare.yaml"
         )
     numbers = np.searchsorted(store.classes, store.manifest["label"])
-    parts = []
-    for rows in (store.part("train", without_fold=fold), store.part("train", fold=fold)):
+    both, parts = (store.part("train", without_fold=fold), store.part("train", fold=fold)), []
+    held = 3 * variant.size**2 * sum(map(len, both)) <= (room(device) if memory is None else memory)
+    for rows in both:
         if len(rows) < 2:
             raise InputError(f"{store.folder}: fold {fold} leaves {len(rows)} images in a part: add images")
         labels = torch.from_numpy(numbers[rows]).to(device)
         targets = F.one_hot(labels, len(store.classes)).float()
-        images = Pixels(store, rows, variant.size, device, memory)
+        images = Pixels(store, rows, variant.size, device, held)
         parts.append(Part(images, labels, targets, store.manifest["path"][rows]))
     return parts[0], parts[1]
 
@@ -228,7 +229,8 @@ def finite(state: State, train: Part, ranks: Ranks) -> float:
     Raises:
         TrainingError: one of them is not finite, or has exploded.
     """
-    values = ranks.mean(torch.stack(state.losses)).tolist()
+    mean = ranks.mean(torch.stack(state.losses))
+    state.losses, values = list(mean), mean.tolist()
     assert state.order is not None
     for step, value in enumerate(values):
         if not value < EXPLODED * math.log(train.targets.shape[1]):

@@ -18,16 +18,22 @@ from weathervane.store import Store
 
 SHARE = 0.5  # of the device's memory that pixels may take, unless a limit is given
 AHEAD = 4  # batches
+BLOCK = 1024  # images
 
 
 class Pixels:
     """Some rows of a store, uint8 [N, 3, S, S]; equal batches wherever they are kept."""
 
-    def __init__(self, store: Store, rows: np.ndarray, size: int, device: torch.device, limit: float | None) -> None:
-        """`limit` is bytes, None for half of the device's memory."""
+    def __init__(self, store: Store, rows: np.ndarray, size: int, device: torch.device, held: bool) -> None:
+        """`held`: on the device, where they are brought block by block."""
         self._store, self._rows, self._size, self._device = store, rows, size, device
-        fits = 3 * size**2 * len(rows) <= (room(device) if limit is None else limit)
-        self.held = resident(store.pixels(rows), size, device) if fits else None
+        self.held = None
+        if held:
+            empty = torch.empty(len(rows), 3, size, size, dtype=torch.uint8, device=device)
+            self.held = empty.contiguous(memory_format=torch.channels_last)
+            for first in range(0, len(rows), BLOCK):
+                block = resident(store.pixels(rows[first : first + BLOCK]), size, device)
+                self.held[first : first + len(block)] = block
 
     def __len__(self) -> int:
         """N."""
@@ -56,7 +62,8 @@ class Pixels:
 
 
 def room(device: torch.device) -> float:
-    """Bytes that pixels may take: a share of what is free on a GPU, of all that there is elsewhere."""
+    """Bytes that pixels may take: a share of what is free on a GPU, of all that there is elsewhere for each process."""
     if device.type == "cuda":
         return SHARE * torch.cuda.mem_get_info(device)[0]
-    return SHARE * os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    processes = int(os.environ.get("LOCAL_WORLD_SIZE", 1))  # torchrun's
+    return SHARE * os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / processes

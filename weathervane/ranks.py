@@ -2,7 +2,8 @@
 
 Data parallel as in Li et al. 2020 (arXiv 2006.15704), started by torchrun, which says in the environment how many there
 are. All hold the dataset and draw the same random numbers for the same whole batch, so their number decides who
-computes what and nothing else; the first one alone writes. Legend: N = images of a batch.
+computes what and little else: dropout differs, and on a CPU batch normalisation sees a part at a time, as torch has no
+other there. The first process alone writes. Legend: N = images of a batch.
 """
 
 import os
@@ -10,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -75,9 +77,15 @@ class Ranks:
         return DistributedDataParallel(net, find_unused_parameters=hasattr(net, "start_epoch"))
 
     def check_batch(self, size: int) -> None:
-        """Refuse a batch that the processes cannot share evenly."""
-        if size % self.count:
-            raise InputError(f"train.batch: {size} images cannot be shared evenly by {self.count} processes")
+        """Refuse a batch that does not fall into equal parts of two images or more, which normalisation needs."""
+        if self.count > 1 and (size % self.count or size < 2 * self.count):
+            raise InputError(
+                f"train.batch: {size} images cannot be shared evenly by {self.count} processes, two or more for each"
+            )
+
+    def seed(self, seed: int, steps: int) -> int:
+        """Of this process alone, of 32 bits: torch's generator on a CPU drops the others."""
+        return int(np.random.SeedSequence([seed, self.own, steps]).generate_state(1)[0])
 
     def part(self, batch: Tensor) -> Tensor:
         """This process's rows of [N, ...]."""

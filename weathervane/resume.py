@@ -35,10 +35,10 @@ class Checkpoints:
             say("the checkpoints are of other parameters or data: training starts anew")
             return
         restore(state, held, rest["state"])
-        here = machine(state)
+        here, alone = machine(state), state.forward is state.net
         other = [f"{key} {rest['machine'][key]} → {here[key]}" for key in here if here[key] != rest["machine"][key]]
-        if here["device"] != "cpu" and not other:
-            other = ["on a GPU sums have no fixed order"]
+        if (here["device"] != "cpu" or not alone) and not other:
+            other = ["on a GPU sums have no fixed order" if alone else "several processes draw other numbers"]
         exact = f"not bit-exact: {', '.join(other)}" if other else "bit-exact"
         state.notes += [*damaged, f"went on in epoch {state.epoch + 1}, after step {state.steps} ({exact})"]
         for note in state.notes[-1 - len(damaged) :]:

@@ -30,7 +30,8 @@ class State:
     schedule: torch.optim.lr_scheduler.LRScheduler
     rng: np.random.Generator  # order and blending of batches, on the host
     generator: torch.Generator  # augmentation, on the device
-    micro: int  # images that go through the network at once; fewer than a batch where memory is short
+    share: int  # images of a batch that are this process's
+    micro: int  # of them, those that go through the network at once; fewer where memory is short
     epoch: int = 0  # finished ones
     order: Tensor | None = None  # row numbers of the epoch that is under way, int64 [steps, batch]
     losses: list[Tensor] = field(default_factory=list)  # of its steps so far
@@ -80,8 +81,8 @@ def begin(spec: Spec, train: Train, n: int, device: torch.device, seed: int, ran
     ranks.check_batch(batch)
     optimizer, schedule = optimization(net, train, train.epochs * (n // batch))
     rng, generator = np.random.default_rng(seed), torch.Generator(device).manual_seed(seed)
-    micro = batch // ranks.count
-    return State(net, ranks.averaging(net), average(net, train.ema), optimizer, schedule, rng, generator, micro)
+    share = batch // ranks.count
+    return State(net, ranks.averaging(net), average(net, train.ema), optimizer, schedule, rng, generator, share, share)
 
 
 def tensors(state: State) -> dict[str, Tensor]:
@@ -105,7 +106,7 @@ def content(state: State) -> dict[str, Any]:
     return {
         "rng": state.rng.bit_generator.state,
         "schedule": {key: value for key, value in state.schedule.state_dict().items() if key != "lr_lambdas"},
-        "micro": state.micro,
+        "micro": state.micro if state.micro < state.share else None,
         "epoch": state.epoch,
         "best": [state.best[0], state.best[1], state.best[2]] if state.kept else None,
         "seconds": [state.seconds, state.epoch_seconds],
@@ -140,7 +141,7 @@ def restore(state: State, held: dict[str, Tensor], rest: dict[str, Any]) -> None
         state.order, state.losses = held["order"].to(device), list(held["losses"].to(device))
     state.kept = {name: value.to(device) for name, value in below("kept.").items()}
     state.best = tuple(rest["best"]) if rest["best"] else state.best
-    state.micro, state.epoch = rest["micro"], rest["epoch"]
+    state.micro, state.epoch = rest["micro"] or state.micro, rest["epoch"]
     state.seconds, state.epoch_seconds = rest["seconds"]
     state.notes = rest["notes"]
 

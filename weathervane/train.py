@@ -38,7 +38,7 @@ class Job(Strict):
     fold: int = Field(ge=0)
     threads: int = Field(ge=0)  # 0 leaves it to torch
     time_limit: float | None = Field(default=None, gt=0)  # minutes in the loop, all tries together
-    memory: float | None = Field(default=None, ge=0)  # GB of pixels of a part that stay on the device
+    memory: float | None = Field(default=None, ge=0)  # GB of pixels at most that stay on the device
     outer: Outer | None = None  # of a cross-validation: other parts than the dataset's own
     about: dict[str, str] = Field(default_factory=dict)
 
@@ -100,6 +100,13 @@ def train(folder: Path, stop: Callable[[], bool] = lambda: False) -> dict[str, A
     return result
 
 
+def _tell(folder: Path, error: Exception, status: int) -> None:
+    if (folder / "job.json").is_file():
+        with replacing(folder / "error.json") as file:
+            json.dump({"error": str(error), "status": status}, file)  # torchrun ends with 1 whatever it was
+    print(error, file=sys.stderr)
+
+
 def _peak_memory() -> int:
     import resource
 
@@ -123,13 +130,10 @@ def main() -> int:
         train(folder, stop=lambda: bool(asked))
     except (InputError, TrainingError) as error:
         status = 2 if isinstance(error, InputError) else 1
-        if (folder / "job.json").is_file():
-            with replacing(folder / "error.json") as file:
-                json.dump({"error": str(error), "status": status}, file)  # torchrun ends with 1 whatever it was
-        print(error, file=sys.stderr)
+        _tell(folder, error, status)
         return status
     except Interrupted as told:
-        print(told, file=sys.stderr)
+        _tell(folder, told, 3)
         return 3
     return 0
 

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from tests.weathervane.test_fit import small
-from weathervane.fit import fit
+from weathervane.fit import fit, load
 from weathervane.pixels import AHEAD, Pixels
 from weathervane.store import Store
 
@@ -19,9 +19,9 @@ CPU = torch.device("cpu")
 
 @pytest.mark.parametrize("size", [32, 24])
 def test_a_batch_is_the_same_wherever_it_comes_from(store: Store, size: int) -> None:
-    """In any order, shrunk or not; without a limit all of a small part stays on the device."""
+    """In any order, shrunk or not."""
     rows = store.part("train")
-    held, read = (Pixels(store, rows, size, CPU, limit) for limit in (None, 3 * size**2 * len(rows) - 1))
+    held, read = (Pixels(store, rows, size, CPU, kept) for kept in (True, False))
     assert held.held is not None and read.held is None and len(held) == len(read) == len(rows)
     order = torch.from_numpy(np.random.default_rng(0).permutation(len(rows))[:30]).view(-1, 5)
     for one, other in zip(held.batches(order), read.batches(order), strict=True):
@@ -31,7 +31,7 @@ def test_a_batch_is_the_same_wherever_it_comes_from(store: Store, size: int) -> 
 def test_only_some_batches_are_read_ahead(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """A slow device does not fill the memory, and a loop that is left ends the reader."""
     taken = []
-    pixels, before = Pixels(store, store.part("train"), 32, CPU, 0), threading.active_count()
+    pixels, before = Pixels(store, store.part("train"), 32, CPU, held=False), threading.active_count()
     read = pixels.take
     monkeypatch.setattr(pixels, "take", lambda chosen: taken.append(chosen) or read(chosen))
     batches = pixels.batches(torch.arange(40).view(-1, 1))
@@ -40,6 +40,14 @@ def test_only_some_batches_are_read_ahead(store: Store, monkeypatch: pytest.Monk
         assert len(taken) <= number + 1 + AHEAD
     batches.close()
     assert threading.active_count() == before
+
+
+def test_what_fits_stays_on_the_device(store: Store) -> None:
+    """Both parts together have to be within the limit; without one, a few images are within half of the memory."""
+    count = len(store.part("train"))
+    for memory, kept in ((None, True), (3 * 32**2 * count, True), (3 * 32**2 * count - 1, False)):
+        parts = load(store, small(), 0, CPU, memory)
+        assert [part.images.held is not None for part in parts] == [kept, kept]
 
 
 def test_training_from_disk_is_training_from_memory(store: Store, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from tasks.child import ON_LOOPBACK, command
 from tests.weathervane.test_train import VARIANT, write
 from weathervane.lifeline import environment
+from weathervane.ranks import Ranks
 from weathervane.store import Store
 
 ROOT = Path(__file__).parents[2]
@@ -31,10 +32,11 @@ def job(store: Store, **network: Any) -> dict[str, Any]:
     return about | {"fold": 0, "threads": 1, "about": {}}
 
 
-def start(folder: Path, content: dict[str, Any], processes: int) -> "subprocess.Popen[str]":
+def start(folder: Path, content: dict[str, Any], processes: int, script: str = "") -> "subprocess.Popen[str]":
     folder.mkdir(exist_ok=True)
+    words = command(write(folder, content), processes)
     return subprocess.Popen(
-        [sys.executable, "-m", *command(write(folder, content), processes)],
+        [sys.executable, "-m", *(words[:-3] + [script, words[-1]] if script else words)],
         cwd=ROOT,
         env=environment() | ON_LOOPBACK,
         stdout=subprocess.PIPE,
@@ -64,13 +66,56 @@ def test_two_processes_have_the_loss_curve_of_one(store: Store, tmp_path: Path) 
     assert all(two[key].sub(one[key]).abs().max() < 1e-3 for key in one)
 
 
+def test_with_dropout_and_normalisation_each_goes_its_own_way(store: Store, tmp_path: Path) -> None:
+    """No two processes drop the same units, though they share every other random number; the training comes to about
+    the same loss as that of one."""
+    assert len({Ranks(own, 4).seed(0, 100) for own in range(4)}) == 4
+    for name, processes in (("one", 1), ("two", 2)):
+        done = start(tmp_path / name, job(store, norm=True, dropout=0.3), processes)
+        output = done.communicate(timeout=240)[0]
+        assert done.returncode == 0, output
+    one, two = (curve(tmp_path / name, "train_loss") for name in ("one", "two"))
+    assert one != two and two == pytest.approx(one, rel=0.2)
+
+
+IMPATIENT = """
+import sys
+from weathervane import checkpoint, resume
+from weathervane.train import main
+
+write, resume.LONG, resume.SHARE = checkpoint.write, 0.3, 1e-9
+
+def counted(*arguments):
+    print("a checkpoint")
+    write(*arguments)
+
+checkpoint.write = counted
+sys.exit(main())
+"""
+
+
+def test_long_epochs_do_not_make_every_step_a_checkpoint(store: Store, tmp_path: Path) -> None:
+    """The first process alone says when one is due, since it alone knows when it wrote the last."""
+    content = job(store)
+    content["variant"]["train"]["epochs"] = 300
+    (tmp_path / "impatient.py").write_text(IMPATIENT)
+    child = start(tmp_path / "long", content, 2, str(tmp_path / "impatient.py"))
+    output = child.communicate(timeout=240)[0]
+    assert child.returncode == 0, output
+    spent = json.loads((tmp_path / "long/outcome.json").read_text())["seconds"]
+    assert 2 <= output.count("a checkpoint") <= spent / 0.3 + 2, output
+
+
 def test_what_cannot_be_shared_is_refused(store: Store, tmp_path: Path) -> None:
     """A batch that does not fall into equal parts is bad input, told in error.json, whatever torchrun's status is."""
     done = start(tmp_path / "three", job(store), 3)
     output = done.communicate(timeout=240)[0]
     assert done.returncode != 0, output
     told = json.loads((tmp_path / "three/error.json").read_text())
-    assert told == {"error": "train.batch: 16 images cannot be shared evenly by 3 processes", "status": 2}
+    assert told == {
+        "error": "train.batch: 16 images cannot be shared evenly by 3 processes, two or more for each",
+        "status": 2,
+    }
 
 
 def test_asked_to_leave_they_save_and_go_on_together(store: Store, tmp_path: Path) -> None:
