@@ -36,7 +36,7 @@ def start(folder: Path, content: dict[str, Any], processes: int, script: str = "
     folder.mkdir(exist_ok=True)
     words = command(write(folder, content), processes)
     return subprocess.Popen(
-        [sys.executable, "-m", *(words[:-3] + [script, words[-1]] if script else words)],
+        [sys.executable, "-m", *([*words[:-3], script, words[-1]] if script else words)],
         cwd=ROOT,
         env=environment() | ON_LOOPBACK,
         stdout=subprocess.PIPE,
