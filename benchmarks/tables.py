@@ -45,8 +45,8 @@ def measured(row: dict[str, Any], record: dict[str, Any]) -> str:
     """A variant's figures in a line."""
     reached = f"accuracy {row['accuracy']:.3f} ({row['accuracy_low']:.3f}-{row['accuracy_high']:.3f})"
     return (
-        f"# Measured: {reached} on {record['images']} photographs, {record['folds']}-fold crossval, seed "
-        f"{record['seed']}; {row['seconds']:.0f} s a fold ({row['machine']}); command: README"
+        f"# Measured: {reached} on {record['images']} photographs, {row['seconds']:.0f} s a fold of {record['folds']} "
+        f"({row['machine']}; README)"
     )
 
 

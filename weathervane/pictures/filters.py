@@ -54,7 +54,7 @@ def first_filters(net: "nn.Module", size: int) -> tuple["Tensor", int]:
     images = torch.zeros(len(chosen), 3, size, size, requires_grad=True)
     met: list[tuple[Tensor, Any]] = []
 
-    def keep(_: nn.Module, given: tuple[Tensor, ...], result: Any) -> None:
+    def keep(_: nn.Module, given: "tuple[Tensor, ...]", result: Any) -> None:
         # A copy, as a ReLU after it may overwrite it in place.
         met.append((given[0], result.clone() if isinstance(layer, nn.Conv2d) else result))
 

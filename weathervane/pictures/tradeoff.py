@@ -16,6 +16,7 @@ def tradeoff_picture(rows: list[dict[str, Any]], title: str, path: Path) -> None
     """
     from matplotlib.figure import Figure
     from matplotlib.patheffects import withStroke
+    from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 
     legible = {"fontsize": 9, "path_effects": [withStroke(linewidth=2.5, foreground="white")]}  # across other bars
     figure = Figure(figsize=(9, 4), layout="constrained")
@@ -26,6 +27,9 @@ def tradeoff_picture(rows: list[dict[str, Any]], title: str, path: Path) -> None
             axes.plot(*at, "o", color=AFTER)
             axes.annotate(row["variant"], at, xytext=(6, 3), textcoords="offset points", **legible)
         axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+        axes.xaxis.set_minor_formatter(NullFormatter())
         axes.margins(x=0.3)
         bare(axes)
         axes.set_xlabel(label)
