@@ -235,4 +235,5 @@ def test_asked_to_leave_it_saves_and_leaves(number: signal.Signals, store: Store
         assert child.returncode == 3 and time.monotonic() - began < 10
         assert "the checkpoint is written" in err and "Traceback" not in err
     assert "went on in epoch" in out
-    assert not (tmp_path / "outcome.json").exists() and not (tmp_path / "error.json").exists()
+    assert not (tmp_path / "outcome.json").exists()
+    assert json.loads((tmp_path / "error.json").read_text(encoding="utf-8"))["status"] == 3
