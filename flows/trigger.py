@@ -1,5 +1,6 @@
 """`weathervane trigger`: a run of a deployment on the team's server, followed from the terminal."""
 
+import logging
 import os
 import time
 from datetime import datetime
@@ -16,7 +17,7 @@ from flows.server import check, configured
 from tasks.tracking_read import page, runs
 from tasks.turns import HOLDS
 from weathervane.errors import InputError
-from weathervane.progress import console, say
+from weathervane.progress import console, logger, say
 
 POLL = 2.0  # seconds
 
@@ -77,7 +78,8 @@ def _show_log(prefect: SyncPrefectClient, run: FlowRun, since: datetime | None) 
     wanted = LogFilter(flow_run_id=LogFilterFlowRunId(any_=[run.id]), timestamp=after)
     for line in prefect.read_logs(wanted):
         if since is None or line.timestamp > since:
-            say(f"{line.timestamp.astimezone():%H:%M:%S}  {line.message}")
+            if line.name == logger().name or line.level >= logging.WARNING:  # not what Prefect says of each task
+                say(f"{line.timestamp.astimezone():%H:%M:%S}  {line.message}")
             since = line.timestamp
     return since
 

@@ -58,7 +58,7 @@ def _faded(norms: np.ndarray) -> str:
     known = ratio[np.isfinite(ratio)]
     if not known.size:
         return ""
-    return f"; the first has {known[0]:.2g} times the last's at first, {np.median(known):.2g} in the median"
+    return f"; the first's ÷ the last's: {known[0]:.2g} at first, median {np.median(known):.2g}"
 
 
 def layer_label(net: "nn.Module", name: str) -> str:
