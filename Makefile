@@ -28,9 +28,8 @@ retrain: setup
 	@$(BIN)/weathervane retrain $(if $(SOURCE),--source "$(SOURCE)") $(if $(DATASET),--dataset "$(DATASET)") \
 		$(if $(VARIANTS),--variants $(VARIANTS)) $(if $(SET),--set $(SET))
 
-# One process more than there are cores, since many tests wait for a server; files stay together.
 test: setup
-	@$(BIN)/python -m pytest --numprocesses $$(expr $$(getconf _NPROCESSORS_ONLN) + 1) --maxprocesses 4 --dist loadfile
+	@$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 # Format, lint, types, import contracts, unit tests: the inner loop.
 check: setup

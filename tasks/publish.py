@@ -42,12 +42,12 @@ def _push(root: Path) -> None:
     """Where somebody pushed meanwhile, on top of that."""
     try:
         _git(root, "push", "--quiet")
-    except InputError:
+    except InputError as refused:
         try:
             _git(root, "pull", "--quiet", "--rebase", "--autostash")
-        except InputError:
-            subprocess.run(["git", "rebase", "--abort"], cwd=root, capture_output=True)
-            raise
+        except InputError as conflict:
+            begun = subprocess.run(["git", "rebase", "--abort"], cwd=root, capture_output=True).returncode == 0
+            raise (conflict if begun else refused) from None
         _git(root, "push", "--quiet")
 
 

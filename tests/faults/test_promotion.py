@@ -39,6 +39,7 @@ def test_of_two_promotions_at_once_the_better_one_wins(drill: Drill) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.drill
 def test_a_killed_rollback_leaves_the_old_champion_or_the_new(drill: Drill) -> None:
     """SIGKILL before or after each write of a move by hand: the alias is old or new, `previous` and the record agree
     with it, and the lock is free."""

@@ -222,6 +222,7 @@ def killed_at_random(step: str, root: Path, source: Path, longest: float, seed: 
 
 
 @pytest.mark.slow
+@pytest.mark.drill
 def test_kills_at_random_moments(tmp_path: Path) -> None:
     """Ingest and prepare, killed up to three times each at random: the same bytes as without; most kills hit."""
     source, whole = fill(tmp_path / "source", range(60), width=900, height=700), tmp_path / "whole"

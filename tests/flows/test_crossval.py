@@ -161,6 +161,7 @@ def test_a_failure_takes_nobody_along(home: Home) -> None:
     assert home.flow_run(runs["crossval"])[0] == "Failed"
 
 
+@pytest.mark.drill
 def test_a_killed_crossval_goes_on(home: Home) -> None:
     """Killed with SIGKILL in the second fold, the same command goes on with the same runs: the first fold is not
     trained again, the second goes on from its checkpoint, each fold's figures are on record once. Prefect shows the

@@ -18,7 +18,7 @@ from tests.flows.conftest import WEATHERVANE, Home, environment, smaller, weathe
 
 pytestmark = pytest.mark.slow
 PLACES = [(stage, when) for stage in STAGES for when in ("before", "after")]
-SHORT = [("train", "after"), ("register", "after")]
+SHORT = [("register", "after")]
 
 
 def start(home: Home, *arguments: str) -> "subprocess.Popen[str]":
@@ -76,6 +76,7 @@ def test_a_killed_retraining_is_gone_on_with(home: Home) -> None:
     assert folder.is_dir() and not (folder / "checkpoints").exists()
 
 
+@pytest.mark.drill
 def test_a_variant_that_reaches_its_time_limit_takes_nobody_along(home: Home) -> None:
     """With `--time-limit`, a variant that takes longer ends as failed, in the command's table and in MLflow, with what
     to do; a quicker one is trained and compared."""

@@ -165,7 +165,7 @@ def test_a_retraining_by_hand_elsewhere_waits_for_its_turn(team: Team, tmp_path:
     """In another clone, on the team's servers: it says for whom it waits, and begins when that one has ended."""
     other = smaller(copy_project(tmp_path))
     known = {run.info.run_id for run in team.runs("retraining")}
-    flow_run = team.start("retrain/nightly", {"variants": ["dnn"], "changes": ["train.epochs=600"], "seed": 6})
+    flow_run = team.start("retrain/nightly", {"variants": ["dnn"], "changes": ["train.epochs=200"], "seed": 6})
     until(lambda: [run for run in team.runs("retraining") if run.info.run_id not in known], "the first one's run")
     by_hand = ["retrain", "--variants", "dnn", "--set", *FAST, "--seed", "7"]
     done = weathervane(other, *by_hand, **team.variables, WEATHERVANE_OWN_SERVER="")

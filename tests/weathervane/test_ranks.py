@@ -66,6 +66,7 @@ def test_two_processes_have_the_loss_curve_of_one(store: Store, tmp_path: Path) 
     assert all(two[key].sub(one[key]).abs().max() < 1e-3 for key in one)
 
 
+@pytest.mark.drill
 def test_with_dropout_and_normalisation_each_goes_its_own_way(store: Store, tmp_path: Path) -> None:
     """No two processes drop the same units, though they share every other random number; the training comes to about
     the same loss as that of one."""
@@ -94,6 +95,7 @@ sys.exit(main())
 """
 
 
+@pytest.mark.drill
 def test_long_epochs_do_not_make_every_step_a_checkpoint(store: Store, tmp_path: Path) -> None:
     """The first process alone says when one is due, since it alone knows when it wrote the last."""
     content = job(store)
@@ -118,6 +120,7 @@ def test_what_cannot_be_shared_is_refused(store: Store, tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.drill
 def test_asked_to_leave_they_save_and_go_on_together(store: Store, tmp_path: Path) -> None:
     """SIGTERM in the middle: one checkpoint, no process left; started again, every epoch is there, and once."""
     content = job(store, norm=True)

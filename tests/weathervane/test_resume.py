@@ -52,13 +52,13 @@ def whole(store: Store, tmp_path_factory: pytest.TempPathFactory) -> dict[str, d
 
 @pytest.mark.slow
 def test_killed_at_random_moments_the_weights_are_the_same() -> None:
-    """Ten trainings of cnn, dnn and lstm, killed with SIGKILL about 20 times in all, in the middle of epochs as well,
+    """Four trainings of cnn, dnn and lstm, killed with SIGKILL about 8 times in all, in the middle of epochs as well,
     come to the weights and the metrics of trainings that were never killed, to the last bit."""
-    command = [sys.executable, "-m", "benchmarks.drills.kill", "--trials", "10"]
+    command = [sys.executable, "-m", "benchmarks.drills.kill", "--trials", "4"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=400)
-    found = re.search(r"(\d+) of 10 trainings, killed (\d+) times, came to equal weights", done.stdout)
+    found = re.search(r"(\d+) of 4 trainings, killed (\d+) times, came to equal weights", done.stdout)
     assert found, done.stdout + done.stderr
-    assert found[1] == "10" and int(found[2]) >= 10
+    assert found[1] == "4" and int(found[2]) >= 4
 
 
 @pytest.mark.parametrize("name", FAMILIES)

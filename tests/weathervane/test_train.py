@@ -87,7 +87,10 @@ def test_an_absent_device_is_bad_input(job: dict[str, Any], tmp_path: Path) -> N
     ended = child(write(tmp_path, job | {"device": "cuda:99"}))
     assert ended.returncode == 2
     assert ended.stderr.startswith("--device cuda:99: not available here") and ended.stderr.count("\n") == 1
-    assert json.loads((tmp_path / "error.json").read_text(encoding="utf-8")) == {"error": ended.stderr.strip()}
+    assert json.loads((tmp_path / "error.json").read_text(encoding="utf-8")) == {
+        "error": ended.stderr.strip(),
+        "status": 2,
+    }
     assert not (tmp_path / "outcome.json").exists() and not (tmp_path / "model").exists()
 
 
