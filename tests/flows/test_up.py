@@ -1,5 +1,6 @@
 """`weathervane up`: a team's servers, deployments and worker, and what people do with them."""
 
+import contextlib
 import os
 import re
 import shutil
@@ -208,7 +209,13 @@ def test_a_person_decides_and_the_worker_may_die_meanwhile(team: Team) -> None:
     run = team.start("retrain/nightly", {"variants": ["dnn"], "changes": FAST, "seed": 4})
     until(lambda: team.flow_run(run)["state"]["name"] == "Suspended", "the question")
     keyset = team.flow_run(run)["state"]["state_details"]["run_input_keyset"]
-    evidence = team.ask(f"flow_runs/{run}/input/{keyset['description']}")
+
+    def form() -> str | None:
+        with contextlib.suppress(HTTPError):  # it is stored after the state
+            return str(team.ask(f"flow_runs/{run}/input/{keyset['description']}"))
+        return None
+
+    evidence = until(form, "the form")
     assert "waiting for approval" in evidence and "a person decides" in evidence
     before = team.client.get_model_version_by_alias("weather-synthetic", "champion").version
     team.part("worker", "start").kill()
