@@ -101,14 +101,15 @@ def asleep(team: Team, run: str) -> str:
 
 
 def disk(team: Team, run: str) -> str:
-    """The disk is full while a variant trains, and is cleared."""
+    """The disk is full for two minutes while a variant trains, and is cleared; Prefect can store nothing meanwhile."""
     in_a_variant(team)
     filler = team.root / "filler"
     with contextlib.suppress(OSError), filler.open("wb") as file:
         while True:
             file.write(bytes(1 << 20))
-    state = team.ended(run)
+    time.sleep(120)
     filler.unlink()
+    state = team.ended(run)
     return f"the run ended as {state['name']}: {state['message']}"
 
 
@@ -173,7 +174,7 @@ def drill(name: str) -> bool:
         place = Path(folder) / "project"
         place.mkdir()
         if name in NEEDS_A_DISK:
-            subprocess.run(["mount", "-t", "tmpfs", "-o", "size=150m", "tmpfs", str(place)], check=True)
+            subprocess.run(["mount", "-t", "tmpfs", "-o", "size=400m", "tmpfs", str(place)], check=True)
             stack.callback(subprocess.run, ["umount", "--lazy", str(place)], check=True)
         root = smaller(copy_project(place))
         with up(root, PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS="3") as team:
