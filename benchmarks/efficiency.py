@@ -18,6 +18,7 @@ from benchmarks.data import PHOTOGRAPHS
 from benchmarks.peers import augmentation, take_in
 from benchmarks.results import Entry, entry, record
 from weathervane import variant
+from weathervane.allocator import keep_freed_memory
 from weathervane.augment import augment, mix
 from weathervane.device import choose, normalise, unit
 from weathervane.fit import Part, gradients, load, run_epoch
@@ -36,10 +37,11 @@ ALONE = Ranks()
 
 def main(
     photographs: Annotated[Path, typer.Option(help="zip of real photographs, by class")] = PHOTOGRAPHS,
-    rounds: Annotated[int, typer.Option(min=1)] = 5,
+    rounds: Annotated[int, typer.Option(min=1)] = 15,
     device: Annotated[str, typer.Option(help="as of 'weathervane retrain'")] = "auto",
 ) -> None:
     """Measure, print and record."""
+    keep_freed_memory()  # as weathervane.train does
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         take_in(photographs, root)

@@ -19,6 +19,7 @@ from typing import Any
 
 from pydantic import Field
 
+from weathervane.allocator import keep_freed_memory
 from weathervane.errors import InputError, Interrupted, TrainingError
 from weathervane.files import replacing
 from weathervane.folds import Outer, placed
@@ -68,6 +69,7 @@ def train(folder: Path, stop: Callable[[], bool] = lambda: False) -> dict[str, A
 
     if job.threads:
         torch.set_num_threads(job.threads)
+    keep_freed_memory()
     ranks, started = Ranks.of_environment(), time.perf_counter()
     device, store = ranks.device(job.device), Store(Path(job.data))
     with ranks.together(device):

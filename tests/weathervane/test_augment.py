@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Generator, Tensor
 
-from weathervane.augment import affine, augment, colour, erase, mix
+from weathervane.augment import affine, augment, colour, erase, mix, sampled_at
 from weathervane.variant import Augment
 
 OFF = {
@@ -59,6 +59,14 @@ def test_every_policy_key_is_walked() -> None:
 def test_all_off_is_the_identity(images: Tensor) -> None:
     """With every strength off an image stays as it is (float32 rounding of the resample apart)."""
     assert torch.allclose(augment(images, policy(), seeded()), images, atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [16, 33, 64, 224])
+def test_the_grid_is_torchs_own(size: int) -> None:
+    """Pixels are sampled where torch's `affine_grid` says, to the last bit."""
+    theta = torch.randn(32, 2, 3, generator=seeded())
+    theirs = torch.nn.functional.affine_grid(theta, [32, 3, size, size], align_corners=False)
+    assert torch.equal(sampled_at(theta, size), theirs)
 
 
 @pytest.mark.parametrize("key", EACH)
