@@ -18,12 +18,12 @@ from benchmarks.data import PHOTOGRAPHS
 from benchmarks.peers import augmentation, take_in
 from benchmarks.results import Entry, entry, record
 from weathervane import variant
-from weathervane.allocator import keep_freed_memory
 from weathervane.augment import augment, mix
 from weathervane.device import choose, normalise, unit
 from weathervane.fit import Part, gradients, load, run_epoch
 from weathervane.model import Spec
 from weathervane.prepare import Prepare, prepare
+from weathervane.process import settle
 from weathervane.progress import track
 from weathervane.ranks import Ranks
 from weathervane.state import State, begin
@@ -41,7 +41,7 @@ def main(
     device: Annotated[str, typer.Option(help="as of 'weathervane retrain'")] = "auto",
 ) -> None:
     """Measure, print and record."""
-    keep_freed_memory()  # as weathervane.train does
+    settle()  # torch is there already: of its two settings that of memory only, for both sides of each ratio
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         take_in(photographs, root)

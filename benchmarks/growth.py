@@ -17,6 +17,7 @@ import numpy as np
 import typer
 
 from benchmarks.results import Entry, entry, record
+from weathervane.process import settle
 from weathervane.progress import say, track
 
 ROOT = Path(__file__).parents[1]
@@ -77,6 +78,7 @@ def generate(folder: Path, count: int) -> None:
 
 def train(folder: Path) -> dict[str, float]:
     """Images a second over STEPS steps, and MiB that were taken meanwhile, without those of files, which go back."""
+    settle()
     import torch
 
     from weathervane import variant

@@ -22,10 +22,10 @@ import typer
 from benchmarks.data import PHOTOGRAPHS
 from benchmarks.results import Entry, entry, record
 from weathervane import variant
-from weathervane.device import MEAN, STD
 from weathervane.ingest import Ingest, ingest
 from weathervane.ledger import Ledger
 from weathervane.prepare import Prepare, prepare
+from weathervane.process import settle
 from weathervane.progress import say, track
 from weathervane.variant import Variant
 
@@ -71,6 +71,7 @@ def classes(home: Path) -> list[str]:
 
 def weathervane(task: Task) -> Go:
     """Ingest, prepare, fit."""
+    settle()
     import torch
 
     from weathervane.fit import fit
@@ -140,6 +141,8 @@ def augmentation(one: Variant) -> Any:
     import torch
     from torchvision.transforms import v2
 
+    from weathervane.device import MEAN, STD
+
     policy = one.augment
     steps = [
         v2.ToImage(),
@@ -158,6 +161,8 @@ def as_it_is() -> Any:
     import torch
     from torchvision.transforms import v2
 
+    from weathervane.device import MEAN, STD
+
     sized = [v2.ToImage(), v2.Resize(SIZE, antialias=True), v2.CenterCrop(SIZE)]
     return v2.Compose([*sized, v2.ToDtype(torch.float32, scale=True), v2.Normalize(MEAN, STD)])
 
@@ -168,6 +173,8 @@ def timm(task: Task) -> Go:
     from timm.data import create_dataset, create_loader
     from timm.optim import create_optimizer_v2
     from torch.nn import functional as F
+
+    from weathervane.device import MEAN, STD
 
     shared = {"input_size": (3, SIZE, SIZE), "batch_size": BATCH, "num_workers": 4, "device": torch.device("cpu")}
     shared |= {"mean": MEAN, "std": STD}

@@ -9,6 +9,7 @@ from typing import Any
 
 from flows.edit_ingest import difference, edited
 from flows.environment import apply
+from flows.runner import check_runner
 from flows.server import OWN, LocalServer, check, configured
 from tasks.data import INGEST, PREPARE, current, ingest_and_record, prepare_and_record, prepared_version
 from tasks.gate import REGISTER
@@ -85,6 +86,7 @@ def check_surroundings(root: Path, device: str) -> None:
         from weathervane.device import choose
 
         choose(device)
+    check_runner(root)
     project.check_writable(root)
     check_server(uri(root))
     if address := configured():

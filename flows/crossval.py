@@ -1,15 +1,16 @@
 """The flow `crossval`: every image predicted once, by a model that saw none of its near-duplicates."""
 
 import shlex
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 from prefect import flow
 from pydantic import Field
 
+from flows.elsewhere import decoder, fold_elsewhere
 from flows.outcome import VariantsFailed, outcome
-from flows.retrain import DEVICE, closed_if_failed, ended, reused, told
+from flows.retrain import DEVICE, Begun, closed_if_failed, ended, in_turn, reused, told
+from flows.runner import check_runner, runner, servers
 from tasks.alone import alone
 from tasks.crossval import close_crossval, pool_folds, record_of, train_fold
 from tasks.dead_runs import end_dead_runs
@@ -60,11 +61,12 @@ def work(variants: list[str], changes: list[str], folds: int, share: float, seed
     root = project.root()
     crossing = check(Crossing, {"folds": folds, "share": share}, "crossval")
     chosen = read_variants(root, variants, changes)
+    check_runner(root)
     project.check_writable(root)
     with alone(root):
         end_dead_runs(root)
         ingest(root)
-        prepare(root)
+        prepare(root, decoder(root, servers()))
         plan = make_plan(root, chosen, seed, crossing=crossing)
         if finished := finished_crossval(root, plan):
             say(f"unchanged since run {finished.run_id}")
@@ -82,26 +84,29 @@ def work(variants: list[str], changes: list[str], folds: int, share: float, seed
 def train_and_compare(root: Path, plan: Plan, parent: str, device: str, command: str) -> dict[str, Any]:
     """Train what has to be, and close the cross-validation; see `crossval`."""
     children, failures = dict[str, str](), dict[str, str]()
-    for candidate in plan.candidates:
-        if result := reused(candidate, parent):
-            children[candidate.name] = result.run_id
-            continue
+
+    def begin(candidate: Candidate) -> Begun[None]:
+        assert plan.crossing is not None
         run = open_variant(root, plan, candidate, parent)
-        if failure := closed_if_failed(root, run, partial(all_folds, root, plan, candidate, run, device)):
-            failures[candidate.name] = failure
-        else:
-            children[candidate.name] = run
+        given = {"plan": plan, "candidate": candidate, "run": run, "device": device}
+        work, own = (fold_elsewhere, {"servers": servers()}) if place.several else (train_fold, {"root": root})
+        folds = [place.submit(work, **given, **own, fold=fold) for fold in range(plan.crossing.folds)]
+        return run, lambda: pool_folds(root, plan, candidate, run, [fold() for fold in folds])
+
+    with runner(root) as place, in_turn(root, plan, place, begin) as begun:
+        for candidate in plan.candidates:
+            if result := reused(candidate, parent):
+                children[candidate.name] = result.run_id
+                continue
+            run, work = begun(candidate)
+            if failure := closed_if_failed(root, run, work):
+                failures[candidate.name] = failure
+            else:
+                children[candidate.name] = run
     record = close_crossval(root, plan, parent, children, failures, command)
     if failures:
         raise VariantsFailed(failures, record)
     return record
-
-
-def all_folds(root: Path, plan: Plan, candidate: Candidate, run: str, device: str) -> None:
-    """A variant's folds, one after the other, and what they come to together."""
-    assert plan.crossing is not None
-    folds = [train_fold(root, plan, candidate, fold, run, device) for fold in range(plan.crossing.folds)]
-    pool_folds(root, plan, candidate, run, folds)
 
 
 def command(variants: list[str], changes: list[str], crossing: Crossing, seed: int) -> str:

@@ -11,17 +11,18 @@ from typing import Annotated, Any, TypeVar
 from prefect import flow, runtime
 from pydantic import Field
 
+from flows.elsewhere import decoder, variant_elsewhere
 from flows.outcome import VariantsFailed, outcome
+from flows.runner import Runner, check_runner, runner, servers
 from flows.server import OWN
+from flows.variant import train_and_evaluate
 from tasks import approval
 from tasks.alone import alone
 from tasks.announced import announce
 from tasks.approval import WAITING, Waiting
-from tasks.augment import augment
 from tasks.data import INGEST
 from tasks.dead_runs import end_dead_runs
 from tasks.dvc_lock import raw_md5
-from tasks.evaluate import evaluate
 from tasks.ingest import ingest
 from tasks.plan import Candidate, Plan, Result, make_plan, read_variants
 from tasks.prepare import prepare
@@ -31,7 +32,7 @@ from tasks.report import report
 from tasks.restore import restore
 from tasks.runs import close_retraining, close_variant, open_retraining, open_variant
 from tasks.tracking_read import check_server, shown, uri
-from tasks.train import How, drop_checkpoints, train
+from tasks.train import How
 from tasks.turns import one_at_a_time, superseded
 from weathervane import project
 from weathervane.errors import InputError, TrainingError, masked
@@ -40,6 +41,8 @@ from weathervane.params import load
 from weathervane.progress import about, say
 
 T = TypeVar("T")
+Begun = tuple[str, Callable[[], T]]  # a variant's MLflow run, and what waits for its result
+Next = Callable[[Candidate], Begun[T]]
 DEVICE = r"^(auto|cpu|mps|cuda(:\d+)?)$"
 
 
@@ -82,6 +85,7 @@ def work(variants: list[str], changes: list[str], seed: int, data_version: str, 
     chosen = read_variants(root, variants, changes)
     dataset = load(Ingest, root / INGEST).dataset
     check_server(uri(root))
+    check_runner(root)
     project.check_writable(root)
     if asked := approval.waiting(root, dataset):
         return approval.ask(root, asked)
@@ -98,7 +102,7 @@ def work(variants: list[str], changes: list[str], seed: int, data_version: str, 
             with timed(seconds, "ingest"):
                 ingest(root)
             with timed(seconds, "prepare"):
-                prepare(root)
+                prepare(root, decoder(root, servers()))
             publish(root)
             announce(root, str(raw_md5(root)))
         plan = make_plan(root, chosen, seed, home)
@@ -125,18 +129,28 @@ def train_and_decide(
 ) -> tuple[dict[str, Any], Decision]:
     """Train what has to be, let the best one meet the champion, and close the retraining; see `retrain`."""
     results, failures = [], dict[str, str]()
-    for candidate in plan.candidates:
-        if standing := reused(candidate, parent):
-            results.append(standing)
-            continue
-        with timed(seconds, candidate.name) as end:
-            result = one_variant(root, plan, candidate, parent, how)
-            if isinstance(result, Result):
-                end += [f"test accuracy {result.metrics['test/accuracy']:.3f}", shown(root, result.run_id)]
-                results.append(result)
-            else:
-                end += ["failed"]
-                failures[candidate.name] = result
+
+    def begin(candidate: Candidate) -> Begun[Result]:
+        run = open_variant(root, plan, candidate, parent)
+        given = {"plan": plan, "candidate": candidate, "run": run, "how": how}
+        work, own = (
+            (variant_elsewhere, {"servers": servers()}) if place.several else (train_and_evaluate, {"root": root})
+        )
+        return run, place.submit(work, **given, **own)
+
+    with runner(root) as place, in_turn(root, plan, place, begin) as begun:
+        for candidate in plan.candidates:
+            if standing := reused(candidate, parent):
+                results.append(standing)
+                continue
+            with timed(seconds, candidate.name) as end:
+                result = closed_if_failed(root, *begun(candidate))
+                if isinstance(result, Result):
+                    end += [f"test accuracy {result.metrics['test/accuracy']:.3f}", shown(root, result.run_id)]
+                    results.append(result)
+                else:
+                    end += ["failed"]
+                    failures[candidate.name] = result
     with timed(seconds, "register") as end:
         decision = register(root, plan, results) if results else Decision(False, "no variant could be trained", "")
         end += [f"{'promoted' if decision.promoted else 'not promoted'}: {decision.why}"]
@@ -182,19 +196,19 @@ def timed(seconds: dict[str, float], step: str) -> Iterator[list[str]]:
         say(", ".join([f"{step}: ended after {seconds[step]:.1f} s", *end]))
 
 
-def one_variant(root: Path, plan: Plan, candidate: Candidate, parent: str, how: How) -> Result | str:
-    """Train and evaluate one variant; its result, or why there is none. The others go on either way."""
-    run = open_variant(root, plan, candidate, parent)
-
-    def work() -> Result:
-        with about(mlflow_run=run):
-            augment(root, plan, candidate, run)
-            folder = train(root, plan, candidate, run, how)
-            result = evaluate(root, plan, candidate, run, folder)
-        drop_checkpoints(root, candidate)
-        return result
-
-    return closed_if_failed(root, run, work)
+@contextmanager
+def in_turn(root: Path, plan: Plan, place: Runner, begin: Callable[[Candidate], Begun[T]]) -> Iterator[Next[T]]:
+    """Yields what gives each candidate's run and work: begun now, all of them, where several are at work at once; else
+    when it is asked for. Where an error ends the block, runs that are still at work are closed with it."""
+    begun: dict[str, Begun[T]] = {}
+    try:
+        for candidate in plan.to_train if place.several else ():
+            begun[candidate.name] = begin(candidate)
+        yield lambda candidate: begun.pop(candidate.name, None) or begin(candidate)
+    except BaseException as error:
+        for run, _ in begun.values():
+            close_variant(root, run, ended(error), told(error))
+        raise
 
 
 def closed_if_failed(root: Path, run: str, work: Callable[[], T]) -> T | str:

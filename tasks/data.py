@@ -20,7 +20,7 @@ from weathervane.fingerprint import sources
 from weathervane.ingest import Ingest, finish, ingest, refuse_edits, unchanged
 from weathervane.ledger import Ledger
 from weathervane.params import load
-from weathervane.prepare import Prepare, prepare
+from weathervane.prepare import Decode, Prepare, decoded_here, prepare
 from weathervane.progress import say
 from weathervane.store import changed
 
@@ -69,10 +69,36 @@ def ingest_and_record(root: Path) -> str:
 def prepared_version(root: Path, text: str) -> Path | None:
     """The folder of the version of the data that `text` names, prepared; None if it is today's own."""
     version = resolve(root, text)
-    if version == raw_md5(root):
-        return None
+    return None if version == raw_md5(root) else _prepared(root, version)
+
+
+def raw_copy(root: Path, version: str) -> Path:
+    """The images of the version of this md5: data/raw itself, or a folder of their own; from the remote if need be."""
+    if raw_md5(root) == version and (root / project.LEDGER).is_file():
+        return root / project.RAW
     with _alone(root, "data"):
-        home = materialise(root, version)
+        return _copy(root, version) / project.RAW
+
+
+def _copy(root: Path, version: str) -> Path:
+    if not has_bytes(root, version):
+        from tasks.dvc_repo import fetch_version
+
+        fetch_version(root, version)
+    return materialise(root, version)
+
+
+def prepared_copy(root: Path, version: str) -> Path:
+    """The version of this md5, prepared: data/prepared itself, or a folder of its own; from the remote if need be."""
+    if raw_md5(root) == version and stale_because(root, "prepare") is None:
+        return root / project.PREPARED
+    return _prepared(root, version) / project.PREPARED
+
+
+def _prepared(root: Path, version: str) -> Path:
+    """Under .weathervane/versions."""
+    with _alone(root, "data"):
+        home = _copy(root, version)
         params = load(Prepare, root / PREPARE)
         made, code = home / "prepared.json", (path.read_bytes() for path in sources("weathervane.prepare"))
         key = hashlib.sha256(b"\0".join([params.model_dump_json().encode(), *code])).hexdigest()
@@ -85,14 +111,14 @@ def prepared_version(root: Path, text: str) -> Path | None:
         return home
 
 
-def prepare_and_record(root: Path) -> str:
+def prepare_and_record(root: Path, decode: Decode = decoded_here) -> str:
     """Run the stage `prepare` if it is stale; the md5 of data/prepared."""
     params = load(Prepare, root / PREPARE)
     with _alone(root, "data"):
         if stale_because(root, "prepare"):
             from tasks.dvc_repo import bring_up_to_date
 
-            why = bring_up_to_date(root, "prepare", lambda: prepare(params, root))
+            why = bring_up_to_date(root, "prepare", lambda: prepare(params, root, decode))
             say(f"prepare: done ({why})")
         else:
             say("prepare: nothing to do")

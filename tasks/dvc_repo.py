@@ -38,8 +38,8 @@ def add(root: Path, target: str, about: dict[str, str]) -> str:
         return str(stage.outs[0].hash_info.value)
 
 
-def push(root: Path) -> None:
-    """Bring what data/raw.dvc and dvc.lock name to the default remote.
+def push(root: Path, *targets: str) -> None:
+    """Bring what data/raw.dvc and dvc.lock name to the default remote, or these targets.
 
     Raises:
         InputError: no remote, or it does not take it.
@@ -48,7 +48,7 @@ def push(root: Path) -> None:
 
     with _open(root) as repo:
         try:
-            _patiently(lambda: repo.push())
+            _patiently(lambda: repo.push(list(targets) or None))
         except DvcException as error:
             raise InputError(f"DVC's remote: {error}: set one with 'dvc remote add -d NAME URL'") from None
 
@@ -68,6 +68,17 @@ def fetch(root: Path, target: str) -> bool:
         return True
     shutil.rmtree(root / target, ignore_errors=True)  # DVC checks out damaged objects without a word
     return False
+
+
+def fetch_version(root: Path, version: str) -> None:
+    """Bring a folder of this md5 from the default remote to the cache, as far as the remote has it."""
+    from dvc_data.hashfile.hash_info import HashInfo
+
+    with _open(root) as repo:
+        if repo.config["core"].get("remote"):
+            remote, cache = repo.cloud.get_remote_odb(), repo.cache.local
+            found = [HashInfo("md5", version)]  # not `cloud.pull`: of a folder it brings the list and none of the files
+            _patiently(lambda: repo.cloud.transfer(remote, cache, found, shallow=False, verify=remote.verify))
 
 
 @contextmanager

@@ -7,7 +7,8 @@ import hashlib
 import io
 import math
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +33,35 @@ class Prepare(Strict):
     shard: int = Field(ge=1, le=1_000_000)
 
 
-def prepare(params: Prepare, root: Path) -> int:
+Decode = Callable[[Prepare, Path, list[list[Row]]], Iterator[np.ndarray]]
+
+
+def decoded(params: Prepare, raw: Path, rows: Iterable[Row]) -> Iterator[np.ndarray]:
+    """uint8 [image_size, image_size, 3] for each row, in their order, decoded on all cores.
+
+    Raises:
+        InputError: an image that is missing, changed or no longer decodes.
+    """
+
+    def pixels(row: Row) -> np.ndarray:
+        try:
+            data = (raw / row.path).read_bytes()
+            if hashlib.sha256(data).hexdigest() == row.sha256:
+                return images.decode(data, params.image_size)
+            why = "not the bytes that were taken in"
+        except (OSError, images.BadImage) as error:
+            why = str(error)
+        raise InputError(f"data/raw/{row.path}: {why}: bring it back with 'dvc checkout data/raw.dvc --force'")
+
+    return in_order(pixels, rows)
+
+
+def decoded_here(params: Prepare, raw: Path, shards: list[list[Row]]) -> Iterator[np.ndarray]:
+    """`decoded` of all the shards' rows."""
+    return decoded(params, raw, chain.from_iterable(shards))
+
+
+def prepare(params: Prepare, root: Path, decode: Decode = decoded_here) -> int:
     """Write the manifest, the pixel store and their checksums anew; returns the number of images, N.
 
     The store is uint8 [N, image_size, image_size, 3] in shards of `shard` images, in the ledger's order. Shards are
@@ -47,16 +76,6 @@ def prepare(params: Prepare, root: Path) -> int:
     if not rows:
         raise InputError(f"{project.LEDGER}: nothing ingested yet: run 'weathervane retrain'")
 
-    def pixels(row: Row) -> np.ndarray:
-        try:
-            data = (raw / row.path).read_bytes()
-            if hashlib.sha256(data).hexdigest() == row.sha256:
-                return images.decode(data, params.image_size)
-            why = "not the bytes that were taken in"
-        except (OSError, images.BadImage) as error:
-            why = str(error)
-        raise InputError(f"data/raw/{row.path}: {why}: bring it back with 'dvc checkout data/raw.dvc --force'")
-
     parts = [rows[first : first + params.shard] for first in range(0, len(rows), params.shard)]
     shards = [making / f"{_made_of(params, part)}.npy" for part in parts]
     making.mkdir(parents=True, exist_ok=True)
@@ -65,10 +84,10 @@ def prepare(params: Prepare, root: Path) -> int:
     lacking = [(shard, part) for shard, part in zip(shards, parts, strict=True) if not shard.is_file()]
     total = sum(len(part) for _, part in lacking)
     check_room(making, total * params.image_size**2 * 3)
-    decoded = track(in_order(pixels, (row for _, part in lacking for row in part)), "prepare", total)
+    pixels = track(decode(params, raw, [part for _, part in lacking]), "prepare", total)
     for shard, part in lacking:
-        _write_shard(shard, (len(part), params.image_size, params.image_size, 3), decoded)
-    list(decoded)  # let the bar finish
+        _write_shard(shard, (len(part), params.image_size, params.image_size, 3), pixels)
+    list(pixels)  # let the bar finish
     _write_manifest(rows, making / MANIFEST)
 
     for old in (out / SUMS, out / MANIFEST, *out.glob(".*.part")):

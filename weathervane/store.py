@@ -69,7 +69,8 @@ class Store:
 
     @cached_property
     def _shards(self) -> list[np.ndarray]:
-        return [np.load(path, mmap_mode="r") for path in sorted((self.folder / PIXELS).glob("*.npy"))]
+        # Plain arrays over the mapped files: each look into a numpy.memmap makes another one.
+        return [np.asarray(np.load(path, mmap_mode="r")) for path in sorted((self.folder / PIXELS).glob("*.npy"))]
 
     @property
     def size(self) -> int:
@@ -85,9 +86,8 @@ class Store:
         """uint8 [len(rows), S, S, 3] of the given row numbers, copied into memory."""
         out = np.empty((len(rows), self.size, self.size, 3), np.uint8)
         per_shard = len(self._shards[0])
-        for number, shard in enumerate(self._shards):
-            here = np.flatnonzero(np.asarray(rows) // per_shard == number)
-            out[here] = shard[np.asarray(rows)[here] - number * per_shard]
+        for image, shard, row in zip(out, *np.stack(np.divmod(rows, per_shard)).tolist(), strict=True):
+            image[:] = self._shards[shard][row]
         return out
 
     def part(self, split: str, fold: int | None = None, without_fold: int | None = None) -> np.ndarray:

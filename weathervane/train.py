@@ -19,12 +19,12 @@ from typing import Any
 
 from pydantic import Field
 
-from weathervane.allocator import keep_freed_memory
 from weathervane.errors import InputError, Interrupted, TrainingError
 from weathervane.files import replacing
 from weathervane.folds import Outer, placed
 from weathervane.lifeline import VARIABLE, hold
 from weathervane.params import Strict, check
+from weathervane.process import settle
 from weathervane.variant import Variant
 
 
@@ -58,8 +58,7 @@ def train(folder: Path, stop: Callable[[], bool] = lambda: False) -> dict[str, A
     job = read_job(folder)
     for name in ("outcome.json", "error.json"):
         (folder / name).unlink(missing_ok=True)
-    # Read by libgomp when torch loads. Its threads spin 30 times as long by default, which costs a busy machine dearly.
-    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+    settle()
 
     import torch
 
@@ -69,7 +68,6 @@ def train(folder: Path, stop: Callable[[], bool] = lambda: False) -> dict[str, A
 
     if job.threads:
         torch.set_num_threads(job.threads)
-    keep_freed_memory()
     ranks, started = Ranks.of_environment(), time.perf_counter()
     device, store = ranks.device(job.device), Store(Path(job.data))
     with ranks.together(device):

@@ -22,7 +22,7 @@ def nightly():
     return "done"
 
 if __name__ == "__main__":
-    nightly.serve("every minute", cron="* * * * *")
+    nightly.serve("every five seconds", cron="* * * * * */5")
 """
 
 

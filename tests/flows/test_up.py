@@ -145,6 +145,7 @@ def test_a_wrong_value_is_refused_before_anything_runs(
     assert len(team.runs()) == before
 
 
+@pytest.mark.drill
 def test_late_runs_of_a_schedule_are_one(team: Team) -> None:
     """While the worker sleeps, a schedule goes past four times: when it wakes, the last one trains, the others skip."""
     deployment = team.ask("deployments/name/retrain/nightly")

@@ -1,0 +1,19 @@
+"""What is done with one variant, wherever it is trained."""
+
+from pathlib import Path
+
+from tasks.augment import augment
+from tasks.evaluate import evaluate
+from tasks.plan import Candidate, Plan, Result
+from tasks.train import How, drop_checkpoints, train
+from weathervane.progress import about
+
+
+def train_and_evaluate(root: Path, plan: Plan, candidate: Candidate, run: str, how: How) -> Result:
+    """Its steps, for the MLflow run `run`."""
+    with about(mlflow_run=run):
+        augment(root, plan, candidate, run)
+        folder = train(root, plan, candidate, run, how)
+        result: Result = evaluate(root, plan, candidate, run, folder)
+    drop_checkpoints(root, candidate)
+    return result
