@@ -7,6 +7,7 @@ follow one another in one process.
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -48,7 +49,29 @@ def main(
         prepare(Prepare(image_size=LARGEST, shard=4096), root)
         store, where = Store(root / "data/prepared"), choose(device)
         found = [fit_efficiency(name, store, where, rounds) for name in variant.defaults(ROOT)]
-        record([*found, *pipeline("cnn", store, root / "data/raw", where, rounds)])
+        found += [*pipeline("cnn", store, root / "data/raw", where, rounds), *compiled("cnn", store, where, rounds)]
+        record(found)
+
+
+def compiled(name: str, store: Store, device: torch.device, rounds: int) -> list[Entry]:
+    """Seconds of the first step with train.compile, and how many steps of an eager one the later steps come to."""
+    steps = {}
+    for asked in (False, True):
+        one, state, train = ready(name, store, device, {"train.compile": asked})
+        images, targets = batch(state, train, one, torch.arange(one.train.batch, device=device))
+        steps[asked] = partial(gradients, state, images, targets, one.train.label_smoothing)
+    first = taken(steps[True], device)
+    taken(steps[False], device)
+
+    def ten(asked: bool) -> float:
+        return taken(lambda: [steps[asked]() for _ in range(10)], device)
+
+    ratios = [ten(False) / ten(True) for _ in track(range(rounds), f"{name}: compiled", rounds)]
+    kind = f"{name} on {device.type}"
+    return [
+        entry(f"compile, {kind}: first step", [first], "s"),
+        entry(f"compile, {kind}: speed of a step", ratios, "of an eager one"),
+    ]
 
 
 def fit_efficiency(name: str, store: Store, device: torch.device, rounds: int) -> Entry:
@@ -125,9 +148,11 @@ def pipeline(name: str, store: Store, raw: Path, device: torch.device, rounds: i
     ]
 
 
-def ready(name: str, store: Store, device: torch.device) -> tuple[variant.Variant, State, Part]:
+def ready(
+    name: str, store: Store, device: torch.device, changes: dict[str, Any] | None = None
+) -> tuple[variant.Variant, State, Part]:
     """A variant before its first step, with its training images."""
-    one = variant.load(ROOT, name)
+    one = variant.load(ROOT, name, changes)
     train, _ = load(store, one, 0, device)
     spec = Spec(name, one.family, one.network, one.size, store.size, store.classes, one.flip_test)
     state = begin(spec, one.train, len(train.labels), device, 0, ALONE)

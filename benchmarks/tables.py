@@ -1,37 +1,76 @@
 """Puts what was measured where people read it: README, docs/networks.md and the heads of the variants' files.
 
-`python -m benchmarks.tables` writes benchmarks/crossval.json (from `weathervane crossval --out`) between the marks
-`<!-- NAME -->` and `<!-- end -->` of the pages, and into the line "# Measured ..." of params/models/*.yaml.
-`python -m benchmarks.tables FILE` takes a new record first.
+`python -m benchmarks.tables` writes crossval.json (of `weathervane crossval --out`) and results.json (of `make bench`)
+between the marks `<!-- NAME -->` and `<!-- end -->` of the pages, the former also into the line "# Measured ..." of
+params/models/*.yaml, and draws docs/bench.png. `python -m benchmarks.tables FILE` takes a new crossval record first.
 """
 
 import json
 import re
 import shutil
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from benchmarks.results import RESULTS
 from weathervane.crossval import about, pairs_table, rows_table
 from weathervane.files import replacing
 
 ROOT = Path(__file__).parents[1]
 RECORD = Path(__file__).with_name("crossval.json")
+PICTURE = ROOT / "docs/bench.png"
 PAGES = ["README.md", "docs/networks.md"]
-BLOCKS: dict[str, Callable[[dict[str, Any]], str]] = {
-    "crossval": lambda record: f"{rows_table(record)}\n\n{about(record)}",
-    "crossval pairs": pairs_table,
-}
+QUOTED = (  # beginnings of names in results.json, in the README's order
+    "cnn, speedup",
+    "dnn, speedup",
+    "data_speedup",
+    "fit_efficiency",
+    "compile",
+    "startup_seconds",
+    "startup:",
+    "noop_vs_dvc_repro",
+    "growth_images_per_second",
+    "growth_memory",
+    "growth_level",
+)
 
 
-def page(text: str, record: dict[str, Any]) -> str:
+def blocks(record: dict[str, Any], results: list[dict[str, Any]]) -> dict[str, str]:
+    """Mark → what stands there."""
+    return {
+        "crossval": f"{rows_table(record)}\n\n{about(record)}",
+        "crossval pairs": pairs_table(record),
+        "bench": bench_table(results),
+    }
+
+
+def bench_table(results: list[dict[str, Any]]) -> str:
+    """The quoted entries of results.json in Markdown."""
+    lines = ["| what | median | range | n | command |", "|---|---|---|---|---|"]
+    for one in quoted(results):
+        low, high = one["spread"]
+        cells = [one["name"], f"{one['value']:,g} {one['unit']}", f"{low:,g}–{high:,g}", str(one["n"])]
+        lines.append(f"| {' | '.join(cells)} | `{one['command']}` |")
+    machines, dates = ({one[key] for one in quoted(results)} for key in ("machine", "date"))
+    return "\n".join(
+        [*lines, "", f"{'; '.join(sorted(machines))}, no GPU; {' to '.join(sorted({min(dates), max(dates)}))}."]
+    )
+
+
+def quoted(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The entries that the README has, in its order."""
+    return [one for start in QUOTED for one in results if one["name"].startswith(start)]
+
+
+def page(text: str, found: dict[str, str]) -> str:
     """The page with its marked blocks made anew."""
-    for name, block in BLOCKS.items():
+    for name, block in found.items():
         before, mark, rest = text.partition(f"<!-- {name} -->\n")
         if mark:
             _, end, after = rest.partition("<!-- end -->")
-            text = "".join([before, mark, block(record), "\n", end, after])
+            if not end:
+                raise ValueError(f"<!-- {name} -->: its <!-- end --> is missing")
+            text = "".join([before, mark, block, "\n", end, after])
     return text
 
 
@@ -50,20 +89,43 @@ def measured(row: dict[str, Any], record: dict[str, Any]) -> str:
     )
 
 
-def written(record: dict[str, Any]) -> dict[Path, str]:
+def written() -> dict[Path, str]:
     """Each file that holds figures, as it should be."""
-    pages = {ROOT / name: page((ROOT / name).read_text(encoding="utf-8"), record) for name in PAGES}
+    record, results = (json.loads(path.read_text(encoding="utf-8")) for path in (RECORD, RESULTS))
+    found = blocks(record, results)
+    pages = {ROOT / name: page((ROOT / name).read_text(encoding="utf-8"), found) for name in PAGES}
     files = sorted((ROOT / "params/models").glob("*.yaml"))
     return pages | {file: head(file.read_text(encoding="utf-8"), record, file.stem) for file in files}
 
 
+def draw(results: list[dict[str, Any]], path: Path) -> None:
+    """How many times as long everyone else takes, as bars with their range."""
+    from matplotlib.figure import Figure
+
+    groups = {name: [one for one in results if one["name"].startswith(f"{name}, speedup")] for name in ("cnn", "dnn")}
+    figure = Figure(figsize=(9, 3), layout="constrained")
+    for axes, (name, entries) in zip(figure.subplots(1, 2), groups.items(), strict=True):
+        entries = sorted(entries, key=lambda one: one["value"])
+        values = [one["value"] for one in entries]
+        away = [
+            [one["value"] - one["spread"][0] for one in entries],
+            [one["spread"][1] - one["value"] for one in entries],
+        ]
+        axes.barh([one["name"].split(" vs ")[1] for one in entries], values, xerr=away, color="#4878a8", height=0.6)
+        axes.axvline(1, color="black", linewidth=1)
+        axes.set_title(f"{name}: seconds ÷ those of weathervane", fontsize=10)
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, dpi=110)
+
+
 def main() -> None:
-    """By hand, after a cross-validation."""
+    """By hand, after a cross-validation or `make bench`."""
     if len(sys.argv) > 1:
         shutil.copyfile(sys.argv[1], RECORD)
-    for path, text in written(json.loads(RECORD.read_text(encoding="utf-8"))).items():
+    for path, text in written().items():
         with replacing(path) as file:
             file.write(text)
+    draw(json.loads(RESULTS.read_text(encoding="utf-8")), PICTURE)
 
 
 if __name__ == "__main__":

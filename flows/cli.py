@@ -84,6 +84,19 @@ def crossval(
 
 
 @app.command()
+def predict(
+    source: Annotated[str, typer.Argument(help="A folder, a zip or tar archive, or a pattern such as 'photos/*.jpg'.")],
+    out: Annotated[Path, typer.Option(help="A .parquet, .csv or .jsonl: a row a photograph.")],
+    model: Annotated[str, typer.Option(help="models:/weather/7, models:/weather@champion, or 7; the champion.")] = "",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
+) -> None:
+    """Score photographs without labels; started again after a kill, it scores what is missing."""
+    from flows.predict_command import run_predict
+
+    raise typer.Exit(run_predict(source, out, model, device))
+
+
+@app.command()
 def variants() -> None:
     """List the variants with the comments that head their files."""
     from weathervane import project, variant
@@ -290,7 +303,9 @@ def worker() -> None:
 
 @app.command()
 def trigger(
-    flow: Annotated[str, typer.Argument(help="retrain, ingest or crossval, or a deployment as in retrain/nightly.")],
+    flow: Annotated[
+        str, typer.Argument(help="retrain, ingest, crossval or predict, or a deployment as in retrain/nightly.")
+    ],
     variants: Annotated[
         list[str] | None, typer.Option(help="Names from params/models, several at once; all by default.")
     ] = None,
@@ -301,6 +316,9 @@ def trigger(
     time_limit: Annotated[float | None, typer.Option(min=0.01, help="Minutes that a variant may train.")] = None,
     folds: Annotated[int | None, typer.Option(help="Of crossval.")] = None,
     share: Annotated[float | None, typer.Option(help="Of crossval.")] = None,
+    source: Annotated[str | None, typer.Option(help="Of predict; on the worker's machine, as out is.")] = None,
+    out: Annotated[str | None, typer.Option(help="Of predict.")] = None,
+    model: Annotated[str | None, typer.Option(help="Of predict.")] = None,
     wait: Annotated[
         bool, typer.Option("--wait", help="Until it is done; show what it says, and what came of it.")
     ] = False,
@@ -318,7 +336,7 @@ def trigger(
         "seed": seed,
         "data_version": data_version,
     }
-    given |= {"time_limit": time_limit, "folds": folds, "share": share}
+    given |= {"time_limit": time_limit, "folds": folds, "share": share, "source": source, "out": out, "model": model}
     raise typer.Exit(trigger(flow, {name: value for name, value in given.items() if value is not None}, wait))
 
 

@@ -10,7 +10,7 @@ from pydantic import Field
 from flows.elsewhere import decoder, fold_elsewhere
 from flows.outcome import VariantsFailed, outcome
 from flows.retrain import DEVICE, Begun, closed_if_failed, ended, in_turn, reused, told
-from flows.runner import check_runner, runner, servers
+from flows.runner import Runner, check_runner, servers
 from tasks.alone import alone
 from tasks.crossval import close_crossval, pool_folds, record_of, train_fold
 from tasks.dead_runs import end_dead_runs
@@ -85,7 +85,7 @@ def train_and_compare(root: Path, plan: Plan, parent: str, device: str, command:
     """Train what has to be, and close the cross-validation; see `crossval`."""
     children, failures = dict[str, str](), dict[str, str]()
 
-    def begin(candidate: Candidate) -> Begun[None]:
+    def begin(place: Runner, candidate: Candidate) -> Begun[None]:
         assert plan.crossing is not None
         run = open_variant(root, plan, candidate, parent)
         given = {"plan": plan, "candidate": candidate, "run": run, "device": device}
@@ -93,7 +93,7 @@ def train_and_compare(root: Path, plan: Plan, parent: str, device: str, command:
         folds = [place.submit(work, **given, **own, fold=fold) for fold in range(plan.crossing.folds)]
         return run, lambda: pool_folds(root, plan, candidate, run, [fold() for fold in folds])
 
-    with runner(root) as place, in_turn(root, plan, place, begin) as begun:
+    with in_turn(root, plan, begin) as begun:
         for candidate in plan.candidates:
             if result := reused(candidate, parent):
                 children[candidate.name] = result.run_id

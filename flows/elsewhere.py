@@ -15,7 +15,7 @@ from flows.runner import COMPUTE, Compute, runner
 from flows.variant import train_and_evaluate
 from tasks.crossval import Fold, train_fold
 from tasks.data import prepared_copy, raw_copy
-from tasks.dvc_lock import raw_md5
+from tasks.dvc_lock import md5_of_prepared, raw_md5
 from tasks.plan import Candidate, Plan, Result
 from tasks.step import step
 from tasks.train import How
@@ -24,7 +24,7 @@ from weathervane.errors import InputError
 from weathervane.fingerprint import ingredients
 from weathervane.ledger import Row
 from weathervane.params import load
-from weathervane.prepare import Decode, Prepare, decoded
+from weathervane.prepare import Decode, Pixels, Prepare, decoded, made_of
 
 CLONE = "WEATHERVANE_CLONE"  # set where a machine's part of the cluster is started; else the driver's folder is meant
 AHEAD = 8  # shards that are decoded before they are needed
@@ -46,9 +46,11 @@ def fold_elsewhere(plan: Plan, candidate: Candidate, fold: int, run: str, device
 
 
 @step(name="shard")
-def shard_elsewhere(params: Prepare, version: str, rows: list[Row], servers: dict[str, str]) -> np.ndarray:
+def shard_elsewhere(params: Prepare, version: str, rows: list[Row], mark: str, servers: dict[str, str]) -> np.ndarray:
     """uint8 [N, image_size, image_size, 3], the pixels of these images of a version of the data."""
     with at_home(servers) as root:
+        if made_of(params, rows) != mark:
+            raise InputError(f"{root} on {platform.node()}: decodes by other code: 'git pull' and 'make setup' there")
         return np.stack(list(decoded(params, raw_copy(root, version), rows)))
 
 
@@ -57,12 +59,12 @@ def decoder(root: Path, servers: dict[str, str]) -> Decode | None:
     if load(Compute, root / COMPUTE).runner == "local":
         return None
 
-    def decode(params: Prepare, _: Path, shards: list[list[Row]]) -> Iterator[np.ndarray]:
-        with runner(root) as place:
+    def decode(params: Prepare, _: Path, shards: list[list[Row]]) -> Pixels:
+        with runner(root, str(raw_md5(root))) as place:
             told = {"params": params, "version": raw_md5(root), "servers": servers}
             waiting = deque[Callable[[], np.ndarray]]()
             for rows in shards:
-                waiting.append(place.submit(shard_elsewhere, **told, rows=rows))
+                waiting.append(place.submit(shard_elsewhere, **told, rows=rows, mark=made_of(params, rows)))
                 if len(waiting) > AHEAD:
                     yield from waiting.popleft()()
             while waiting:
@@ -91,4 +93,9 @@ def here(root: Path, plan: Plan, candidate: Candidate) -> Plan:
             f"{root} on {platform.node()}: other {' and '.join(other)} than where the flow runs: 'git pull' and "
             "'make setup' there"
         )
-    return replace(plan, prepared=prepared_copy(root, plan.data_md5))
+    prepared = prepared_copy(root, plan.data_md5)
+    if md5_of_prepared(root, prepared.parents[1]) != candidate.ingredients["data"]:
+        raise InputError(
+            f"{root} on {platform.node()}: its params/prepare.yaml or its Pillow makes other pixels: 'git pull' there"
+        )
+    return replace(plan, prepared=prepared)

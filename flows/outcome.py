@@ -17,6 +17,7 @@ NAMES = {
     "skipped": "Skipped",
     "ingested": "Ingested",
     "compared": "Compared",
+    "scored": "Scored",
 }
 LENGTH = 2000  # characters of a state's message
 

@@ -4,7 +4,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -13,7 +13,7 @@ from pydantic import Field
 
 from flows.elsewhere import decoder, variant_elsewhere
 from flows.outcome import VariantsFailed, outcome
-from flows.runner import Runner, check_runner, runner, servers
+from flows.runner import HERE, Runner, check_runner, runner, servers
 from flows.server import OWN
 from flows.variant import train_and_evaluate
 from tasks import approval
@@ -30,7 +30,7 @@ from tasks.publish import publish
 from tasks.register import Decision, register
 from tasks.report import report
 from tasks.restore import restore
-from tasks.runs import close_retraining, close_variant, open_retraining, open_variant
+from tasks.runs import close_if_open, close_retraining, close_variant, open_retraining, open_variant
 from tasks.tracking_read import check_server, shown, uri
 from tasks.train import How
 from tasks.turns import one_at_a_time, superseded
@@ -130,7 +130,7 @@ def train_and_decide(
     """Train what has to be, let the best one meet the champion, and close the retraining; see `retrain`."""
     results, failures = [], dict[str, str]()
 
-    def begin(candidate: Candidate) -> Begun[Result]:
+    def begin(place: Runner, candidate: Candidate) -> Begun[Result]:
         run = open_variant(root, plan, candidate, parent)
         given = {"plan": plan, "candidate": candidate, "run": run, "how": how}
         work, own = (
@@ -138,7 +138,7 @@ def train_and_decide(
         )
         return run, place.submit(work, **given, **own)
 
-    with runner(root) as place, in_turn(root, plan, place, begin) as begun:
+    with in_turn(root, plan, begin) as begun:
         for candidate in plan.candidates:
             if standing := reused(candidate, parent):
                 results.append(standing)
@@ -197,17 +197,18 @@ def timed(seconds: dict[str, float], step: str) -> Iterator[list[str]]:
 
 
 @contextmanager
-def in_turn(root: Path, plan: Plan, place: Runner, begin: Callable[[Candidate], Begun[T]]) -> Iterator[Next[T]]:
+def in_turn(root: Path, plan: Plan, begin: Callable[[Runner, Candidate], Begun[T]]) -> Iterator[Next[T]]:
     """Yields what gives each candidate's run and work: begun now, all of them, where several are at work at once; else
-    when it is asked for. Where an error ends the block, runs that are still at work are closed with it."""
+    when it is asked for. An error that ends the block ends what is still at work, as somebody who interrupts does."""
     begun: dict[str, Begun[T]] = {}
     try:
-        for candidate in plan.to_train if place.several else ():
-            begun[candidate.name] = begin(candidate)
-        yield lambda candidate: begun.pop(candidate.name, None) or begin(candidate)
+        with runner(root, plan.data_md5) if plan.to_train else nullcontext(HERE) as place:
+            for candidate in plan.to_train if place.several else ():
+                begun[candidate.name] = begin(place, candidate)
+            yield lambda candidate: begun.pop(candidate.name, None) or begin(place, candidate)
     except BaseException as error:
         for run, _ in begun.values():
-            close_variant(root, run, ended(error), told(error))
+            close_if_open(root, run, "KILLED", f"ended with the others: {told(error)}")
         raise
 
 

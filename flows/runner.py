@@ -12,16 +12,15 @@ from typing import Any, Literal
 from pydantic import Field
 
 from flows.server import OWN, configured
-from tasks.dvc_repo import push
+from tasks.dvc_repo import push_version
 from tasks.tracking_read import uri
-from weathervane import project
 from weathervane.errors import InputError
 from weathervane.params import Strict, load
 
 COMPUTE = Path("params/compute.yaml")
-TRIES = 3  # of a training whose machine is gone
+RETRIES = 3  # of a training whose machine is gone
 PATIENCE = 10.0  # seconds
-SERVERS = ("MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
+SERVERS = tuple(f"MLFLOW_TRACKING_{name}" for name in ("URI", "USERNAME", "PASSWORD", "TOKEN"))
 
 
 class Compute(Strict):
@@ -55,22 +54,25 @@ def check_runner(root: Path) -> None:
     if load(Compute, root / COMPUTE).runner == "ray" and own:
         raise InputError(
             f"{COMPUTE}: runner: ray needs PREFECT_API_URL and MLFLOW_TRACKING_URI, of servers that all machines of "
-            "the cluster reach; 'weathervane up' has both"
+            "the cluster reach (docs/operations.md)"
         )
 
 
+HERE = Runner(False, partial)
+
+
 @contextmanager
-def runner(root: Path) -> Iterator[Runner]:
-    """The one that params/compute.yaml asks for.
+def runner(root: Path, version: str) -> Iterator[Runner]:
+    """The one that params/compute.yaml asks for; its machines can get the version of the data.
 
     Raises:
         InputError: the cluster is not there, or DVC has no remote from which the data reaches it.
     """
     compute = load(Compute, root / COMPUTE)
     if compute.runner == "local":
-        yield Runner(False, partial)
+        yield HERE
         return
-    push(root, f"{project.RAW}.dvc")
+    push_version(root, version)
     with connected(compute) as submit:
         yield Runner(True, submit)
 
@@ -95,15 +97,34 @@ def connected(compute: Compute) -> Iterator[Submit]:
     except (OSError, RuntimeError, ValueError) as error:
         where = f"{COMPUTE}: ray_address: {compute.ray_address}"
         raise InputError(f"{where}: no cluster of Ray answers there: {error}") from None
+    try:
+        _check_room(compute)
+    except BaseException:
+        ray.__exit__(None, None, None)
+        raise
 
     def submit(task: Any, **arguments: Any) -> Callable[[], Any]:
-        with remote_options(num_cpus=compute.cpus, num_gpus=compute.gpus, max_retries=TRIES):
+        with remote_options(num_cpus=compute.cpus, num_gpus=compute.gpus, max_retries=RETRIES):
             return ray.submit(task, arguments).result
 
     try:
         yield submit
     finally:
         ray.__exit__(None, None, None)
+
+
+def _check_room(compute: Compute) -> None:
+    """Ray waits for ever for what no machine has."""
+    import ray
+
+    nodes: Any = ray.nodes
+    found = [node["Resources"] for node in nodes() if node["Alive"]]
+    if not any(one.get("CPU", 0) >= compute.cpus and one.get("GPU", 0) >= compute.gpus for one in found):
+        held = "; ".join(f"{one.get('CPU', 0):g} and {one.get('GPU', 0):g}" for one in found)
+        raise InputError(
+            f"{COMPUTE}: cpus: {compute.cpus:g}, gpus: {compute.gpus:g}: no machine of the cluster has as many "
+            f"(they have {held})"
+        )
 
 
 def servers() -> dict[str, str]:

@@ -7,6 +7,8 @@ do. Neither imports DVC when nothing changed.
 import hashlib
 import shutil
 import time
+from functools import cache
+from importlib.metadata import version as installed
 from pathlib import Path
 
 from filelock import FileLock
@@ -72,6 +74,7 @@ def prepared_version(root: Path, text: str) -> Path | None:
     return None if version == raw_md5(root) else _prepared(root, version)
 
 
+@cache  # asked for each shard
 def raw_copy(root: Path, version: str) -> Path:
     """The images of the version of this md5: data/raw itself, or a folder of their own; from the remote if need be."""
     if raw_md5(root) == version and (root / project.LEDGER).is_file():
@@ -101,7 +104,8 @@ def _prepared(root: Path, version: str) -> Path:
         home = _copy(root, version)
         params = load(Prepare, root / PREPARE)
         made, code = home / "prepared.json", (path.read_bytes() for path in sources("weathervane.prepare"))
-        key = hashlib.sha256(b"\0".join([params.model_dump_json().encode(), *code])).hexdigest()
+        made_with = f"{params.model_dump_json()} Pillow {installed('pillow')}"
+        key = hashlib.sha256(b"\0".join([made_with.encode(), *code])).hexdigest()
         intact = made.is_file() and made.read_text(encoding="utf-8") == key and not changed(home / project.PREPARED)
         if not intact:
             say(f"prepare: data version {version}")

@@ -7,7 +7,7 @@ import logging
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -38,8 +38,8 @@ def add(root: Path, target: str, about: dict[str, str]) -> str:
         return str(stage.outs[0].hash_info.value)
 
 
-def push(root: Path, *targets: str) -> None:
-    """Bring what data/raw.dvc and dvc.lock name to the default remote, or these targets.
+def push(root: Path) -> None:
+    """Bring what data/raw.dvc and dvc.lock name to the default remote.
 
     Raises:
         InputError: no remote, or it does not take it.
@@ -48,7 +48,7 @@ def push(root: Path, *targets: str) -> None:
 
     with _open(root) as repo:
         try:
-            _patiently(lambda: repo.push(list(targets) or None))
+            _patiently(lambda: repo.push())
         except DvcException as error:
             raise InputError(f"DVC's remote: {error}: set one with 'dvc remote add -d NAME URL'") from None
 
@@ -78,7 +78,30 @@ def fetch_version(root: Path, version: str) -> None:
         if repo.config["core"].get("remote"):
             remote, cache = repo.cloud.get_remote_odb(), repo.cache.local
             found = [HashInfo("md5", version)]  # not `cloud.pull`: of a folder it brings the list and none of the files
-            _patiently(lambda: repo.cloud.transfer(remote, cache, found, shallow=False, verify=remote.verify))
+            with suppress(FileNotFoundError):  # it does not know that version
+                _patiently(lambda: repo.cloud.transfer(remote, cache, found, shallow=False, verify=remote.verify))
+
+
+def push_version(root: Path, version: str) -> None:
+    """Bring a folder of this md5 from the cache to the default remote.
+
+    Raises:
+        InputError: there is no remote, or it does not take it.
+    """
+    from dvc.config import NoRemoteError
+    from dvc_data.hashfile.hash_info import HashInfo
+
+    with _open(root) as repo:
+        try:
+            remote, cache = repo.cloud.get_remote_odb(), repo.cache.local
+            found = [HashInfo("md5", version)]
+            done = _patiently(lambda: repo.cloud.transfer(cache, remote, found, shallow=False))
+        except NoRemoteError:
+            raise InputError(
+                "DVC has no remote, from which other machines get the data: 'dvc remote add -d NAME URL'"
+            ) from None
+        if done.failed:
+            raise InputError(f"DVC's remote did not take {len(done.failed)} of the files of {version}")
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tasks import tracking
+from tasks.answering import checked, fetched
 from tasks.plan import Plan, Result
 from tasks.promotion import Standing
 from weathervane.errors import InputError
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from weathervane.store import Store
 
 REGISTER = Path("params/register.yaml")
-PROBE_TOLERANCE = 1e-3  # largest difference of a logit that other threads or another machine explain
 TRAINED = "trained.parquet"  # sha256 and group of every image that a version's model has seen
 LOOKS = "looks"  # tag of the registered model: number of test images → how many challengers met them
 
@@ -135,22 +135,12 @@ def _contestant(client: "MlflowClient", version: str, run: str, store: "Store", 
     import pandas as pd
 
     from weathervane.evaluate import predictions
-    from weathervane.model import Model
 
     folder.mkdir()
-    if not client.list_artifacts(run, "model"):
-        raise InputError(f"run {run} of version {version} no longer holds the model")
+    path = fetched(client, run, version, folder)
     if not any(file.path == f"data/{TRAINED}" for file in client.list_artifacts(run, "data")):
         raise InputError(f"run {run} of version {version} does not say what it was trained on (data/{TRAINED})")
-    path = Path(client.download_artifacts(run, "model", str(folder)))
-    model = Model.load(path)
-    error = model.probe_error(path)
-    if not error <= PROBE_TOLERANCE:
-        commit = model.spec.about.get("git_commit", "unknown")
-        raise InputError(
-            f"the logits of version {version} on its own probe differ by {error:.2g}: load it with the code of commit "
-            f"{commit}"
-        )
+    model = checked(path, version)
     if model.spec.size > store.size:
         size = model.spec.size
         raise InputError(f"version {version} needs images of {size} pixels: set image_size in params/prepare.yaml")

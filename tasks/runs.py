@@ -135,6 +135,12 @@ def close_variant(root: Path, run: str, status: str, why: str) -> None:
     tracking.end_run(root, run, status)
 
 
+def close_if_open(root: Path, run: str, status: str, why: str) -> None:
+    """`close_variant`, unless it has come to its end meanwhile."""
+    if tracking.client(root).get_run(run).info.status == "RUNNING":
+        close_variant(root, run, status, why)
+
+
 @step(name="close retraining", **RETRY)
 def close_retraining(
     root: Path,

@@ -1,6 +1,6 @@
 """torch's optimisers without the front end of torch.compile.
 
-Their first call imports torch._dynamo, for seconds, only to tell it to leave them alone. Nothing here is compiled.
+Their first call imports torch._dynamo, for seconds, only to tell it to leave them alone.
 """
 
 import inspect

@@ -206,7 +206,8 @@ def gradients(state: State, images: Tensor, targets: Tensor, smoothing: float) -
         state.optimizer.zero_grad(set_to_none=True)
         try:
             total = torch.zeros((), device=images.device)
-            for part, wanted in zip(images.split(state.micro), targets.split(state.micro), strict=True):
+            parts = math.ceil(len(images) / state.micro)  # as even as can be: normalisation needs two images in each
+            for part, wanted in zip(images.tensor_split(parts), targets.tensor_split(parts), strict=True):
                 with torch.autocast(part.device.type, torch.bfloat16, enabled=part.device.type == "cuda"):
                     out = state.forward(normalise(part).contiguous(memory_format=torch.channels_last))
                 loss = F.cross_entropy(out.float(), wanted, label_smoothing=smoothing) * (len(part) / len(images))
@@ -214,7 +215,7 @@ def gradients(state: State, images: Tensor, targets: Tensor, smoothing: float) -
                 total += loss.detach()
             return total
         except torch.OutOfMemoryError:
-            if state.forward is not state.net:  # the other processes are in the middle of this batch
+            if state.several:  # the other processes are in the middle of this batch
                 raise TrainingError("out of memory in one of several processes: lower train.batch or size") from None
             if state.micro < 4:  # normalisation needs two images
                 raise TrainingError("out of memory with 2 images at a time: lower size or the network") from None

@@ -15,14 +15,17 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def in_order(work: Callable[[Item], Result], items: Iterable[Item]) -> Generator[Result, None, None]:
-    """Results in the order of the items; at most four items a core are in flight, so memory stays flat."""
+def in_order(
+    work: Callable[[Item], Result], items: Iterable[Item], ahead: int | None = None
+) -> Generator[Result, None, None]:
+    """Results in the order of the items; at most `ahead` of them (four a core) are in flight, so memory stays flat."""
+    most = ahead or 4 * cores()
     with ThreadPoolExecutor(cores()) as pool:
         waiting: deque[Future[Result]] = deque()
         try:
             for item in items:
                 waiting.append(pool.submit(work, item))
-                if len(waiting) >= 4 * cores():
+                if len(waiting) >= most:
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()

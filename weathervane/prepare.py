@@ -7,7 +7,8 @@ import hashlib
 import io
 import math
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import closing
 from itertools import chain
 from pathlib import Path
 
@@ -33,10 +34,11 @@ class Prepare(Strict):
     shard: int = Field(ge=1, le=1_000_000)
 
 
-Decode = Callable[[Prepare, Path, list[list[Row]]], Iterator[np.ndarray]]
+Pixels = Generator[np.ndarray, None, None]  # uint8 [image_size, image_size, 3] each
+Decode = Callable[[Prepare, Path, list[list[Row]]], Pixels]
 
 
-def decoded(params: Prepare, raw: Path, rows: Iterable[Row]) -> Iterator[np.ndarray]:
+def decoded(params: Prepare, raw: Path, rows: Iterable[Row]) -> Pixels:
     """uint8 [image_size, image_size, 3] for each row, in their order, decoded on all cores.
 
     Raises:
@@ -56,7 +58,7 @@ def decoded(params: Prepare, raw: Path, rows: Iterable[Row]) -> Iterator[np.ndar
     return in_order(pixels, rows)
 
 
-def decoded_here(params: Prepare, raw: Path, shards: list[list[Row]]) -> Iterator[np.ndarray]:
+def decoded_here(params: Prepare, raw: Path, shards: list[list[Row]]) -> Pixels:
     """`decoded` of all the shards' rows."""
     return decoded(params, raw, chain.from_iterable(shards))
 
@@ -77,17 +79,19 @@ def prepare(params: Prepare, root: Path, decode: Decode = decoded_here) -> int:
         raise InputError(f"{project.LEDGER}: nothing ingested yet: run 'weathervane retrain'")
 
     parts = [rows[first : first + params.shard] for first in range(0, len(rows), params.shard)]
-    shards = [making / f"{_made_of(params, part)}.npy" for part in parts]
+    shards = [making / f"{made_of(params, part)}.npy" for part in parts]
     making.mkdir(parents=True, exist_ok=True)
     for leftover in set(making.iterdir()) - set(shards):
         leftover.unlink()
     lacking = [(shard, part) for shard, part in zip(shards, parts, strict=True) if not shard.is_file()]
     total = sum(len(part) for _, part in lacking)
     check_room(making, total * params.image_size**2 * 3)
-    pixels = track(decode(params, raw, [part for _, part in lacking]), "prepare", total)
-    for shard, part in lacking:
-        _write_shard(shard, (len(part), params.image_size, params.image_size, 3), pixels)
-    list(pixels)  # let the bar finish
+    if lacking:
+        with closing(decode(params, raw, [part for _, part in lacking])) as found:
+            pixels = track(found, "prepare", total)
+            for shard, part in lacking:
+                _write_shard(shard, (len(part), params.image_size, params.image_size, 3), pixels)
+            list(pixels)  # let the bar finish
     _write_manifest(rows, making / MANIFEST)
 
     for old in (out / SUMS, out / MANIFEST, *out.glob(".*.part")):
@@ -104,7 +108,7 @@ def prepare(params: Prepare, root: Path, decode: Decode = decoded_here) -> int:
     return len(rows)
 
 
-def _made_of(params: Prepare, rows: list[Row]) -> str:
+def made_of(params: Prepare, rows: list[Row]) -> str:
     """Another name whenever the pixels of these rows might be others."""
     code = (Path(str(module)).read_bytes() for module in (__file__, images.__file__))
     parts = (PIL.__version__.encode(), params.model_dump_json().encode(), *(row.sha256.encode() for row in rows), *code)

@@ -4,7 +4,7 @@ import ctypes
 import os
 
 SPINS = "10000"  # of a thread that waits for work; 300,000 by default, which costs a busy machine dearly
-KEPT = 1 << 30  # bytes of a block, up to which it is kept
+KEPT, LESS = 1 << 30, 1 << 25  # bytes of a block, up to which it is kept; an older glibc takes the latter
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 
 
@@ -16,6 +16,5 @@ def settle() -> None:
     """
     os.environ.setdefault("GOMP_SPINCOUNT", SPINS)  # read by libgomp when torch loads it
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt:
-        mallopt(TRIM_THRESHOLD, ctypes.c_int(2**31 - 1))
-        mallopt(MMAP_THRESHOLD, ctypes.c_int(KEPT))
+    if mallopt and (mallopt(MMAP_THRESHOLD, KEPT) or mallopt(MMAP_THRESHOLD, LESS)):
+        mallopt(TRIM_THRESHOLD, 2**31 - 1)

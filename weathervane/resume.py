@@ -35,7 +35,7 @@ class Checkpoints:
             say("the checkpoints are of other parameters or data: training starts anew")
             return
         restore(state, held, rest["state"])
-        here, alone = machine(state), state.forward is state.net
+        here, alone = machine(state), not state.several
         other = [f"{key} {rest['machine'][key]} → {here[key]}" for key in here if here[key] != rest["machine"][key]]
         if (here["device"] != "cpu" or not alone) and not other:
             other = ["on a GPU sums have no fixed order" if alone else "several processes draw other numbers"]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from weathervane.store import Store
+from weathervane.traits import LUMA
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
 DARK, BRIGHT = 85, 170  # mean luma, 0-255: the lower and the upper third of the scale
 LOW = 150  # pixels of the shorter side, as the photograph came in
 BLOCK = 256  # images in memory at a time
-LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
 
 def slices(store: Store, split: str = "test") -> "pd.DataFrame":

@@ -81,23 +81,23 @@ class Placed(Strict, ABC):
 
     def count(self, root: Path) -> int:
         """How many files `files` yields."""
-        return len(_names(self.place(root)))
+        return len(names(self.place(root)))
 
     def files(self, root: Path, seen: Seen) -> Iterator[Found]:
         """Every file, ignored ones included; bytes are read one file at a time, and only of files not `seen`."""
         place = self.place(root)
-        names = _names(place)
-        kept = [name for name in names if not layout.ignored(name)]
-        yield from (Found(name, ignored=True) for name in names if layout.ignored(name))
+        inside = names(place)
+        kept = [name for name in inside if not layout.ignored(name)]
+        yield from (Found(name, ignored=True) for name in inside if layout.ignored(name))
         classes = layout.labels(kept)
         for name, label in classes.items():
             if label is None:
                 yield Found(name, reason="name not understood", detail="no class folder, and no <class><number> name")
         wanted = [name for name in kept if classes[name] is not None]
         if place.is_dir():
-            yield from (_read(place, name, classes[name], seen) for name in wanted)
+            yield from (read(place, name, classes[name], seen) for name in wanted)
         else:
-            yield from _unpack(place, wanted, classes, seen)
+            yield from unpack(place, wanted, classes, seen)
 
 
 class Local(Placed):
@@ -206,7 +206,8 @@ def named(text: str) -> Source:
     return params.check(Local, {"kind": "local", "path": text}, "--source")
 
 
-def _names(place: Path) -> list[str]:
+def names(place: Path) -> list[str]:
+    """Everything in a folder or archive that is not a folder, relative to it."""
     return sorted(_walk(place)) if place.is_dir() else archives.members(place)
 
 
@@ -219,7 +220,8 @@ def _walk(folder: Path) -> Iterator[str]:
         yield from (inside + name for name in (*files, *links))
 
 
-def _read(folder: Path, name: str, label: str | None, seen: Seen) -> Found:
+def read(folder: Path, name: str, label: str | None, seen: Seen) -> Found:
+    """One file of a folder: its bytes, or its sha256 if they were `seen`, or why there are none."""
     path = folder / name
     try:
         if path.is_symlink() and not path.resolve().is_relative_to(folder.resolve()):
@@ -235,7 +237,8 @@ def _read(folder: Path, name: str, label: str | None, seen: Seen) -> Found:
         return Found(name, label, reason="unreadable file", detail=getattr(error, "strerror", None) or str(error))
 
 
-def _unpack(archive: Path, wanted: list[str], classes: dict[str, str | None], seen: Seen) -> Iterator[Found]:
+def unpack(archive: Path, wanted: list[str], classes: dict[str, str | None], seen: Seen) -> Iterator[Found]:
+    """These members of an archive in its order; of those that were `seen`, the sha256."""
     state, twice = stamp(archive), {name for name, count in Counter(wanted).items() if count > 1}
     known = {name: seen(f"{archive}/{name}", state) for name in wanted if name not in twice}
     unread = archives.read(archive, {name for name in wanted if not known.get(name)}, images.MAX_BYTES)

@@ -4,9 +4,11 @@ Legend: N = images.
 """
 
 import math
+import os
+import shutil
 import time
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -14,6 +16,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from weathervane.eager import eager
+from weathervane.errors import InputError
 from weathervane.model import Spec, build
 from weathervane.ranks import Ranks
 from weathervane.variant import Train
@@ -30,8 +33,8 @@ class State:
     schedule: torch.optim.lr_scheduler.LRScheduler
     rng: np.random.Generator  # order and blending of batches, on the host
     generator: torch.Generator  # augmentation, on the device
-    share: int  # images of a batch that are this process's
-    micro: int  # of them, those that go through the network at once; fewer where memory is short
+    planned: int  # images that go through the network at once
+    micro: int  # the same; fewer where memory is short
     epoch: int = 0  # finished ones
     order: Tensor | None = None  # row numbers of the epoch that is under way, int64 [steps, batch]
     losses: list[Tensor] = field(default_factory=list)  # of its steps so far
@@ -46,6 +49,11 @@ class State:
     def judged(self) -> nn.Module:
         """The weights that are validated and kept: the averaged ones, where there are any."""
         return self.averaged.module if self.averaged else self.net
+
+    @property
+    def several(self) -> bool:
+        """Other processes have their part of each batch."""
+        return isinstance(self.forward, nn.parallel.DistributedDataParallel)
 
     @property
     def steps(self) -> int:
@@ -82,7 +90,25 @@ def begin(spec: Spec, train: Train, n: int, device: torch.device, seed: int, ran
     optimizer, schedule = optimization(net, train, train.epochs * (n // batch))
     rng, generator = np.random.default_rng(seed), torch.Generator(device).manual_seed(seed)
     share = batch // ranks.count
-    return State(net, ranks.averaging(net), average(net, train.ema), optimizer, schedule, rng, generator, share, share)
+    micro = math.ceil(share / train.accumulate)
+    if share // train.accumulate < 2:  # normalisation needs two images
+        raise InputError(
+            f"train.accumulate: {train.accumulate} parts of {share} images: a part needs 2 or more: lower it, or raise "
+            "train.batch"
+        )
+    forward = ranks.averaging(compiled(net, device) if train.compile else net)
+    return State(net, forward, average(net, train.ema), optimizer, schedule, rng, generator, micro, micro)
+
+
+def compiled(net: nn.Module, device: torch.device) -> nn.Module:
+    """The network by torch.compile, which begins its work with the first batch.
+
+    Raises:
+        InputError: it needs a C++ compiler on a CPU, and there is none.
+    """
+    if device.type == "cpu" and not any(map(shutil.which, (os.environ.get("CXX", "g++"), "g++", "c++", "clang++"))):
+        raise InputError("train.compile: no C++ compiler here: install g++, or leave it out")
+    return cast(nn.Module, torch.compile(net))
 
 
 def tensors(state: State) -> dict[str, Tensor]:
@@ -106,7 +132,7 @@ def content(state: State) -> dict[str, Any]:
     return {
         "rng": state.rng.bit_generator.state,
         "schedule": {key: value for key, value in state.schedule.state_dict().items() if key != "lr_lambdas"},
-        "micro": state.micro if state.micro < state.share else None,
+        "micro": state.micro if state.micro < state.planned else None,
         "epoch": state.epoch,
         "best": [state.best[0], state.best[1], state.best[2]] if state.kept else None,
         "seconds": [state.seconds, state.epoch_seconds],

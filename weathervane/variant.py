@@ -47,6 +47,8 @@ class Train(Strict):
     weight_decay: float = Field(ge=0)
     label_smoothing: float = Field(ge=0, lt=1)
     ema: float = Field(ge=0, lt=1)  # decay a step of the averaged weights; 0 is off
+    accumulate: int = Field(1, ge=1)  # parts of a batch that go through the network one after another; for less memory
+    compile: bool = False  # torch.compile; README: when it pays
 
 
 class Variant(Strict):

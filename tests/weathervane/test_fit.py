@@ -3,6 +3,7 @@
 import json
 import math
 import random
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -209,3 +210,36 @@ def test_the_average_follows_weights_and_statistics() -> None:
         assert averaged.module.weight.item() == pytest.approx(wanted)
         assert averaged.module.running_mean.item() == pytest.approx(wanted)
     assert math.isfinite(averaged.module.running_var.item())
+
+
+def plain(**changes: Any) -> Variant:
+    """Without normalisation and dropout, which see the parts of a batch."""
+    content = small(**changes).model_dump()
+    return Variant.model_validate(content | {"network": content["network"] | {"norm": False, "dropout": 0.0}})
+
+
+def curve(store: Store, folder: Path, one: Variant) -> list[float]:
+    folder.mkdir()
+    fit("small", one, store, folder, device=CPU)
+    return [line["metrics"]["train_loss"] for line in record(folder)]
+
+
+def test_accumulated_gradients_are_those_of_the_batch(store: Store, tmp_path: Path) -> None:
+    """A batch in four parts has the loss curve of the batch in one, within float tolerance."""
+    whole, parts = (curve(store, tmp_path / str(n), plain(accumulate=n)) for n in (1, 4))
+    assert parts == pytest.approx(whole, rel=1e-4) and len(parts) == 2
+
+
+def test_parts_of_one_image_are_refused(store: Store, tmp_path: Path) -> None:
+    """Normalisation needs two images: the parameter is named."""
+    with pytest.raises(InputError, match=r"train.accumulate: 9 parts of 16 images"):
+        run(store, tmp_path, accumulate=9)
+
+
+@pytest.mark.drill
+@pytest.mark.skipif(not any(map(shutil.which, ("c++", "g++", "clang++"))), reason="install g++ to have it compiled")
+def test_a_compiled_network_learns_the_same(store: Store, tmp_path: Path) -> None:
+    """With train.compile the loss curve is the eager one within float tolerance, and the model loads as any other."""
+    eager, compiled = (curve(store, tmp_path / str(on), plain(compile=on)) for on in (False, True))
+    assert compiled == pytest.approx(eager, rel=1e-4)
+    assert Model.load(tmp_path / "True/model").probe_error(tmp_path / "True/model") < 1e-4

@@ -1,0 +1,26 @@
+"""`weathervane predict`: the step of the flow of that name, without Prefect."""
+
+from pathlib import Path
+
+from flows.environment import apply
+from tasks.tracking_read import check_server, uri
+from weathervane import project
+from weathervane.layout import shown
+from weathervane.progress import say, tabulate
+
+SHOWN = 20  # photographs that cannot be used
+
+
+def run_predict(source: str, out: Path, model: str, device: str) -> int:
+    """Score, and say what could not be; the exit status."""
+    root = project.root()
+    apply()
+    check_server(uri(root))
+    from tasks.score import score
+
+    scored = score.fn(root, source, out, model, device)
+    if scored.problems:
+        tabulate(["cannot be used", "why"], [[shown(path), why] for path, why in scored.problems[:SHOWN]])
+        if len(scored.problems) > SHOWN:
+            say(f"and {len(scored.problems) - SHOWN} more: column 'problem'")
+    return 0

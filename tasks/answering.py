@@ -1,0 +1,88 @@
+"""The model that answers: a registered version's weights, checked before anybody relies on them."""
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tasks import tracking
+from tasks.data import INGEST
+from tasks.lineage import find
+from tasks.tracking_inventory import Registered, inventory
+from weathervane.errors import InputError
+from weathervane.ingest import Ingest
+from weathervane.params import load
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+    from weathervane.model import Model
+
+PROBE_TOLERANCE = 1e-3  # largest difference of a logit that other threads or another machine explain
+
+
+@dataclass(frozen=True)
+class Answering:
+    """A version and its model, on the device."""
+
+    version: Registered
+    model: "Model"
+
+    @property
+    def uri(self) -> str:
+        """By its number, which does not move."""
+        return f"models:/{self.version.name}/{self.version.version}"
+
+    @property
+    def data(self) -> str:
+        """The version of the data that it was trained on."""
+        return self.version.tags.get("data_md5", "unknown")
+
+
+def named(root: Path, what: str) -> Registered:
+    """The version that `what` names (models:/weather@champion, models:/weather/7, 7); the champion, if nothing.
+
+    Raises:
+        InputError: there is none.
+    """
+    dataset = load(Ingest, root / INGEST).dataset
+    return find(inventory(root), what or f"models:/{dataset}@champion", dataset)
+
+
+def answering(root: Path, version: Registered, device: str = "auto") -> Answering:
+    """A version's model.
+
+    Raises:
+        InputError: its run no longer holds it, it computes something else than it did, or the device is not there.
+    """
+    from weathervane.device import choose
+
+    where = choose(device)
+    with tempfile.TemporaryDirectory() as folder:
+        path = fetched(tracking.client(root), version.run_id, version.version, Path(folder))
+        model = checked(path, version.version)
+    model.net.to(where)
+    model.device = where
+    return Answering(version, model)
+
+
+def fetched(client: "MlflowClient", run: str, version: str, folder: Path) -> Path:
+    """The files of a version's model, brought to `folder`."""
+    if not client.list_artifacts(run, "model"):
+        raise InputError(f"run {run} of version {version} no longer holds the model")
+    return Path(client.download_artifacts(run, "model", str(folder)))
+
+
+def checked(path: Path, version: str) -> "Model":
+    """The model of a folder, once it has computed the logits that it remembers."""
+    from weathervane.model import Model
+
+    model = Model.load(path)
+    error = model.probe_error(path)
+    if not error <= PROBE_TOLERANCE:
+        commit = model.spec.about.get("git_commit", "unknown")
+        raise InputError(
+            f"the logits of version {version} on its own probe differ by {error:.2g}: load it with the code of commit "
+            f"{commit}"
+        )
+    return model

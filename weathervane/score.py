@@ -1,0 +1,90 @@
+"""Scoring: from photographs to rows, on all cores and the model's device, a batch at a time.
+
+Legend: N = images, S = size, K = classes.
+"""
+
+import hashlib
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from weathervane import images
+from weathervane.listing import Reader
+from weathervane.model import Model
+from weathervane.parallel import in_order
+from weathervane.traits import traits
+
+BATCH = 256  # images that the network sees at once; of a folder, twice as many are decoded ahead
+
+
+@dataclass(frozen=True)
+class Looked:
+    """A file that was read: its pixels, uint8 [S, S, 3], and traits, or the problem with it."""
+
+    path: str
+    stamp: str
+    sha256: str
+    seconds: float
+    pixels: np.ndarray | None = None
+    traits: dict[str, float] | None = None
+    problem: str = ""
+
+
+def score(model: Model, files: Iterable[Reader], ahead: int | None = None) -> Iterator[list[dict[str, Any]]]:
+    """A row for each file, in their order, BATCH rows at a time; `ahead` as of `in_order`.
+
+    Columns: path, stamp, sha256, class, probability (of that class), p_<class> for each class, those of `traits`,
+    problem (why there is no class; empty otherwise), seconds (reading, decoding, and its part of the network's).
+    """
+
+    def looked(reader: Reader) -> Looked:
+        return look(reader, model.spec.decode_size)
+
+    batch: list[Looked] = []
+    for one in in_order(looked, files, ahead=ahead):
+        batch.append(one)
+        if len(batch) == BATCH:
+            yield rows(model, batch)
+            batch = []
+    if batch:
+        yield rows(model, batch)
+
+
+def look(reader: Reader, size: int) -> Looked:
+    """Read and decode one file; whatever is wrong with it is told, not raised."""
+    began = time.perf_counter()
+    found = reader()
+    digest, problem, pixels, known = "", "", None, None
+    try:
+        if found.reason:
+            raise images.BadImage(found.reason, found.detail)
+        if len(found.data) <= images.MAX_BYTES:  # of a larger one not all is there
+            digest = hashlib.sha256(found.data).hexdigest()
+        width, height = images.open_image(found.data).size
+        pixels = images.decode(found.data, size)
+        known = {"width": float(width), "height": float(height), **traits(pixels)}
+    except images.BadImage as error:
+        problem = str(error)
+    return Looked(found.name, found.stamp, digest, time.perf_counter() - began, pixels, known, problem)
+
+
+def rows(model: Model, batch: list[Looked]) -> list[dict[str, Any]]:
+    """The batch through the network."""
+    began, classes = time.perf_counter(), model.spec.classes
+    pixels = [one.pixels for one in batch if one.pixels is not None]
+    answers = iter(model.probabilities(np.stack(pixels)) if pixels else ())
+    each = (time.perf_counter() - began) / max(1, len(pixels))
+    found = []
+    for one in batch:
+        row: dict[str, Any] = {"path": one.path, "stamp": one.stamp, "sha256": one.sha256, "problem": one.problem}
+        if one.pixels is not None and one.traits is not None:
+            probability = next(answers)
+            best = int(probability.argmax())
+            row |= {"class": classes[best], "probability": float(probability[best])}
+            row |= {f"p_{name}": float(value) for name, value in zip(classes, probability, strict=True)}
+            row |= one.traits
+        found.append(row | {"seconds": one.seconds + (each if one.pixels is not None else 0.0)})
+    return found
