@@ -111,9 +111,15 @@ def draw(results: list[dict[str, Any]], path: Path) -> None:
             [one["value"] - one["spread"][0] for one in entries],
             [one["spread"][1] - one["value"] for one in entries],
         ]
-        axes.barh([one["name"].split(" vs ")[1] for one in entries], values, xerr=away, color="#4878a8", height=0.6)
+        axes.barh(
+            [one["name"].split(" vs ")[1].removeprefix("imagefolder, ") for one in entries],
+            values,
+            xerr=away,
+            color="#4878a8",
+            height=0.6,
+        )
         axes.axvline(1, color="black", linewidth=1)
-        axes.set_title(f"{name}: seconds ÷ those of weathervane", fontsize=10)
+        axes.set_title(f"{name}: time ÷ weathervane's", fontsize=10)
         axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=110)
 
