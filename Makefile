@@ -51,7 +51,7 @@ lock: setup
 		--python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --upgrade --quiet \
 		--custom-compile-command "make lock" --output-file benchmarks/peers.lock
 
-# Everything that the README quotes as a ratio, measured here, and its table and picture; an hour on an idle machine.
+# Everything that the README quotes as a ratio, measured here, and its table and picture; 40 minutes on an idle machine.
 bench: setup .venv-peers/ready
 	@$(BIN)/python -m benchmarks.startup
 	@$(BIN)/python -m benchmarks.growth

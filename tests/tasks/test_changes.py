@@ -110,9 +110,9 @@ def test_an_edited_file_trains_what_uses_it(mine: Path) -> None:
     edit(mine / "weathervane/models/cnn.py", '"""', '"""\n')
     both = "cnn.yaml: network.width 32 → 48; models/cnn.py edited"
     assert why(mine) == UNTOUCHED | {"cnn": both}
-    edit(mine / "weathervane/fit.py", "import math", "import math\nfrom weathervane import slices")
-    told = "fit.py edited; slices.py added"
-    assert why(mine) == {"cnn": f"{both.replace('models', 'fit.py, models')}; slices.py added", "dnn": told}
+    edit(mine / "weathervane/fit.py", "import math", "import math\nfrom weathervane import traits")
+    told = "fit.py edited; traits.py added"
+    assert why(mine) == {"cnn": f"{both.replace('models', 'fit.py, models')}; traits.py added", "dnn": told}
 
 
 @pytest.mark.slow
