@@ -295,8 +295,8 @@ def test_a_server_that_is_down_stops_it_before_it_begins(home: Home, clean: Path
 def test_an_interrupted_retraining_leaves_no_process_and_no_running_run(
     home: Home, number: signal.Signals, status: int
 ) -> None:
-    """Stopped while it trains, by Ctrl-C or by a worker, the command is gone with all its processes within 15 s (40 s with
-    a Prefect server of its own, which took 26 s once on a busy machine), and MLflow shows its runs as killed."""
+    """Stopped while it trains, by Ctrl-C or by a worker, the command is gone with all its processes within 15 s (40 s
+    with a Prefect server of its own, which took 26 s once on a busy machine), and MLflow shows its runs as killed."""
     before = {run.info.run_id for run in home.runs()}
     training = home.root / ".weathervane/training"
     started = set(training.glob("*/metrics.jsonl"))
