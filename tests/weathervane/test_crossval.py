@@ -83,6 +83,7 @@ def test_holm_is_the_published_correction(ps: list[float], expected: list[float]
     assert holm(ps) == pytest.approx(expected)
 
 
+@pytest.mark.slow
 def test_intervals_hold_the_truth_as_often_as_they_say() -> None:
     """Of 100 simulated cross-validations of two models with photographs taken three times, 88 to 99 of the 95 %
     intervals hold the true accuracy, and the true difference; drawn by image, fewer than 85 would."""

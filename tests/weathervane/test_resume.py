@@ -61,6 +61,7 @@ def test_killed_at_random_moments_the_weights_are_the_same() -> None:
     assert found[1] == "4" and int(found[2]) >= 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FAMILIES)
 def test_every_family_goes_on_from_the_middle_of_an_epoch(
     name: str, store: Store, tmp_path: Path, whole: dict[str, dict[str, Any]]
