@@ -45,10 +45,9 @@ format: setup
 
 lock: setup
 	@$(BIN)/uv pip compile pyproject.toml --all-extras --group dev --universal --python-version 3.11 --generate-hashes \
-		--no-emit-index-url --no-emit-find-links --upgrade --quiet \
-		--custom-compile-command "make lock" --output-file requirements.lock
+		--upgrade --quiet --custom-compile-command "make lock" --output-file requirements.lock
 	@$(BIN)/uv pip compile benchmarks/peers.in pyproject.toml --all-extras --group dev -c requirements.lock --universal \
-		--python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --upgrade --quiet \
+		--python-version 3.11 --generate-hashes --no-annotate --upgrade --quiet \
 		--custom-compile-command "make lock" --output-file benchmarks/peers.lock
 
 # Everything that the README quotes as a ratio, measured here, and its table and picture; 40 minutes on an idle machine.
