@@ -44,6 +44,7 @@ def a_model(root: Path, run: str, folder: Path) -> None:
 
     from weathervane.model import Model, Spec, build
 
+    torch.manual_seed(0)
     store = Store(root / "data/prepared")
     network = {"hidden": [8, 8], "dropout": 0.0, "input_size": 8}
     spec = Spec("dnn", "dnn", network, 32, store.size, store.classes, True)
@@ -78,7 +79,7 @@ def test_a_retraining_tells_what_its_best_model_suspects(root: Path, tmp_path: P
         )
         assert line["suggested"] != line["label"] and 0 < float(line["score"]) <= 1
     assert [float(line["score"]) for line in rows] == sorted((float(line["score"]) for line in rows), reverse=True)
-    assert f"{len(rows)} images, " in found["report.html"]
+    assert f"{len(rows)} image{'' if len(rows) == 1 else 's'}, " in found["report.html"]
     assert found["report.html"].count(f'alt="{rows[0]["label"]} ') >= 1
     plain = (root / "data/prepared/report.html").read_text(encoding="utf-8")
     assert "They take a trained model" in plain and plain != found["report.html"]
