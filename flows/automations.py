@@ -24,7 +24,7 @@ from prefect.exceptions import ObjectNotFound
 from flows.notify import BLOCK_TYPE, NOTIFY, Notify, Occasion, Target, body, home, read
 
 TAG = "weathervane"  # of the automations that are ours to change and to remove
-FLOWS = ["retrain", "ingest", "crossval"]
+FLOWS = ["retrain", "ingest", "crossval", "predict", "monitor"]
 LATE = timedelta(hours=1)
 SILENCE = timedelta(seconds=90)  # three heartbeats; PREFECT_FLOWS_HEARTBEAT_FREQUENCY is 30
 LONGEST = 700  # characters of a state's message that are passed on; Apprise cuts in two what is over 1,000 for Teams
@@ -63,6 +63,13 @@ def alarms(notify: Notify) -> list[Alarm]:
             "promotion",
             _on([f"{EVENT}Promoted"], ["retrain"]),
             "Weathervane: a new champion",
+            "{{ flow_run.name }}: " + WHY,
+        ),
+        Alarm(
+            "weathervane: drift",
+            "drift",
+            _on([f"{EVENT}Drift"], ["monitor"]),
+            "Weathervane: photographs have changed",
             "{{ flow_run.name }}: " + WHY,
         ),
         Alarm(

@@ -97,6 +97,37 @@ def predict(
 
 
 @app.command()
+def monitor(
+    source: Annotated[
+        str, typer.Argument(help="A folder, an archive, a pattern or a table of predictions; params/monitor.yaml's.")
+    ] = "",
+    days: Annotated[
+        float | None, typer.Option(min=0, help="Of a folder, only files that changed in so many days; 0: all.")
+    ] = None,
+    model: Annotated[str, typer.Option(help="models:/weather/7, models:/weather@champion, or 7; the champion.")] = "",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
+) -> None:
+    """Say whether photographs of lately still look like those that a model was trained on."""
+    from flows.monitor_command import run_monitor
+
+    run_monitor(source, days, model, device)
+
+
+@app.command()
+def export(
+    model: Annotated[str, typer.Argument(help="models:/weather@champion, models:/weather/7, or 7.")],
+    to: Annotated[str, typer.Option(help="onnx.")] = "onnx",
+    out: Annotated[
+        Path | None, typer.Option(help="The file; dataset and version in the working folder by default.")
+    ] = None,
+) -> None:
+    """Write a model for other runtimes, once it gives there what it gives here; say how fast both are."""
+    from flows.export_command import run_export
+
+    run_export(model, to, out)
+
+
+@app.command()
 def variants() -> None:
     """List the variants with the comments that head their files."""
     from weathervane import project, variant
@@ -304,7 +335,8 @@ def worker() -> None:
 @app.command()
 def trigger(
     flow: Annotated[
-        str, typer.Argument(help="retrain, ingest, crossval or predict, or a deployment as in retrain/nightly.")
+        str,
+        typer.Argument(help="retrain, ingest, crossval, predict, monitor, or a deployment as in retrain/nightly."),
     ],
     variants: Annotated[
         list[str] | None, typer.Option(help="Names from params/models, several at once; all by default.")
@@ -316,9 +348,10 @@ def trigger(
     time_limit: Annotated[float | None, typer.Option(min=0.01, help="Minutes that a variant may train.")] = None,
     folds: Annotated[int | None, typer.Option(help="Of crossval.")] = None,
     share: Annotated[float | None, typer.Option(help="Of crossval.")] = None,
-    source: Annotated[str | None, typer.Option(help="Of predict; on the worker's machine, as out is.")] = None,
-    out: Annotated[str | None, typer.Option(help="Of predict.")] = None,
-    model: Annotated[str | None, typer.Option(help="Of predict.")] = None,
+    source: Annotated[str | None, typer.Option(help="Of predict or monitor, on the worker's machine.")] = None,
+    days: Annotated[float | None, typer.Option(min=0, help="Of monitor.")] = None,
+    out: Annotated[str | None, typer.Option(help="Of predict, on the worker's machine.")] = None,
+    model: Annotated[str | None, typer.Option(help="Of predict or monitor.")] = None,
     wait: Annotated[
         bool, typer.Option("--wait", help="Until it is done; show what it says, and what came of it.")
     ] = False,
@@ -336,7 +369,8 @@ def trigger(
         "seed": seed,
         "data_version": data_version,
     }
-    given |= {"time_limit": time_limit, "folds": folds, "share": share, "source": source, "out": out, "model": model}
+    given |= {"time_limit": time_limit, "folds": folds, "share": share, "source": source, "days": days}
+    given |= {"out": out, "model": model}
     raise typer.Exit(trigger(flow, {name: value for name, value in given.items() if value is not None}, wait))
 
 

@@ -18,6 +18,9 @@ NAMES = {
     "ingested": "Ingested",
     "compared": "Compared",
     "scored": "Scored",
+    "drift": "Drift",
+    "no drift": "No drift",
+    "too few": "Too few",
 }
 LENGTH = 2000  # characters of a state's message
 

@@ -21,7 +21,7 @@ from prefect.states import Crashed
 from tasks import tracking
 from tasks.momentary import RETRY
 from tasks.step import step
-from tasks.tracking_read import KINDS, Run, running, uri
+from tasks.tracking_read import KINDS, MONITORING, Run, running, uri
 from weathervane.owner import gone, here, me
 from weathervane.progress import say
 
@@ -62,7 +62,7 @@ def _in_mlflow(root: Path, prefect: SyncPrefectClient) -> list[str]:
     told, ended = [], set()
     at_work = running(uri(root))
     for run in at_work:
-        if run.tags.get("kind") in KINDS and (why := _dead(run, prefect)):
+        if run.tags.get("kind") in (*KINDS, MONITORING) and (why := _dead(run, prefect)):
             ended.add(run.run_id)
             told.append(_end(root, run, why))
     alive = {run.run_id for run in at_work} - ended

@@ -52,17 +52,17 @@ def score(root: Path, source: str, out: Path, what: str, device: str) -> Scored:
     version = named(root, what)
     with _alone(root, out):
         from weathervane.score import BATCH
-        from weathervane.score import score as rows_of
+        from weathervane.score import score as batches
 
         answers = answering(root, version, device)
         source = str(found.place.resolve())
         scores = Scores(out, Origin(source, answers.uri, answers.data, answers.model.spec.classes))
         began, fresh, ahead = time.perf_counter(), 0, 2 * BATCH if found.side_by_side else None
         with bar("score", len(names)) as done:
-            for rows in rows_of(answers.model, replace(found, names=names).readers(scores.seen), ahead):
-                scores.add(rows)
-                fresh += len(rows)
-                done(len(rows))
+            for batch in batches(answers.model, replace(found, names=names).readers(scores.seen), ahead):
+                scores.add(batch.rows)
+                fresh += len(batch.looked)
+                done(len(batch.looked))
         count, problems = scores.finish(names)
     result = Scored(answers.uri, str(out), count, problems, count - fresh, time.perf_counter() - began)
     say(str(result))

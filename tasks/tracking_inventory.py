@@ -13,9 +13,9 @@ from typing import Any
 
 from tasks import tracking
 from tasks.promotion import PREFIX
-from tasks.tracking_read import KINDS, opened, uri
+from tasks.tracking_read import KINDS, MONITORING, opened, uri
 
-OURS = (*KINDS.keys(), *KINDS.values())
+OURS = (*KINDS.keys(), *KINDS.values(), MONITORING)
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 TIMEOUT = 8.0  # seconds: a server that is down is told within ten
 PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
 CLEANED = "artifacts_deleted"  # tag of a run whose artifacts `weathervane clean` removed: the date
+MONITORING = "monitoring"  # tag `kind` of a run that has no children
 KINDS = {"retraining": "variant", "crossval": "crossval variant"}  # tag `kind` of a parent run → of its children
 
 

@@ -1,6 +1,6 @@
 """Scoring: from photographs to rows, on all cores and the model's device, a batch at a time.
 
-Legend: N = images, S = size, K = classes.
+Legend: N = images, S = size, D = features, K = classes.
 """
 
 import hashlib
@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 
 from weathervane import images
+from weathervane.features import MOST, seen
 from weathervane.listing import Reader
 from weathervane.model import Model
 from weathervane.parallel import in_order
 from weathervane.traits import traits
 
-BATCH = 256  # images that the network sees at once; of a folder, twice as many are decoded ahead
+BATCH = MOST  # of a folder, twice as many are decoded ahead
 
 
 @dataclass(frozen=True)
@@ -33,12 +34,49 @@ class Looked:
     problem: str = ""
 
 
-def score(model: Model, files: Iterable[Reader], ahead: int | None = None) -> Iterator[list[dict[str, Any]]]:
-    """A row for each file, in their order, BATCH rows at a time; `ahead` as of `in_order`.
+@dataclass(frozen=True)
+class Batch:
+    """Files that went through the network together.
 
-    Columns: path, stamp, sha256, class, probability (of that class), p_<class> for each class, those of `traits`,
-    problem (why there is no class; empty otherwise), seconds (reading, decoding, and its part of the network's).
+    Attributes:
+        looked: all of them, in their order; what follows is of the usable ones among them, n of N.
+        pixels: uint8 [n, S, S, 3].
+        probabilities: float32 [n, K].
+        features: float32 [n, D], see `weathervane.features`.
+        classes: names of the K.
+        seconds: of the network.
     """
+
+    looked: list[Looked]
+    pixels: np.ndarray
+    probabilities: np.ndarray
+    features: np.ndarray
+    classes: list[str]
+    seconds: float
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """A row for each file, in their order.
+
+        Columns: path, stamp, sha256, class, probability (of that class), p_<class> for each class, those of `traits`,
+        problem (why there is no class; empty otherwise), seconds (reading, decoding, and its part of the network's).
+        """
+        answers, each = iter(self.probabilities), self.seconds / max(1, len(self.pixels))
+        found = []
+        for one in self.looked:
+            row: dict[str, Any] = {"path": one.path, "stamp": one.stamp, "sha256": one.sha256, "problem": one.problem}
+            if one.traits is not None:
+                probability = next(answers)
+                best = int(probability.argmax())
+                row |= {"class": self.classes[best], "probability": float(probability[best])}
+                row |= {f"p_{name}": float(value) for name, value in zip(self.classes, probability, strict=True)}
+                row |= one.traits
+            found.append(row | {"seconds": one.seconds + (0.0 if one.traits is None else each)})
+        return found
+
+
+def score(model: Model, files: Iterable[Reader], ahead: int | None = None) -> Iterator[Batch]:
+    """The files in their order, BATCH at a time; `ahead` as of `in_order`."""
 
     def looked(reader: Reader) -> Looked:
         return look(reader, model.spec.decode_size)
@@ -47,10 +85,10 @@ def score(model: Model, files: Iterable[Reader], ahead: int | None = None) -> It
     for one in in_order(looked, files, ahead=ahead):
         batch.append(one)
         if len(batch) == BATCH:
-            yield rows(model, batch)
+            yield _scored(model, batch)
             batch = []
     if batch:
-        yield rows(model, batch)
+        yield _scored(model, batch)
 
 
 def look(reader: Reader, size: int) -> Looked:
@@ -71,20 +109,9 @@ def look(reader: Reader, size: int) -> Looked:
     return Looked(found.name, found.stamp, digest, time.perf_counter() - began, pixels, known, problem)
 
 
-def rows(model: Model, batch: list[Looked]) -> list[dict[str, Any]]:
-    """The batch through the network."""
-    began, classes = time.perf_counter(), model.spec.classes
-    pixels = [one.pixels for one in batch if one.pixels is not None]
-    answers = iter(model.probabilities(np.stack(pixels)) if pixels else ())
-    each = (time.perf_counter() - began) / max(1, len(pixels))
-    found = []
-    for one in batch:
-        row: dict[str, Any] = {"path": one.path, "stamp": one.stamp, "sha256": one.sha256, "problem": one.problem}
-        if one.pixels is not None and one.traits is not None:
-            probability = next(answers)
-            best = int(probability.argmax())
-            row |= {"class": classes[best], "probability": float(probability[best])}
-            row |= {f"p_{name}": float(value) for name, value in zip(classes, probability, strict=True)}
-            row |= one.traits
-        found.append(row | {"seconds": one.seconds + (each if one.pixels is not None else 0.0)})
-    return found
+def _scored(model: Model, batch: list[Looked]) -> Batch:
+    began, size = time.perf_counter(), model.spec.decode_size
+    usable = [one.pixels for one in batch if one.pixels is not None]
+    pixels = np.stack(usable) if usable else np.empty((0, size, size, 3), np.uint8)
+    probabilities, features = seen(model, pixels)
+    return Batch(batch, pixels, probabilities, features, model.spec.classes, time.perf_counter() - began)

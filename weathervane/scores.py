@@ -9,6 +9,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -18,11 +19,12 @@ import PIL
 from weathervane.errors import InputError
 from weathervane.files import raise_if_no_room, replacing
 from weathervane.layout import shown
+from weathervane.listing import Listing
 from weathervane.progress import say
 from weathervane.traits import TRAITS
 
 BLOCK = 4096  # rows in memory at a time
-TEXTS = {"path", "sha256", "class", "problem", "model", "data"}
+TEXTS = {"source", "path", "sha256", "class", "problem", "model", "data"}
 OURS = '{"scores of": '
 
 
@@ -39,7 +41,7 @@ class Origin:
     def columns(self) -> list[str]:
         """Of the finished table, in order; all but those of TEXTS are numbers."""
         numbers = ["probability", *(f"p_{name}" for name in self.classes), "width", "height", *TRAITS]
-        return ["path", "sha256", "class", *numbers, "problem", "model", "data", "seconds"]
+        return ["source", "path", "sha256", "class", *numbers, "problem", "model", "data", "seconds"]
 
     @property
     def head(self) -> str:
@@ -130,7 +132,7 @@ class Scores:
         return count, problems
 
     def _finished(self, row: dict[str, Any]) -> dict[str, Any]:
-        same = {"model": self.origin.model, "data": self.origin.data}
+        same = {"model": self.origin.model, "data": self.origin.data, "source": shown(self.origin.source)}
         texts = {name: shown(row[name]) for name in ("path", "problem")}
         return {name: row.get(name) for name in self.origin.columns} | same | texts
 
@@ -168,3 +170,23 @@ def _jsonl(out: Path, origin: Origin) -> Iterator[Put]:
 
 
 WRITERS = {".parquet": _parquet, ".csv": _csv, ".jsonl": _jsonl}
+
+
+def photographs_of(table: Path) -> Listing:
+    """The photographs that a finished table has rows of.
+
+    Raises:
+        InputError: it is no table of `predict`'s, or they are not there any more.
+    """
+    import pandas as pd
+
+    read = {".parquet": pd.read_parquet, ".csv": pd.read_csv, ".jsonl": partial(pd.read_json, lines=True)}
+    try:
+        rows = read[table.suffix](table)
+        (place,), names = rows["source"].unique(), rows["path"].tolist()
+    except (OSError, ValueError, KeyError) as error:
+        why = " ".join(str(error).split())[:200]
+        raise InputError(f"{table}: not a table that 'weathervane predict' wrote, or an empty one: {why}") from None
+    if not Path(place).exists():
+        raise InputError(f"{table}: its photographs were in {place}, which is not there any more")
+    return Listing(Path(place), names)

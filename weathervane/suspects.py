@@ -8,9 +8,8 @@ fitted without that image and its near-duplicates. Legend: N = images, D = featu
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import nn
 
+from weathervane.features import of_store
 from weathervane.model import Model
 from weathervane.store import Store
 
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
 
 FOLDS = 5
 PENALTY = 0.3  # of squared weights on standardised features, against the mean loss of an image
-BLOCK = 256  # images in memory at a time
 
 
 def suspects(model: Model, store: Store) -> "pd.DataFrame":
@@ -31,7 +29,7 @@ def suspects(model: Model, store: Store) -> "pd.DataFrame":
     import pandas as pd
 
     classes, label = np.unique(store.manifest["label"], return_inverse=True)
-    probability = out_of_sample(features(model, store), label, store.manifest["group"])
+    probability = out_of_sample(of_store(model, store)[1], label, store.manifest["group"])
     suggested = doubted(probability, label)
     rows = np.flatnonzero(suggested != label)
     columns = {name: store.manifest[name][rows] for name in ("sha256", "path", "source", "split", "label")}
@@ -39,22 +37,6 @@ def suspects(model: Model, store: Store) -> "pd.DataFrame":
     table["p_label"], table["p_suggested"] = probability[rows, label[rows]], probability[rows, suggested[rows]]
     table["score"] = table["p_suggested"] - table["p_label"]
     return table.sort_values(["score", "sha256"], ascending=[False, True], ignore_index=True)
-
-
-def features(model: Model, store: Store) -> np.ndarray:
-    """float32 [N, D]: what the last linear layer is given; averaged with the mirror image's where the logits are."""
-    last = [module for module in model.net.modules() if isinstance(module, nn.Linear)][-1]
-    given: list[torch.Tensor] = []
-    handle = last.register_forward_pre_hook(lambda _, inputs: given.append(inputs[0]))
-    blocks = []
-    try:
-        for first in range(0, len(store.manifest["label"]), BLOCK):
-            model.logits(store.pixels(np.arange(first, min(first + BLOCK, len(store.manifest["label"])))), BLOCK)
-            blocks.append(torch.stack(given).float().mean(0).cpu().numpy())
-            given.clear()
-    finally:
-        handle.remove()
-    return np.concatenate(blocks)
 
 
 def out_of_sample(features: np.ndarray, label: np.ndarray, group: np.ndarray) -> np.ndarray:

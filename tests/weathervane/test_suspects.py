@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 
+from weathervane.features import of_store
 from weathervane.model import Model, Spec, build
 from weathervane.models import FAMILIES
 from weathervane.store import Store
-from weathervane.suspects import doubted, features, out_of_sample, suspects
+from weathervane.suspects import doubted, out_of_sample, suspects
 
 LSTM = {"hidden": 6, "layers": 1, "bidirectional": True, "dropout": 0.5}
 NETWORKS = {
@@ -42,7 +43,7 @@ def clouds(per_class: int, classes: int, spread: float, seed: int = 0) -> tuple[
 def test_features_are_what_the_logits_are_made_of(store: Store, family: str, flip_test: bool) -> None:
     """In every family, the features are the input of the layer that gives the logits; the model is as it was after."""
     model = untrained(store, family, flip_test)
-    found = features(model, store)
+    found = of_store(model, store)[1]
     last = [module for module in model.net.modules() if isinstance(module, torch.nn.Linear)][-1]
     made = last(torch.from_numpy(found)).detach()
     rows = np.arange(len(store.manifest["label"]))

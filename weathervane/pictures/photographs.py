@@ -11,7 +11,10 @@ from weathervane.store import Store
 if TYPE_CHECKING:
     import pandas as pd
 
+    from weathervane.monitor import Strange
+
 MOST, COLUMNS = 18, 6  # photographs on a sheet, and in a row of it
+NAME = 22  # last characters of a file's name that fit under a photograph
 
 Line = tuple[str, str]  # of a caption: text and the class whose colour it has
 
@@ -43,7 +46,7 @@ def mistakes(table: "pd.DataFrame", store: Store, classes: list[str], name: str,
     wrong = said[said["predicted"] != said["label"]].sort_values(["sure", "sha256"], ascending=[False, True])
     captions = [[_is(row), _says(row["predicted"], row["sure"])] for _, row in wrong.iterrows()]
     heading = f"{name}: wrong on {len(wrong)} of {len(table)} images, the surest first"
-    _sheet(wrong["sha256"].tolist(), captions, store, classes, heading, path)
+    _of_store(wrong["sha256"].tolist(), captions, store, classes, heading, path)
 
 
 def disagreements(
@@ -73,7 +76,7 @@ def disagreements(
         f"{names[0]} and {names[1]} differ on {len(differ)} of {len(both)} images: "
         f"{first.sum()} right by {names[0]} alone, {second.sum()} by {names[1]} alone"
     )
-    _sheet(differ["sha256"].tolist(), captions, store, classes, heading, path)
+    _of_store(differ["sha256"].tolist(), captions, store, classes, heading, path)
 
 
 def _said(table: "pd.DataFrame") -> "pd.DataFrame":
@@ -90,24 +93,37 @@ def _says(label: str, sure: float, who: str = "taken for ") -> Line:
     return f"{who}{label} {sure:.0%}", label
 
 
-def _sheet(
+def strangest(images: list["Strange"], files: int, classes: list[str], path: Path) -> None:
+    """The photographs that are the furthest from all that a model has learnt from, with what it said."""
+    captions = [[(one.path.rsplit("/", 1)[-1][-NAME:], ""), _says(one.label, one.confidence)] for one in images]
+    heading = f"the strangest of {files} photographs, furthest from the training data first"
+    pixels = np.stack([one.pixels for one in images]) if images else np.empty((0, 1, 1, 3), np.uint8)
+    sheet(pixels, captions, classes, heading, path)
+
+
+def _of_store(
     sha256s: list[str], captions: list[list[Line]], store: Store, classes: list[str], heading: str, path: Path
 ) -> None:
-    """Photographs in a grid with lines below each, as many as there is room for; a note of how many there are."""
-    from matplotlib.figure import Figure
-
+    """As many of a store's images as there is room for; a note of how many there are."""
     shown = sha256s[:MOST]
-    rows = -(-len(shown) // COLUMNS)
-    figure = Figure(figsize=(1.6 * COLUMNS, 0.5 + 2.1 * rows), layout="constrained")
     if len(shown) < len(sha256s):
         heading += f" ({len(shown)} shown)"
-    figure.suptitle(heading, fontsize=10)
     place = {sha256: row for row, sha256 in enumerate(store.manifest["sha256"].tolist())}
     pixels = store.pixels(np.array([place[sha256] for sha256 in shown], np.int64))
+    sheet(pixels, captions[:MOST], classes, heading, path)
+
+
+def sheet(pixels: np.ndarray, captions: list[list[Line]], classes: list[str], heading: str, path: Path) -> None:
+    """Photographs, uint8 [N, S, S, 3], in a grid with lines below each."""
+    from matplotlib.figure import Figure
+
+    rows = -(-len(pixels) // COLUMNS)
+    figure = Figure(figsize=(1.6 * COLUMNS, 0.5 + 2.1 * rows), layout="constrained")
+    figure.suptitle(heading, fontsize=10)
     colour = colours(classes)
-    for number, axes in enumerate(figure.subplots(rows, COLUMNS, squeeze=False).flat if shown else ()):
+    for number, axes in enumerate(figure.subplots(rows, COLUMNS, squeeze=False).flat if rows else ()):
         axes.set_axis_off()
-        if number < len(shown):
+        if number < len(pixels):
             axes.imshow(pixels[number])
             for line, (text, label) in enumerate(captions[number]):
                 axes.text(
@@ -118,5 +134,6 @@ def _sheet(
                     va="top",
                     fontsize=8,
                     color=colour.get(label, GREY),
+                    parse_math=False,
                 )
     save(figure, path)

@@ -1,0 +1,61 @@
+"""A registered model in a form for other runtimes."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tasks.answering import answering, named
+from weathervane import project
+from weathervane.errors import InputError
+
+if TYPE_CHECKING:
+    from weathervane.export import Parity
+    from weathervane.model import Model
+
+FORMATS = {"onnx": ".onnx"}
+MOST = 256  # photographs that both are asked
+
+
+def check_out(to: str, out: Path) -> None:
+    """Before any work.
+
+    Raises:
+        InputError: no such format, or not a place for a file of it.
+    """
+    if to not in FORMATS:
+        raise InputError(f"--to {to}: there is {', '.join(FORMATS)}")
+    if out.suffix != FORMATS[to] or out.is_dir() or not out.parent.is_dir():
+        raise InputError(f"--out {out}: the name of a {FORMATS[to]} file in a folder that is there is needed")
+
+
+def export(root: Path, what: str, to: str, out: Path | None) -> tuple[str, Path, "Parity"]:
+    """Write the version that `what` names; its URI, the file, and how the two compare.
+
+    They are compared on random pixels, and on the test part of data/prepared where that has the model's size.
+
+    Raises:
+        InputError: as of `check_out`, `named`, `answering` and `to_onnx`; nothing is written then.
+    """
+    if out:
+        check_out(to, out)
+    version = named(root, what)
+    out = out or Path(f"{version.name}-{version.version}{FORMATS.get(to, '')}")
+    check_out(to, out)
+    from weathervane.export import to_onnx
+
+    answers = answering(root, version, "cpu")
+    about = {"model": answers.uri, "data": answers.data}
+    return answers.uri, out, to_onnx(answers.model, _pixels(root, answers.model), about, out)
+
+
+def _pixels(root: Path, model: "Model") -> np.ndarray:
+    from weathervane.store import Store
+
+    size = model.spec.decode_size
+    noise = np.random.default_rng(0).integers(0, 256, (8, size, size, 3), np.uint8)
+    try:
+        store = Store(root / project.PREPARED)
+    except InputError:
+        return noise
+    return np.concatenate([noise, store.pixels(store.part("test")[:MOST])]) if store.size == size else noise

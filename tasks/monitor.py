@@ -1,0 +1,128 @@
+"""The step `monitor`: do photographs that are scored lately still look like the champion's training data?"""
+
+import tempfile
+import time
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from prefect import runtime
+
+from tasks import tracking
+from tasks.answering import Answering, answering, named
+from tasks.data import prepared_copy
+from tasks.step import step
+from tasks.tracking_read import MONITORING, shown
+from weathervane.drift import Judged, Monitor, judge
+from weathervane.errors import InputError
+from weathervane.listing import Listing, listing
+from weathervane.owner import me
+from weathervane.params import check, read
+from weathervane.progress import bar, say
+from weathervane.scores import WRITERS, photographs_of
+
+if TYPE_CHECKING:
+    from weathervane.monitor import Lately
+
+MONITOR = Path("params/monitor.yaml")
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What was seen, of whose model; the MLflow run has the report."""
+
+    dataset: str
+    model: str
+    files: int
+    unusable: int
+    judged: Judged
+    run_id: str
+
+
+def asked(root: Path, source: str = "", days: float | None = None) -> Monitor:
+    """params/monitor.yaml, with what a person asked for instead.
+
+    Raises:
+        InputError: a wrong value, or no source is named here or there.
+    """
+    given: dict[str, object] = {"source": source} if source else {}
+    given |= {} if days is None else {"days": days}
+    params = check(Monitor, read(root / MONITOR) | given, MONITOR)
+    if not params.source:
+        raise InputError(f"{MONITOR}: source: nothing to look at: name a folder, an archive or a table of predictions")
+    return params
+
+
+@step(name="monitor")
+def monitor(root: Path, params: Monitor, what: str, device: str) -> Seen:
+    """Score what is in the source, compare, and log a run with the report.
+
+    Raises:
+        InputError: nothing to look at, no such model, or its training data is gone.
+    """
+    table = Path(params.source).expanduser()
+    found = photographs_of(table) if table.suffix in WRITERS else _lately(listing(params.source), params.days)
+    version = named(root, what)
+    from weathervane.drift_report import About, write
+    from weathervane.monitor import Lately, of_training
+    from weathervane.score import BATCH, score
+    from weathervane.store import Store
+
+    answers = answering(root, version, device)
+    before, bank = of_training(answers.model, Store(prepared_copy(root, answers.data)))
+    lately = Lately(bank)
+    with bar("monitor", len(found.names)) as done:
+        for batch in score(answers.model, found.readers(lambda path, stamp: False), 2 * BATCH):
+            lately.add(batch)
+            done(len(batch.looked))
+    after = lately.table
+    judged = judge(before, after, params)
+    with tempfile.TemporaryDirectory() as folder:
+        about = About(params.source, answers.uri, answers.data, answers.model.spec.classes)
+        write(Path(folder), about, params, before, after, lately, judged)
+        run = _log(root, answers, lately, judged, Path(folder))
+    say(f"monitor: {judged.decision}: {judged.why}; {shown(root, run)}")
+    return Seen(version.name, answers.uri, lately.files, lately.unusable, judged, run)
+
+
+def _lately(found: Listing, days: float) -> Listing:
+    """Of files that stand side by side, those that changed in so many days.
+
+    Raises:
+        InputError: there are none.
+    """
+    if not days or not found.side_by_side:
+        return found
+    since = time.time() - days * 86400
+    names = [name for name in found.names if (path := found.place / name).exists() and path.stat().st_mtime >= since]
+    if not names:
+        raise InputError(f"{found.place}: no file there changed in the last {days:g} days: --days 0 takes all")
+    return replace(found, names=names)
+
+
+def _log(root: Path, answers: Answering, lately: "Lately", judged: Judged, folder: Path) -> str:
+    """A run of the dataset's experiment; its id."""
+    dataset = answers.version.name
+    tags = {
+        "kind": MONITORING,
+        "dataset": dataset,
+        "model": answers.uri,
+        "data_md5": answers.data,
+        "decision": judged.decision,
+        "why": judged.why[:5000],
+        "prefect_flow_run_id": str(runtime.flow_run.id or ""),
+        "owner": me(),
+    }
+    name = time.strftime("monitor %Y-%m-%d %H:%M:%S")
+    run = tracking.start_run(root, tracking.experiment(root, dataset), name, tags)
+    try:
+        tracking.client(root).log_artifacts(run, str(folder))
+        if judged.findings:
+            tracking.log_tables(root, run, {"findings.json": [asdict(one) for one in judged.findings]})
+        counts = {"images/files": float(lately.files), "images/unusable": float(lately.unusable)}
+        tracking.log(root, run, metrics=judged.figures | counts)
+    except BaseException:
+        tracking.end_run(root, run, "FAILED")
+        raise
+    tracking.end_run(root, run)
+    return run

@@ -1,0 +1,160 @@
+"""Are photographs still like those that the model was trained on? Their own traits, and what the model makes of them.
+
+Each trait is compared by the two-sample test of Kolmogorov and Smirnov, the mix of predicted classes by a permutation
+test of chi-square; Holm (1979) keeps the chance of any false alarm in a report at `false_alarms`. Photographs that are
+near-duplicates of each other count once: a camera that looks at one sky all day is one witness. Legend: N = images,
+D = features, M = images of the bank.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, get_args
+
+import numpy as np
+from pydantic import Field
+
+from weathervane.params import Strict
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Watched = Literal["brightness", "contrast", "saturation", "sharpness", "size", "classes", "confidence", "distance"]
+WATCHED: tuple[Watched, ...] = get_args(Watched)
+OF_MODEL = ("classes", "confidence", "distance")  # what a model says of images that it has learnt from is no measure
+NEIGHBOUR = 5
+DRAWS = 1999  # of the permutation test
+BLOCK = 1024  # images whose distances to the bank are in memory at a time
+
+
+class Monitor(Strict):
+    """params/monitor.yaml."""
+
+    source: str = Field(pattern=r"^[^\x00]*$")
+    days: float = Field(ge=0, le=36500)
+    false_alarms: float = Field(gt=0, lt=1)
+    smallest: float = Field(ge=0, le=1)
+    least: int = Field(ge=10)
+    watch: list[Watched] = Field(min_length=1)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was watched.
+
+    Attributes:
+        name: of WATCHED.
+        difference: largest distance between the two distributions, 0-1; of classes, the total variation.
+        p: chance of a difference like that if nothing changed, adjusted to how much was watched (Holm).
+        before: median of the training data (of classes: the shares); after: of the new photographs.
+        drifted: certain and large enough.
+    """
+
+    name: str
+    difference: float
+    p: float
+    before: str
+    after: str
+    drifted: bool
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What came of a comparison.
+
+    Attributes:
+        decision: drift, no drift, or too few (photographs, for any finding).
+        why: in words.
+        findings: in the order of WATCHED.
+    """
+
+    decision: str
+    why: str
+    findings: list[Finding]
+
+    @property
+    def figures(self) -> dict[str, float]:
+        """By the names that MLflow shows."""
+        found = {f"drift/{one.name}": one.difference for one in self.findings}
+        found |= {f"drift/{one.name}_p": one.p for one in self.findings}
+        return found | {"drift/alarm": float(self.decision == "drift")}
+
+
+class Bank:
+    """Features of the images that the model was trained on.
+
+    Distances are to the fifth-nearest of them, features scaled to length 1 (Sun et al. 2022, "Out-of-distribution
+    detection with deep nearest neighbors"): 0 (alike) to 2.
+    """
+
+    def __init__(self, features: np.ndarray) -> None:
+        """Takes float32 [M, D]."""
+        self._known = _unit(features)
+
+    def distances(self, features: np.ndarray) -> np.ndarray:
+        """float32 [N, D] to float32 [N]."""
+        fifth = -min(NEIGHBOUR, len(self._known))
+        parts = [np.empty(0, np.float32)]
+        for first in range(0, len(features), BLOCK):
+            cosine = _unit(features[first : first + BLOCK]) @ self._known.T
+            parts.append(np.sqrt(np.maximum(0, 2 - 2 * np.partition(cosine, fifth, axis=1)[:, fifth])))
+        return np.concatenate(parts)
+
+
+def _unit(features: np.ndarray) -> np.ndarray:
+    return features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
+
+
+def judge(before: "pd.DataFrame", after: "pd.DataFrame", params: Monitor) -> Judged:
+    """Compare what is watched, if there is enough of it.
+
+    Args:
+        before: of the training data, a row for each group of near-duplicates: the columns of WATCHED, `class` for
+            classes, and `unseen`, false for images that the model has learnt from.
+        after: likewise of the new photographs, without `unseen`.
+        params: what is watched, and what counts as an alarm.
+    """
+    if len(after) < params.least:
+        why = f"{len(after)} photographs that are no near-duplicates of each other, at least {params.least} are needed"
+        return Judged("too few", why, [])
+    findings = compare(before, after, params)
+    drifted = "; ".join(f"{one.name} {one.before} → {one.after}" for one in findings if one.drifted)
+    if drifted:
+        return Judged("drift", f"{len(after)} photographs differ from the training data: {drifted}", findings)
+    return Judged("no drift", f"{len(after)} photographs are like the training data", findings)
+
+
+def compare(before: "pd.DataFrame", after: "pd.DataFrame", params: Monitor) -> list[Finding]:
+    """See `judge`."""
+    from weathervane.crossval import holm
+
+    compared = []
+    for name in (name for name in WATCHED if name in params.watch):
+        known = before[before["unseen"]] if name in OF_MODEL else before
+        compared.append((name, *(_classes(known, after) if name == "classes" else _numbers(known, after, name))))
+    found = []
+    for (name, difference, _, old, new), p in zip(compared, holm([one[2] for one in compared]), strict=True):
+        drifted = p <= params.false_alarms and difference >= params.smallest
+        found.append(Finding(name, difference, p, old, new, drifted))
+    return found
+
+
+def _numbers(before: "pd.DataFrame", after: "pd.DataFrame", name: str) -> tuple[float, float, str, str]:
+    from scipy.stats import ks_2samp
+
+    old, new = before[name].to_numpy(), after[name].to_numpy()
+    # Nearer to the training data than other photographs is no reason for alarm.
+    result = ks_2samp(new, old, alternative="less" if name == "distance" else "two-sided")
+    return float(result.statistic), float(result.pvalue), f"{np.median(old):.3g}", f"{np.median(new):.3g}"
+
+
+def _classes(before: "pd.DataFrame", after: "pd.DataFrame") -> tuple[float, float, str, str]:
+    from scipy.stats import PermutationMethod, chi2_contingency
+
+    names = sorted({*before["class"], *after["class"]})
+    counts = np.array([[(table["class"] == name).sum() for name in names] for table in (before, after)])
+    shares = counts / counts.sum(1, keepdims=True)
+    told = [", ".join(f"{name} {share:.0%}" for name, share in zip(names, row, strict=True)) for row in shares]
+    p = 1.0
+    if len(names) > 1:
+        method = PermutationMethod(n_resamples=DRAWS, rng=np.random.default_rng(0))
+        p = float(chi2_contingency(counts, correction=False, method=method).pvalue)
+    return float(np.abs(shares[0] - shares[1]).sum() / 2), p, told[0], told[1]

@@ -1,0 +1,37 @@
+"""What a network makes of images just before it decides: the input of its last linear layer.
+
+Legend: N = images, S' = any size, D = features, K = classes.
+"""
+
+import numpy as np
+import torch
+from torch import nn
+
+from weathervane.model import Model
+from weathervane.store import Store
+
+MOST = 256  # images that go through the network at once
+
+
+def seen(model: Model, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """uint8 [N <= 256, S', S', 3] to probabilities, float32 [N, K], and features, float32 [N, D], in one pass.
+
+    Features are averaged with the mirror image's where the logits are.
+    """
+    last = [module for module in model.net.modules() if isinstance(module, nn.Linear)][-1]
+    given: list[torch.Tensor] = []
+    handle = last.register_forward_pre_hook(lambda _, inputs: given.append(inputs[0]))
+    try:
+        probabilities = model.probabilities(pixels)
+    finally:
+        handle.remove()
+    features = torch.stack(given).float().mean(0) if given else torch.empty(0, last.in_features)
+    return probabilities, features.cpu().numpy()
+
+
+def of_store(model: Model, store: Store) -> tuple[np.ndarray, np.ndarray]:
+    """As `seen`, of all images of a store."""
+    rows = np.arange(len(store.manifest["label"]))
+    parts = [seen(model, store.pixels(rows[first : first + MOST])) for first in range(0, len(rows), MOST)]
+    probabilities, features = (np.concatenate(part) for part in zip(*parts, strict=True))
+    return probabilities, features
