@@ -114,6 +114,20 @@ def monitor(
 
 
 @app.command()
+def suggest(
+    source: Annotated[str, typer.Argument(help="A folder, an archive, a pattern, or a table that predict wrote.")],
+    n: Annotated[int, typer.Option("--n", min=1, help="How many.")] = 50,
+    out: Annotated[Path, typer.Option(help="A new folder: they, contact sheets and a table.")] = Path("suggested"),
+    model: Annotated[str, typer.Option(help="models:/weather/7, models:/weather@champion, or 7; the champion.")] = "",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
+) -> None:
+    """Choose the photographs most worth a label: unsure of, or unlike what a model has learnt from, each kind once."""
+    from flows.suggest_command import run_suggest
+
+    run_suggest(source, n, out, model, device)
+
+
+@app.command()
 def export(
     model: Annotated[str, typer.Argument(help="models:/weather@champion, models:/weather/7, or 7.")],
     to: Annotated[str, typer.Option(help="onnx.")] = "onnx",
@@ -297,6 +311,19 @@ def ui(
     from flows.ui import serve
 
     raise typer.Exit(serve(port, open_))
+
+
+@app.command()
+def demo(
+    model: Annotated[str, typer.Option(help="models:/weather/7, models:/weather@champion, or 7; the champion.")] = "",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8501,
+    open_: Annotated[bool, typer.Option("--open/--no-open", help="Open the page in a browser.")] = True,
+) -> None:
+    """Serve a page that takes a photograph and shows the model's answer, on loopback, until Ctrl-C."""
+    from flows.demo import serve
+
+    raise typer.Exit(serve(model, device, port, open_))
 
 
 @app.command()

@@ -15,11 +15,11 @@ from tasks.step import step
 from tasks.tracking_read import MONITORING, shown
 from weathervane.drift import Judged, Monitor, judge
 from weathervane.errors import InputError
-from weathervane.listing import Listing, listing
+from weathervane.listing import Listing
 from weathervane.owner import me
 from weathervane.params import check, read
 from weathervane.progress import bar, say
-from weathervane.scores import WRITERS, photographs_of
+from weathervane.scores import photographs
 
 if TYPE_CHECKING:
     from weathervane.monitor import Lately
@@ -60,8 +60,7 @@ def monitor(root: Path, params: Monitor, what: str, device: str) -> Seen:
     Raises:
         InputError: nothing to look at, no such model, or its training data is gone.
     """
-    table = Path(params.source).expanduser()
-    found = photographs_of(table) if table.suffix in WRITERS else _lately(listing(params.source), params.days)
+    found = _lately(photographs(params.source), params.days)
     version = named(root, what)
     from weathervane.drift_report import About, write
     from weathervane.monitor import Lately, of_training

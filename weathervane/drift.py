@@ -85,21 +85,22 @@ class Bank:
     detection with deep nearest neighbors"): 0 (alike) to 2.
     """
 
-    def __init__(self, features: np.ndarray) -> None:
+    def __init__(self, features: np.ndarray, neighbour: int = NEIGHBOUR) -> None:
         """Takes float32 [M, D]."""
-        self._known = _unit(features)
+        self._known, self._neighbour = unit(features), min(neighbour, len(features))
 
     def distances(self, features: np.ndarray) -> np.ndarray:
         """float32 [N, D] to float32 [N]."""
-        fifth = -min(NEIGHBOUR, len(self._known))
         parts = [np.empty(0, np.float32)]
         for first in range(0, len(features), BLOCK):
-            cosine = _unit(features[first : first + BLOCK]) @ self._known.T
-            parts.append(np.sqrt(np.maximum(0, 2 - 2 * np.partition(cosine, fifth, axis=1)[:, fifth])))
+            cosine = unit(features[first : first + BLOCK]) @ self._known.T
+            nearest = np.partition(cosine, -self._neighbour, axis=1)[:, -self._neighbour]
+            parts.append(np.sqrt(np.maximum(0, 2 - 2 * nearest)))
         return np.concatenate(parts)
 
 
-def _unit(features: np.ndarray) -> np.ndarray:
+def unit(features: np.ndarray) -> np.ndarray:
+    """Each row scaled to length 1."""
     return features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
 
 
@@ -143,7 +144,9 @@ def _numbers(before: "pd.DataFrame", after: "pd.DataFrame", name: str) -> tuple[
     old, new = before[name].to_numpy(), after[name].to_numpy()
     # Nearer to the training data than other photographs is no reason for alarm.
     result = ks_2samp(new, old, alternative="less" if name == "distance" else "two-sided")
-    return float(result.statistic), float(result.pvalue), f"{np.median(old):.3g}", f"{np.median(new):.3g}"
+    digits = ".4f" if name == "confidence" else ".3g"  # of a sure model, all are next to 1
+    was, now = (format(float(np.median(values)), digits) for values in (old, new))
+    return float(result.statistic), float(result.pvalue), was, now
 
 
 def _classes(before: "pd.DataFrame", after: "pd.DataFrame") -> tuple[float, float, str, str]:

@@ -40,9 +40,8 @@ def of_training(model: Model, store: Store) -> "tuple[pd.DataFrame, Bank]":
             f"the model looks at {model.spec.decode_size} pixels a side, {store.folder} holds {store.size}: "
             "image_size in params/prepare.yaml was another: retrain first"
         )
-    held = store.manifest
+    held, learnt = store.manifest, learnt_from(store)
     probabilities, features = of_store(model, store)
-    learnt = (held["split"] == TRAIN) & (held["fold"] != VALIDATION)
     rows = in_order(lambda row: traits(store.pixels(np.array([row]))[0]), range(len(features)))
     bank = Bank(features[learnt])
     table = pd.DataFrame(list(rows)).assign(
@@ -52,6 +51,11 @@ def of_training(model: Model, store: Store) -> "tuple[pd.DataFrame, Bank]":
         group=held["group"],
     )
     return table[held["split"] != EXCLUDED].drop_duplicates("group", ignore_index=True), bank
+
+
+def learnt_from(store: Store) -> np.ndarray:
+    """bool [N]: the images that a training learns from."""
+    return (store.manifest["split"] == TRAIN) & (store.manifest["fold"] != VALIDATION)
 
 
 def _judged(classes: list[str], probabilities: np.ndarray, distances: np.ndarray) -> dict[str, Any]:

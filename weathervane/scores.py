@@ -19,7 +19,7 @@ import PIL
 from weathervane.errors import InputError
 from weathervane.files import raise_if_no_room, replacing
 from weathervane.layout import shown
-from weathervane.listing import Listing
+from weathervane.listing import Listing, listing
 from weathervane.progress import say
 from weathervane.traits import TRAITS
 
@@ -172,12 +172,17 @@ def _jsonl(out: Path, origin: Origin) -> Iterator[Put]:
 WRITERS = {".parquet": _parquet, ".csv": _csv, ".jsonl": _jsonl}
 
 
-def photographs_of(table: Path) -> Listing:
-    """The photographs that a finished table has rows of.
+def photographs(text: str) -> Listing:
+    """Those of a finished table, or those that `listing` understands.
 
     Raises:
-        InputError: it is no table of `predict`'s, or they are not there any more.
+        InputError: as of `listing`; or it is no table of `predict`'s, or its photographs are not there any more.
     """
+    table = Path(text).expanduser()
+    return _of_table(table) if table.suffix in WRITERS and table.is_file() else listing(text)
+
+
+def _of_table(table: Path) -> Listing:
     import pandas as pd
 
     read = {".parquet": pd.read_parquet, ".csv": pd.read_csv, ".jsonl": partial(pd.read_json, lines=True)}

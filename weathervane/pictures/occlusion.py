@@ -23,6 +23,7 @@ MOST = 6  # images in a picture
 PLACES = 11  # of the square's middle, down as well as across
 SIDE = 4  # such squares side by side are as wide as the image
 GREY = 128
+TINT = 0.5  # share of the colour where it lies over a photograph
 
 
 def occlusion_picture(model: Model, store: Store, rows: np.ndarray, title: str, path: Path) -> None:
@@ -63,6 +64,27 @@ def examples(table: "pd.DataFrame", store: Store) -> np.ndarray:
     for label, own in table.groupby("label"):
         rows.append(place[own["sha256"].iloc[(own[f"p_{label}"] - SURE).abs().to_numpy().argmin()]])
     return np.array(rows[:MOST], np.int64)
+
+
+def evidence(model: Model, pixels: np.ndarray, number: int) -> tuple[np.ndarray, float, float]:
+    """Where in a photograph class `number` is seen: what `occlusion_picture` shows, laid over it.
+
+    Args:
+        pixels: uint8 [S', S', 3].
+        number: of the class.
+
+    Returns:
+        uint8 [S', S', 3], yellow where a square takes most of the probability away and violet where least; the smallest
+        and the largest probability that is left.
+    """
+    from matplotlib import colormaps
+    from PIL import Image
+
+    left = occluded(model, resident(pixels[None], model.spec.size, model.device)[0], number).cpu().numpy()
+    low, high = float(left.min()), float(left.max())
+    lost = Image.fromarray((high - left) / max(high - low, 1e-6)).resize(pixels.shape[1::-1], Image.Resampling.BICUBIC)
+    tint = colormaps["viridis"](np.asarray(lost).clip(0, 1))[..., :3]
+    return ((1 - TINT) * pixels + TINT * 255 * tint).round().astype(np.uint8), low, high
 
 
 def occluded(model: Model, image: Tensor, number: int) -> Tensor:

@@ -1,0 +1,60 @@
+"""The page of `weathervane demo`: a photograph, and what the model says of it. Streamlit runs this file for each look.
+
+The version is asked for each time, so a page that stays open follows the alias.
+"""
+
+import os
+
+import numpy as np
+import streamlit as st
+
+from flows.demo import DEVICE, MODEL
+from tasks.answering import Answering, answering, named
+from weathervane import images, project
+from weathervane.errors import InputError
+
+SHOWN = 320  # pixels a side
+
+
+@st.cache_resource(max_entries=1, show_spinner="Loading the model ...")
+def loaded(version: str) -> Answering:
+    """The model of a version, kept until another answers; `version` alone says which."""
+    root = project.root()
+    return answering(root, named(root, version), os.environ[DEVICE])
+
+
+def page() -> None:
+    """What is shown, from top to bottom."""
+    st.set_page_config(page_title="Weathervane", page_icon="🌦️")
+    st.title("Weathervane")
+    given = st.file_uploader("A photograph")
+    try:
+        version = named(project.root(), os.environ[MODEL])
+        answers = loaded(f"models:/{version.name}/{version.version}")
+        if given:
+            show(answers, given.getvalue())
+    except (InputError, images.BadImage) as error:
+        st.error(str(error))
+        return
+    st.caption(f"{answers.uri}, trained on data {answers.data}. Nothing that is shown here is kept.")
+
+
+def show(answers: Answering, data: bytes) -> None:
+    """The answer: class, probabilities, and where the evidence is."""
+    from weathervane.pictures.occlusion import evidence
+
+    model = answers.model
+    probability = model.classify([data])[0]
+    best = int(probability.argmax())
+    st.header(model.spec.classes[best])
+    for number in (-probability).argsort():
+        st.progress(float(probability[number]), f"{model.spec.classes[number]} {probability[number]:.1%}")
+    pixels = np.array(images.decode(data, SHOWN))
+    picture, low, high = evidence(model, pixels, best)
+    seen, why = st.columns(2)
+    seen.image(pixels, width="stretch", caption="The centre square, which the model sees.")
+    hidden = f"Of {model.spec.classes[best]}, {low:.1%} to {high:.1%} is left while a grey square hides a part of it"
+    why.image(picture, width="stretch", caption=f"{hidden}: least at the yellow places.")
+
+
+page()
