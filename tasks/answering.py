@@ -12,6 +12,7 @@ from tasks.tracking_inventory import Registered, inventory
 from weathervane.errors import InputError
 from weathervane.ingest import Ingest
 from weathervane.params import load
+from weathervane.process import settle
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -55,6 +56,8 @@ def answering(root: Path, version: Registered, device: str = "auto") -> Answerin
     Raises:
         InputError: its run no longer holds it, it computes something else than it did, or the device is not there.
     """
+    settle()
+
     from weathervane.device import choose
 
     where = choose(device)

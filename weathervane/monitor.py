@@ -28,7 +28,9 @@ STRANGEST = 18
 
 
 def of_training(model: Model, store: Store) -> "tuple[pd.DataFrame, Bank]":
-    """A row for each group of near-duplicates, see `compare`, and the features that the model has learnt from.
+    """A row for each group of near-duplicates, see `judge`, and the features that the model has learnt from.
+
+    The index holds the rows' numbers in the store.
 
     Raises:
         InputError: the store's images are not of the size that the model's are decoded at.
@@ -50,7 +52,7 @@ def of_training(model: Model, store: Store) -> "tuple[pd.DataFrame, Bank]":
         unseen=~learnt,
         group=held["group"],
     )
-    return table[held["split"] != EXCLUDED].drop_duplicates("group", ignore_index=True), bank
+    return table[held["split"] != EXCLUDED].drop_duplicates("group"), bank
 
 
 def learnt_from(store: Store) -> np.ndarray:
@@ -104,7 +106,7 @@ class Lately:
 
     @property
     def table(self) -> "pd.DataFrame":
-        """The first of each group of near-duplicates, a row each; see `compare`."""
+        """The first of each group of near-duplicates, a row each; see `judge`."""
         import pandas as pd
 
         if not self._tables:

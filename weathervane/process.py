@@ -1,4 +1,4 @@
-"""What a process that trains asks of the C libraries."""
+"""What a process that trains or scores asks of the C libraries."""
 
 import ctypes
 import os
