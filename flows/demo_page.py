@@ -57,4 +57,5 @@ def show(answers: Answering, data: bytes) -> None:
     why.image(picture, width="stretch", caption=f"{hidden}: least at the yellow places.")
 
 
-page()
+if __name__ == "__main__":
+    page()

@@ -2,71 +2,23 @@
 
 import base64
 import json
-import os
-import socket
-import subprocess
-import sys
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
-from tests.flows.conftest import Home, environment
+from tests.flows.conftest import Home
+from tests.flows.serving import ask, encoded, serving
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
 def url(home: Home, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The server, on loopback; nothing can be fetched from anywhere."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", "models:/weather-synthetic@champion"]
-    command += ["--env-manager", "local", "--host", "127.0.0.1", "--port", str(port)]
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # as in an activated environment
-    env = environment(home.root, MLFLOW_TRACKING_URI=f"sqlite:///{home.root}/mlflow.db", PIP_NO_INDEX="1", PATH=path)
-    log = tmp_path_factory.mktemp("serve") / "log"
-    with log.open("w") as file:
-        process = subprocess.Popen(command, cwd=home.root, env=env, stdout=file, stderr=file, start_new_session=True)
-    try:
-        deadline = time.monotonic() + 120
-        while True:
-            assert process.poll() is None and time.monotonic() < deadline, log.read_text()
-            with suppress(OSError), opener().open(f"http://127.0.0.1:{port}/ping", timeout=2):
-                break
-            time.sleep(0.3)
-        yield f"http://127.0.0.1:{port}/invocations"
-    finally:
-        family = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
-        for one in [*family, process]:
-            with suppress(psutil.Error):
-                one.kill()
-        process.wait()
-
-
-def opener() -> urllib.request.OpenerDirector:
-    return urllib.request.build_opener(urllib.request.ProxyHandler({}))
-
-
-def ask(url: str, body: Any) -> tuple[int, str]:
-    """Status and text of the answer."""
-    content = body if isinstance(body, bytes) else json.dumps(body).encode()
-    request = urllib.request.Request(url, content, {"Content-Type": "application/json"})
-    try:
-        with opener().open(request, timeout=60) as answer:
-            return answer.status, answer.read().decode()
-    except urllib.error.HTTPError as error:
-        return error.code, error.read().decode()
-
-
-def encoded(*images: bytes) -> dict[str, Any]:
-    return {"dataframe_split": {"columns": ["image"], "data": [[base64.b64encode(one).decode()] for one in images]}}
+    uri, log = f"sqlite:///{home.root}/mlflow.db", tmp_path_factory.mktemp("serve") / "log"
+    with serving(home.root, "models:/weather-synthetic@champion", uri, log) as url:
+        yield url
 
 
 def test_photographs_are_answered_as_our_own_model_does(home: Home, url: str) -> None:

@@ -2,7 +2,6 @@
 
 import os
 import re
-import shutil
 import socket
 import subprocess
 import sys
@@ -17,10 +16,9 @@ from PIL import Image
 
 from tasks import tracking, view
 from tests.conftest import copy_project
+from tests.flows.browser import browser
 
 WEATHERVANE = Path(sys.executable).with_name("weathervane")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-QUIET = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
 
 
 @dataclass(frozen=True)
@@ -71,27 +69,19 @@ def shown(root: Path) -> Iterator[Shown]:
 def test_the_page_that_it_prints_shows_the_runs(shown: Shown) -> None:
     """The printed address opens a comparison of this dataset's variants, not MLflow's welcome page: sections in their
     order, charts with a run in them, the picture that was logged."""
-    if CHROMIUM is None:
-        pytest.skip("no browser here: install chromium to see MLflow's pages tested")
-    from playwright.sync_api import sync_playwright
-
     assert re.fullmatch(r"http://127\.0\.0\.1:\d+/#/experiments/\d+/runs\?.*viewStateShareKey=.*", shown.page)
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
-        try:
-            page = browser.new_page(viewport={"width": 1500, "height": 900})
-            page.goto(shown.page)
-            sections = [page.get_by_text(name, exact=True).last for name in (view.NAME, view.SIDE_BY_SIDE)]
-            for section in sections:
-                section.wait_for(timeout=60_000)
-            page.get_by_role("link", name="cnn").first.wait_for()
-            page.get_by_text("val/accuracy vs. test/accuracy").first.wait_for()
-            sections[1].scroll_into_view_if_needed()
-            page.locator("img[src^='data:image/png']").first.wait_for()
-            upper, lower = (section.bounding_box() for section in sections)
-            assert upper and lower and upper["y"] < lower["y"]
-        finally:
-            browser.close()
+    with browser("see MLflow's pages tested") as chromium:
+        page = chromium.new_page(viewport={"width": 1500, "height": 900})
+        page.goto(shown.page)
+        sections = [page.get_by_text(name, exact=True).last for name in (view.NAME, view.SIDE_BY_SIDE)]
+        for section in sections:
+            section.wait_for(timeout=60_000)
+        page.get_by_role("link", name="cnn").first.wait_for()
+        page.get_by_text("val/accuracy vs. test/accuracy").first.wait_for()
+        sections[1].scroll_into_view_if_needed()
+        page.locator("img[src^='data:image/png']").first.wait_for()
+        upper, lower = (section.bounding_box() for section in sections)
+        assert upper and lower and upper["y"] < lower["y"]
 
 
 @pytest.mark.slow

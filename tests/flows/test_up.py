@@ -3,7 +3,6 @@
 import contextlib
 import os
 import re
-import shutil
 import signal
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -15,11 +14,10 @@ import psutil
 import pytest
 
 from tests.conftest import copy_project
+from tests.flows.browser import browser
 from tests.flows.conftest import smaller, weathervane
 from tests.flows.team import Team, until, up
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-QUIET = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
 FAST = ["train.epochs=1", "dnn.network.hidden=[8, 8]"]
 pytestmark = pytest.mark.slow
 
@@ -73,14 +71,9 @@ def copy_project_beside(root: Path) -> Path:
 
 def test_the_form_starts_a_retraining(team: Team) -> None:
     """A person fills the form on Prefect's page in a browser: the variant is trained, and is champion in MLflow."""
-    if CHROMIUM is None:
-        pytest.skip("no browser here: install chromium to have the form filled in")
-    from playwright.sync_api import sync_playwright
-
     deployment = team.ask("deployments/name/retrain/nightly")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
-        page = browser.new_page(viewport={"width": 1200, "height": 1400})
+    with browser("have the form filled in") as chromium:
+        page = chromium.new_page(viewport={"width": 1200, "height": 1400})
         page.goto(f"{team.prefect}/deployments/deployment/{deployment['id']}/run")
         page.get_by_text("names of files in params/models; an empty list means all but those with").wait_for(
             timeout=60_000
@@ -93,7 +86,6 @@ def test_the_form_starts_a_retraining(team: Team) -> None:
             page.screenshot(path=picture)
         page.get_by_role("button", name="Submit").click()
         (run,) = until(lambda: team.flow_runs(deployment_id={"any_": [deployment["id"]]}, state=STARTED), "the run", 60)
-        browser.close()
     assert run["parameters"] == {"variants": ["dnn"], "changes": FAST, "device": "auto", "seed": 0, **REST}
     state = team.ended(run["id"])
     assert (state["name"], state["message"]) == ("Promoted", "dnn: the first champion")
@@ -187,21 +179,6 @@ def test_a_retraining_by_hand_elsewhere_waits_for_its_turn(team: Team, tmp_path:
 def late(team: Team, known: set[str]) -> list[str]:
     """Runs that should have begun by now."""
     return [run["id"] for run in team.flow_runs() if run["id"] not in known and run["estimated_start_time_delta"] > 0]
-
-
-def test_new_images_in_the_inbox_start_a_retraining(team: Team) -> None:
-    """`ingest` finds an image and tells it as an event, so an automation starts the retraining; a second finds none."""
-    path = team.root / "params/ingest.yaml"
-    path.write_text(path.read_text().replace("per_class: 15", "per_class: 16"))
-    known = {run["id"] for run in team.flow_runs()}
-    state = team.ended(team.start("ingest/inbox", {}))
-    assert state["name"] == "Ingested" and re.search(r"1 (image )?added to rain", state["message"]), state
-    (run,) = until(lambda: [one for one in team.flow_runs() if one["id"] not in known], "the retraining")
-    assert run["created_by"]["type"] == "AUTOMATION" and run["deployment_id"]
-    team.ask(f"flow_runs/{run['id']}/set_state", {"state": {"type": "CANCELLING"}, "force": False})
-    until(lambda: team.flow_run(run["id"])["state"]["type"] in ("CANCELLED", "CRASHED"), "its end by a person's word")
-    state = team.ended(team.start("ingest/inbox", {}))
-    assert (state["name"], state["message"]) == ("Unchanged", "nothing new")
 
 
 def test_a_person_decides_and_the_worker_may_die_meanwhile(team: Team) -> None:
