@@ -76,7 +76,7 @@ def suggest(root: Path, source: str, n: int, out: Path, what: str, device: str) 
     there = _candidates(answers.model, Store(prepared_copy(root, answers.data)), found, held)
     picks = choose(there.probabilities, there.features, there.known, n)
     if not picks:
-        raise InputError(f"{source}: every photograph there is labelled already, or a near-duplicate of one that is")
+        raise InputError(f"{source}: nothing new to label there: all is labelled, nearly the same, or not readable")
     with _made(out) as folder:
         _fill(folder, answers.model, found, there, picks)
     return Suggested(answers.uri, len(found.names), len(there.looked), len(picks))

@@ -10,12 +10,15 @@ import pytest
 
 from flows.edit_ingest import edited
 from flows.notify import NOTIFY, Notify
+from flows.runner import COMPUTE, Compute
 from tasks.data_versions import resolve
 from tasks.gate import REGISTER
+from tasks.monitor import MONITOR
 from tasks.plan import read_variants
 from tasks.retention import Retention
 from tests.conftest import ROOT, copy_project
 from weathervane import params, variant
+from weathervane.drift import Monitor
 from weathervane.errors import InputError
 from weathervane.gate import Register
 from weathervane.ingest import Ingest
@@ -27,6 +30,8 @@ SCHEMAS: dict[str, Any] = {
     str(REGISTER): Register,
     "params/retention.yaml": Retention,
     str(NOTIFY): Notify,
+    str(COMPUTE): Compute,
+    str(MONITOR): Monitor,
 }
 TRIALS = 1000
 BAD_VALUES: list[Any] = [float("nan"), float("-inf"), -1, {"a": {"b": 1}}, [[1]], "\x00"]

@@ -114,6 +114,33 @@ def test_killed_it_goes_on_with_what_is_missing(home: Home, photographs: Path, t
     assert again["sha256"] != left[0]["sha256"] or sources[-1].read_bytes() == sources[0].read_bytes()
 
 
+def test_a_table_of_scores_can_be_watched_and_chosen_from(home: Home, photographs: Path, tmp_path: Path) -> None:
+    """The images of the training data are no drift, whether they are named by a folder or by a table of predictions;
+    the report is in MLflow. None of them is suggested for a label, because all have one."""
+    table = tmp_path / "p.csv"
+    rows(home, photographs, table)
+    for source in (str(photographs), str(table)):
+        done = weathervane(home.root, "monitor", source, PREFECT_API_URL=home.api)
+        assert done.returncode == 0 and "monitor: no drift: " in done.stdout, done
+    (run, _) = home.runs("monitoring")
+    assert run.info.status == "FINISHED" and run.data.tags["decision"] == "no drift"
+    assert (run.data.metrics["images/files"], run.data.metrics["images/unusable"]) == (61, 1)
+    held = {one.path for one in home.mlflow.list_artifacts(run.info.run_id)}
+    assert held >= {"report.html", "drift.png", "strangest.png", "findings.json"}
+    done = weathervane(home.root, "suggest", str(table), "--out", str(tmp_path / "chosen"), PREFECT_API_URL=home.api)
+    assert done.returncode == 2 and "nothing new to label there" in done.stderr, done
+    assert not list(tmp_path.glob("*chosen*"))
+
+
+def test_the_champion_is_exported(home: Home, tmp_path: Path) -> None:
+    """A file that gives what the champion gives, with the largest difference and both latencies in the terminal."""
+    out = tmp_path / "champion.onnx"
+    done = weathervane(home.root, "export", "models:/weather-synthetic@champion", "--to", "onnx", "--out", str(out))
+    assert done.returncode == 0, done
+    assert "largest difference of a probability on 20 images: " in done.stdout
+    assert "onnxruntime, ms" in done.stdout and out.stat().st_size > 10_000
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
@@ -122,10 +149,15 @@ def test_killed_it_goes_on_with_what_is_missing(home: Home, photographs: Path, t
         (["data/raw", "--out", "gone/p.csv"], "--out gone/p.csv: the folder gone is not there"),
         (["data/raw", "--out", "p.csv", "--model", "99"], "99: weather-synthetic has the versions "),
         (["data/raw", "--out", "p.csv", "--device", "cuda:99"], "--device cuda:99: not available here"),
+        (["monitor"], "params/monitor.yaml: source: nothing to look at: name a folder, an archive or a table of"),
+        (["suggest", "data/raw", "--out", "docs"], "--out docs: is there already: name a new folder"),
+        (["suggest", "README.md", "--out", "p.new"], "README.md: nothing new to label there"),
+        (["export", "1", "--to", "pt"], "--to pt: there is onnx"),
+        (["export", "1", "--out", "p.pt"], "--out p.pt: the name of a .onnx file in a folder that is there is needed"),
     ],
 )
 def test_wrong_input_is_named(home: Home, arguments: list[str], told: str) -> None:
     """What is wrong and what to do, in one line; nothing is left behind."""
-    done = predict(home, *arguments)
+    done = predict(home, *arguments) if arguments[0].startswith(("n", "d")) else weathervane(home.root, *arguments)
     assert done.returncode == 2 and told in done.stderr and "Traceback" not in done.stderr, done
     assert not list(home.root.glob("p.*"))
