@@ -7,7 +7,7 @@ export DVC_NO_ANALYTICS := 1
 # Imports of the engines take twice as long without cached bytecode.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: setup retrain test check format lock bench
+.PHONY: setup retrain test check format lock bench faults drills audit
 .DEFAULT_GOAL := setup
 
 setup: .venv/ready
@@ -38,6 +38,25 @@ check: setup
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-logo > /dev/null || $(BIN)/lint-imports
 	@$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile -m "not slow and not drill" tests/weathervane tests/test_*.py
+
+# Every row of tests/faults/rows.yaml, as often as make test injects it; then the table of docs/reliability.md.
+faults: setup
+	@$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile -m "fault and not drill" --faults quick
+	@$(BIN)/python -m benchmarks.faults
+
+# The same rows by the hundred, and the drills; hours.
+drills: setup
+	@WEATHERVANE_DRILL=full $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile -m fault --faults full
+	@$(BIN)/python -m benchmarks.drills.kill --trials 300
+	@$(BIN)/python -m benchmarks.drills.promotion
+	@$(BIN)/python -m benchmarks.drills.tracking --trials 40
+	@$(BIN)/python -m benchmarks.drills.tracking --delay 5 --trials 2 --epochs 3000
+	@$(BIN)/python -m benchmarks.drills.operations
+	@$(BIN)/python -m benchmarks.faults
+
+# Known vulnerabilities of what the lock names; asks the package index.
+audit: setup
+	@$(BIN)/pip-audit --strict --require-hashes --disable-pip --progress-spinner off --requirement requirements.lock
 
 format: setup
 	@$(BIN)/ruff format .

@@ -10,6 +10,7 @@ from tasks.data import INGEST
 from tasks.lineage import find
 from tasks.tracking_inventory import Registered, inventory
 from weathervane.errors import InputError
+from weathervane.files import sha256
 from weathervane.ingest import Ingest
 from weathervane.params import load
 from weathervane.process import settle
@@ -63,7 +64,7 @@ def answering(root: Path, version: Registered, device: str = "auto") -> Answerin
     where = choose(device)
     with tempfile.TemporaryDirectory() as folder:
         path = fetched(tracking.client(root), version.run_id, version.version, Path(folder))
-        model = checked(path, version.version)
+        model = checked(path, version.version, version.tags)
     model.net.to(where)
     model.device = where
     return Answering(version, model)
@@ -76,11 +77,25 @@ def fetched(client: "MlflowClient", run: str, version: str, folder: Path) -> Pat
     return Path(client.download_artifacts(run, "model", str(folder)))
 
 
-def checked(path: Path, version: str) -> "Model":
-    """The model of a folder, once it has computed the logits that it remembers."""
+def checked(path: Path, version: str, tags: dict[str, str]) -> "Model":
+    """The model of a folder, if its weights are those that were registered and its logits those that it remembers.
+
+    Args:
+        path: the folder.
+        version: its number, for messages.
+        tags: of the version.
+
+    Raises:
+        InputError: it is damaged, other weights, or other logits.
+    """
     from weathervane.model import Model
 
-    model = Model.load(path)
+    model, registered = Model.load(path), tags.get("weights_sha256")
+    if registered and (found := sha256(path / "model.safetensors")) != registered:
+        raise InputError(
+            f"the weights of version {version} have the sha256 {found}, registered was {registered}: somebody changed "
+            "or damaged the artifacts of its run: bring them back from a backup, or promote another version"
+        )
     error = model.probe_error(path)
     if not error <= PROBE_TOLERANCE:
         commit = model.spec.about.get("git_commit", "unknown")

@@ -4,6 +4,7 @@ DVC's repository lock is never held while a step works, so that `dvc status` and
 """
 
 import logging
+import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from dvc.repo import Repo
 
 Result = TypeVar("Result")
+SITE = Path(".dvc/tmp/site-cache")
 PATIENCE = 120.0  # seconds to wait for another process that holds DVC's lock
 
 
@@ -229,6 +231,8 @@ def _open(root: Path) -> "Repo":
     from dvc.repo import Repo
 
     logging.getLogger("dvc").setLevel(logging.WARNING)  # its progress is told in our own words
+    # By default /var/tmp/dvc, where anybody may write, and what DVC keeps there it unpickles.
+    os.environ.setdefault("DVC_SITE_CACHE_DIR", str(root / SITE))
     try:
         repo = Repo(str(root))
         repo.scm_context.quiet = True  # no hints about git: who commits, and when, is the person's

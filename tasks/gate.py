@@ -16,6 +16,7 @@ from weathervane.gate import Register, Verdict, beyond, compare, judge, leaked
 if TYPE_CHECKING:
     import pandas as pd
     from mlflow import MlflowClient
+    from mlflow.entities.model_registry import ModelVersion
 
     from weathervane.model import Model
     from weathervane.store import Store
@@ -79,9 +80,10 @@ def _compared(root: Path, plan: Plan, rules: Register, version: str, now: Standi
 
     client, store = tracking.client(root), Store(plan.prepared)
     today = pd.DataFrame({name: store.manifest[name] for name in ("sha256", "group")})
-    runs = {one: _run_of(client, plan.dataset, one) for one in (version, now.champion, now.best)}
+    known = {one: _registered(client, plan.dataset, one) for one in (version, now.champion, now.best)}
+    runs = {one: str(registered.run_id) for one, registered in known.items()}
     with tempfile.TemporaryDirectory() as folder:
-        there = {one: _contestant(client, one, run, store, Path(folder) / one) for one, run in runs.items()}
+        there = {one: _contestant(client, registered, store, Path(folder) / one) for one, registered in known.items()}
     ours = there.pop(version)
     _draw(client, runs[version], ours, there[now.champion], (version, now.champion), store)
     found = {
@@ -117,11 +119,11 @@ def _draw(
         client.log_artifact(run, str(path))
 
 
-def _run_of(client: "MlflowClient", name: str, version: str) -> str:
+def _registered(client: "MlflowClient", name: str, version: str) -> "ModelVersion":
     from mlflow.exceptions import MlflowException
 
     try:
-        return str(client.get_model_version(name, version).run_id)
+        return client.get_model_version(name, version)
     except MlflowException as error:
         if error.error_code != "RESOURCE_DOES_NOT_EXIST":
             raise
@@ -131,16 +133,17 @@ def _run_of(client: "MlflowClient", name: str, version: str) -> str:
         ) from None
 
 
-def _contestant(client: "MlflowClient", version: str, run: str, store: "Store", folder: Path) -> Contestant:
+def _contestant(client: "MlflowClient", registered: "ModelVersion", store: "Store", folder: Path) -> Contestant:
     import pandas as pd
 
     from weathervane.evaluate import predictions
 
+    version, run = str(registered.version), str(registered.run_id)
     folder.mkdir()
     path = fetched(client, run, version, folder)
     if not any(file.path == f"data/{TRAINED}" for file in client.list_artifacts(run, "data")):
         raise InputError(f"run {run} of version {version} does not say what it was trained on (data/{TRAINED})")
-    model = checked(path, version)
+    model = checked(path, version, registered.tags)
     if model.spec.size > store.size:
         size = model.spec.size
         raise InputError(f"version {version} needs images of {size} pixels: set image_size in params/prepare.yaml")

@@ -18,6 +18,7 @@ def step(**options: Any) -> Callable[[Callable[..., Any]], Any]:
             with without_secrets():
                 return work(*arguments, **named)
 
-        return task(**{"cache_policy": NO_CACHE, **options})(worked)
+        # A result that is kept is pickled, and unpickled by whoever asks for it.
+        return task(**{"cache_policy": NO_CACHE, "persist_result": False, **options})(worked)
 
     return made

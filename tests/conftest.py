@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests import rows
 from weathervane import variant
 from weathervane.ingest import Ingest, ingest
 from weathervane.prepare import Prepare, prepare
@@ -15,6 +16,22 @@ from weathervane.store import Store
 
 ROOT = Path(__file__).parents[1]
 os.environ["OMP_NUM_THREADS"] = "1"  # workers side by side, on networks that gain nothing from more
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--faults", choices=rows.KINDS, help="note what each row of faults came to, see tests/rows.py")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """The process that the others report to collects."""
+    if (kind := config.getoption("--faults")) and not hasattr(config, "workerinput"):
+        config.pluginmanager.register(rows.Collector(kind))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        for mark in item.iter_markers("fault"):
+            item.user_properties.append(("fault", (mark.args[0], mark.kwargs.get("trials", 1))))
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -159,6 +159,8 @@ def read(path: Path, digest: str) -> dict[str, Tensor]:
         held = torch.load(path, map_location="cpu", weights_only=True)
         if not isinstance(held, dict) or not all(isinstance(value, Tensor) for value in held.values()):
             raise ValueError("a state_dict is expected: tensors by name")
+        if not all(value.layout is torch.strided for value in held.values()):  # torch does not look at their indices
+            raise ValueError("a state_dict of dense tensors is expected, some are sparse")
         return held
     except UNREADABLE as error:
         raise InputError(f"network.weights: {path}: {in_brief(error)}") from None

@@ -5,16 +5,17 @@ network) and `probe.safetensors` (8 images and their logits: whoever loads it ca
 the same). Legend: N = images, S = size, K = classes.
 """
 
+import hashlib
 import json
 import math
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import load, load_file, save
 from torch import Tensor, nn
 
 from weathervane import images
@@ -32,7 +33,8 @@ PROBE = 8
 class Spec:
     """model.json. Photographs are decoded at `decode_size` and shrunk to `size`, as they were for training;
     `classes` in the order of the logits; `about` says where the model comes from; logits are divided by
-    `temperature` (1 in models that were saved before there was one) to become probabilities."""
+    `temperature` (1 in models that were saved before there was one) to become probabilities; `weights` is the sha256 of
+    model.safetensors (empty in models that were saved before it was kept)."""
 
     variant: str
     family: str
@@ -44,6 +46,7 @@ class Spec:
     about: dict[str, str] = field(default_factory=dict)
     format: int = FORMAT
     temperature: float = 1.0
+    weights: str = ""
 
 
 class Model:
@@ -69,7 +72,11 @@ class Model:
                 raise ValueError(f"temperature is {spec.temperature}")
             with torch.random.fork_rng([]):  # the weights that are about to be replaced are drawn globally
                 net = build(spec)
-            net.load_state_dict(load_file(folder / "model.safetensors"))
+            data = (folder / "model.safetensors").read_bytes()
+            # safetensors notices a broken header, and no flipped bit in a weight.
+            if spec.weights not in ("", hashlib.sha256(data).hexdigest()):
+                raise ValueError(f"the bytes of model.safetensors are not those of its sha256 {spec.weights}")
+            net.load_state_dict(load(data))
         except (OSError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
             raise _unusable(folder, error) from None
         return cls(net, spec, device or torch.device("cpu"))
@@ -82,9 +89,12 @@ class Model:
         (folder / "model.json").unlink(missing_ok=True)
         pixels = np.ascontiguousarray(probe[:PROBE])
         remembered = {"pixels": torch.from_numpy(pixels), "logits": self.logits(pixels)}
+        data = {}
         for name, tensors in (("model", self.net.state_dict()), ("probe", remembered)):
+            data[name] = save({key: value.cpu().contiguous() for key, value in tensors.items()})
             with replacing(folder / f"{name}.safetensors", "wb") as file:
-                file.write(save({key: value.cpu().contiguous() for key, value in tensors.items()}))
+                file.write(data[name])
+        self.spec = replace(self.spec, weights=hashlib.sha256(data["model"]).hexdigest())
         with replacing(folder / "model.json") as file:
             json.dump(asdict(self.spec), file, indent=1)
 

@@ -43,6 +43,17 @@ def _sums(folder: Path) -> dict[str, str]:
     return dict(zip(names, in_order(sha256, files), strict=True))
 
 
+def _shard(path: Path) -> np.ndarray:
+    """A plain array over the mapped file: each look into a numpy.memmap makes another one."""
+    try:
+        shard = np.asarray(np.load(path, mmap_mode="r"))
+        if shard.dtype != np.uint8 or shard.ndim != 4:
+            raise ValueError(f"{shard.dtype} {list(shard.shape)}, uint8 [N, S, S, 3] is expected")
+        return shard
+    except (ValueError, EOFError) as error:  # what is no array, or an array of objects, is never unpickled
+        raise InputError(f"{path}: not an array of pixels: {' '.join(str(error).split())[:200]}") from None
+
+
 class Store:
     """A prepared dataset: `manifest[column]` lists of length N, and pixels by row number.
 
@@ -64,13 +75,15 @@ class Store:
         """Columns sha256, label, split, group, source, path (str), fold, width, height (int64)."""
         import pyarrow.parquet as pq
 
-        table = pq.read_table(self.folder / MANIFEST)
+        try:
+            table = pq.read_table(self.folder / MANIFEST)
+        except ValueError as error:
+            raise InputError(f"{self.folder / MANIFEST}: {' '.join(str(error).split())[:200]}") from None
         return {name: np.array(table[name].to_pylist()) for name in table.column_names}
 
     @cached_property
     def _shards(self) -> list[np.ndarray]:
-        # Plain arrays over the mapped files: each look into a numpy.memmap makes another one.
-        return [np.asarray(np.load(path, mmap_mode="r")) for path in sorted((self.folder / PIXELS).glob("*.npy"))]
+        return [_shard(path) for path in sorted((self.folder / PIXELS).glob("*.npy"))]
 
     @property
     def size(self) -> int:

@@ -20,6 +20,7 @@ from typing import Any
 
 import torch
 
+from benchmarks.drills.noted import noted
 from weathervane import resume, variant
 from weathervane.fit import fit
 from weathervane.ingest import Ingest, ingest
@@ -140,6 +141,7 @@ def main() -> None:
         tally = drill(asked.variants, asked.trials, asked.seed, Path(home))
     told = f"{tally['equal']} of {tally['trials']} trainings, killed {tally['kills']} times,"
     say(f"{told} came to equal weights and metrics")
+    noted(29, tally["trials"], tally["equal"])
     sys.exit(tally["equal"] < tally["trials"])
 
 

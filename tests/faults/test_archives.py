@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.rows import often
 from weathervane import archives
 from weathervane.errors import InputError
 from weathervane.ingest import Ingest, Report, ingest
@@ -148,6 +149,7 @@ def test_there_are_enough_of_them() -> None:
     assert len(HARMFUL) >= 30
 
 
+@pytest.mark.fault(51)
 @pytest.mark.parametrize("kind", list(HARMFUL))
 def test_harmful_archives(kind: str, tmp_path: Path) -> None:
     """Refused whole, by name, before anything is written: no file under the project, the canary outside untouched."""
@@ -278,13 +280,17 @@ def test_folders_packed_on_windows(tmp_path: Path) -> None:
     assert [(bad.name, bad.reason) for bad in report.quarantined] == [("rain\\20.jpg", "name not understood")]
 
 
+MUTANTS = often(100, 2500)
+
+
+@pytest.mark.fault(58, trials=MUTANTS)
 @pytest.mark.parametrize("ending", [".zip", ".tar", ".tar.gz", ".tar.xz"])
 def test_mutants(ending: str, tmp_path: Path) -> None:
     """Damaged archives are read or refused in one line, in under 5 s: no traceback, no crash."""
     path = tmp_path / f"a{ending}"
     whole = (zipped(path, ("rain/눈.jpg", b"x")) if ending == ".zip" else tarred(path)).read_bytes()
     ends: Counter[str] = Counter()
-    for seed in range(100):
+    for seed in range(MUTANTS):
         chance, data = random.Random(f"{ending} {seed}"), bytearray(whole)
         match chance.randrange(4):
             case 0:

@@ -57,6 +57,7 @@ def flip(path: Path, rng: np.random.Generator) -> None:
     path.write_bytes(content)
 
 
+@pytest.mark.fault(43, trials=50)
 def test_any_flipped_bit_is_noticed_and_its_file_named(made: Path, mine: Path) -> None:
     """50 of 50: one bit anywhere in the manifest or in a shard, and the store does not open."""
     rng = np.random.default_rng(0)
@@ -72,6 +73,7 @@ def test_any_flipped_bit_is_noticed_and_its_file_named(made: Path, mine: Path) -
     )
 
 
+@pytest.mark.fault(43)
 @pytest.mark.parametrize("what", ["removed", "cut", "added", "relabelled", "another version", "checksums removed"])
 def test_whatever_changes_is_named(mine: Path, what: str) -> None:
     """A shard that is gone, cut, or too many; labels edited in a table program; a shard of another preparation."""
@@ -99,6 +101,7 @@ def test_whatever_changes_is_named(mine: Path, what: str) -> None:
         Store(prepared)
 
 
+@pytest.mark.fault(43)
 def test_a_training_refuses_what_changed(mine: Path, tmp_path: Path) -> None:
     """The child that trains says which file it was, and leaves no model; brought back, it trains."""
     job = {"name": "dnn", "variant": VARIANT, "data": str(mine / "data/prepared"), "device": "cpu", "seed": 0}
@@ -124,6 +127,7 @@ def test_a_change_while_a_variant_trains_stops_its_scoring(mine: Path) -> None:
         Store(mine / "data/prepared")
 
 
+@pytest.mark.fault(43)
 def test_a_photograph_that_changed_is_not_prepared(made: Path, mine: Path) -> None:
     """20 of 20: a flipped bit in data/raw, which most decoders accept, is not decoded into the pixel store; the file
     and the command that brings it back are named, and what was prepared before stands."""

@@ -21,6 +21,7 @@ def namespaces() -> bool:
     )
 
 
+@pytest.mark.fault(18)
 @pytest.mark.skipif(not namespaces(), reason="needs util-linux's unshare, and the right to use it")
 @pytest.mark.parametrize("place", [".", "data", ".weathervane/training"])
 def test_a_folder_that_cannot_be_written_to_is_named(place: str, tmp_path: Path) -> None:

@@ -1,11 +1,9 @@
-"""Files that are no photographs, or hardly: FAULTS.md, rows 1-11, 13 and 46.
-
-Row 3 in full: `WEATHERVANE_MUTANTS=10000 pytest tests/faults/test_images.py -k mutants` (10 seconds).
-"""
+"""Files that are no photographs, or hardly: rows 1-11, 13 and 46 of rows.yaml."""
 
 import io
 import os
 import random
+import resource
 import shutil
 import struct
 import subprocess
@@ -24,6 +22,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.rows import often
 from weathervane.errors import InputError
 from weathervane.images import BadImage, Reason, decode, notes, open_image, upright_rgb
 from weathervane.ingest import Ingest, Report, ingest
@@ -98,6 +97,7 @@ def black_png(width: int, height: int) -> bytes:
 # Row 1
 
 
+@pytest.mark.fault(1, trials=100)
 def test_what_is_no_image(source: Path, tmp_path: Path) -> None:
     """100 of 100 files that only call themselves .jpg are quarantined by name, sha256 and reason; the rest goes on."""
     contents = [
@@ -120,6 +120,7 @@ def test_what_is_no_image(source: Path, tmp_path: Path) -> None:
 # Row 2
 
 
+@pytest.mark.fault(2, trials=50)
 @pytest.mark.parametrize("kind", ["JPEG", "progressive", "PNG", "WEBP"])
 def test_truncated_files(kind: str, source: Path, tmp_path: Path) -> None:
     """Cut at 50 offsets from the first byte to the last percent: all 50 are quarantined."""
@@ -189,12 +190,18 @@ def repaired(png: bytes) -> bytes:
     return out
 
 
+MUTANTS = often(300, 1429)
+
+
 @pytest.mark.filterwarnings("ignore:.*:UserWarning")  # pytest puts aside the filter that is set in images.py
+@pytest.mark.fault(3, trials=MUTANTS)
 @pytest.mark.parametrize("kind", list(seeds()))
 def test_mutants(kind: str) -> None:
-    """A damaged file decodes or is refused with a reason of the list, in under 5 s: no crash, in any of 7 formats."""
+    """A damaged file decodes or is refused with a reason of the list, in under 5 s and 1 GiB: no crash, in any of 7
+    formats."""
     ends: Counter[str] = Counter()
-    for seed in range(int(os.environ.get("WEATHERVANE_MUTANTS", 2100)) // 7):
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for seed in range(MUTANTS):
         data, start = mutant(kind, seed), time.monotonic()
         try:
             image = open_image(data)
@@ -207,6 +214,7 @@ def test_mutants(kind: str) -> None:
             assert bad.reason in get_args(Reason)
             ends[bad.reason] += 1
         assert time.monotonic() - start < 5, f"mutant {seed}"
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - peak < 1 << 20  # KiB
     assert ends["decoded"] > 0
     assert len(ends) > 1
 
@@ -286,6 +294,7 @@ def tile(side: int) -> bytes:
     return b"II*\0" + struct.pack("<IH", 8, len(entries)) + directory + bytes(4) + packed
 
 
+@pytest.mark.fault(4)
 @pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="reads the peak of memory from Linux's /proc")
 def test_bombs(tmp_path: Path) -> None:
     """100 and 250 megapixels, a frame of 3 gigapixels behind a photograph: under 100 MB of memory each."""
@@ -328,6 +337,7 @@ print(len(started))
 """
 
 
+@pytest.mark.fault(5, trials=2)
 def test_postscript_starts_no_program(source: Path, tmp_path: Path) -> None:
     """An EPS named .jpg is quarantined and nothing is executed; a plain Image.open would ask for Ghostscript."""
     eps = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 64 64\n%%EndComments\n(%pipe%touch /tmp/x) (w) file\n%%EOF\n"
@@ -407,6 +417,7 @@ def _la(grey: np.ndarray) -> np.ndarray:
     return np.dstack([value * value / 255 + 255 - value] * 3)
 
 
+@pytest.mark.fault(6)
 @pytest.mark.parametrize("name", list(conversions()))
 def test_conversions(name: str) -> None:
     """Every mode becomes the RGB that its numbers mean, over white, to a mean error of 2 grey levels at most."""
@@ -417,6 +428,7 @@ def test_conversions(name: str) -> None:
     assert (decode(data, 64) == pixels).all()
 
 
+@pytest.mark.fault(6)
 @pytest.mark.parametrize("worst", [np.nan, np.inf, -1, 70_000])
 def test_numbers_that_are_no_grey(worst: float) -> None:
     """Measurements (elevation, temperature) stored as a TIFF are refused, not shown as something they are not."""
@@ -429,6 +441,7 @@ def test_numbers_that_are_no_grey(worst: float) -> None:
 # Row 7
 
 
+@pytest.mark.fault(7)
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF", "MPO"])
 def test_orientation(kind: str) -> None:
     """All eight EXIF orientations come out upright; a ninth, or none, is taken as upright already."""
@@ -461,6 +474,7 @@ def test_orientation(kind: str) -> None:
 # Rows 8 and 9
 
 
+@pytest.mark.fault(8)
 def test_sizes(source: Path, tmp_path: Path) -> None:
     """1x1, 20000x1 and 1x20000 are quarantined as too small; 16x16 and 20000x16 are photographs."""
     for n, (width, height) in enumerate([(1, 1), (20_000, 1), (1, 20_000), (15, 15), (16, 16), (20_000, 16)]):
@@ -470,6 +484,7 @@ def test_sizes(source: Path, tmp_path: Path) -> None:
     assert {(row.width, row.height) for row in report.accepted} == {(64, 48), (16, 16), (20_000, 16)}
 
 
+@pytest.mark.fault(9, trials=6)
 def test_what_systems_leave_behind(source: Path, tmp_path: Path) -> None:
     """.DS_Store, Thumbs.db, __MACOSX and dot folders are ignored and counted; they make no class."""
     left = [
@@ -508,6 +523,7 @@ print(len(report.accepted))
 """
 
 
+@pytest.mark.fault(10, trials=9)
 def test_links(source: Path, tmp_path: Path) -> None:
     """Links out of the folder and loops are refused, none is followed: nothing outside is opened or listed."""
     outside = tmp_path / "secret"
@@ -535,6 +551,7 @@ def test_links(source: Path, tmp_path: Path) -> None:
         assert told[name] == "unreadable file"
 
 
+@pytest.mark.fault(10)
 def test_pipes_do_not_block(source: Path, tmp_path: Path) -> None:
     """A named pipe or a socket among the photographs is quarantined; nobody waits for it."""
     os.mkfifo(source / "rain/pipe.jpg")
@@ -560,6 +577,7 @@ NAMES = [
 ]
 
 
+@pytest.mark.fault(11, trials=12)
 def test_names(source: Path, tmp_path: Path) -> None:
     """12 of 12 strange file names are accepted, can be read in the ledger, and are known the next time."""
     for n, name in enumerate(NAMES):
@@ -574,6 +592,7 @@ def test_names(source: Path, tmp_path: Path) -> None:
     assert take_in(source, tmp_path / "root").known == 22
 
 
+@pytest.mark.fault(11, trials=12)
 def test_names_of_bad_files(source: Path, tmp_path: Path) -> None:
     """A bad file with a strange name is told like any other, now and the next time."""
     for name in NAMES:
@@ -584,6 +603,7 @@ def test_names_of_bad_files(source: Path, tmp_path: Path) -> None:
     assert len(Ledger.read(tmp_path / "root/data/raw").quarantined) == 12
 
 
+@pytest.mark.fault(11, trials=7)
 def test_twins(source: Path, tmp_path: Path) -> None:
     """`눈` in NFC and NFD, `Rain` and `rain`: one class each; `A.jpg` beside `a.jpg` are two photographs."""
     places = [
@@ -653,6 +673,7 @@ def test_unreadable_files(source: Path, tmp_path_factory: pytest.TempPathFactory
 # Row 13
 
 
+@pytest.mark.fault(13)
 def test_too_many_bad_files(source: Path, tmp_path: Path) -> None:
     """30 % bad files stop the ingest with a count, the limit and examples; nothing was taken in."""
     for n in range(4):
@@ -668,6 +689,7 @@ def test_too_many_bad_files(source: Path, tmp_path: Path) -> None:
 # Row 46
 
 
+@pytest.mark.fault(46)
 @pytest.mark.parametrize(
     ("keep", "told"),
     [
@@ -689,6 +711,7 @@ def test_too_little(keep: str, told: str, source: Path, tmp_path: Path) -> None:
     assert left(tmp_path / "root") == {".weathervane/examined.sqlite"}
 
 
+@pytest.mark.fault(46)
 def test_an_empty_class_folder(source: Path, tmp_path: Path) -> None:
     """A class folder that somebody forgot to fill is named."""
     (source / "snow").mkdir()
@@ -696,6 +719,7 @@ def test_an_empty_class_folder(source: Path, tmp_path: Path) -> None:
         take_in(source, tmp_path / "root")
 
 
+@pytest.mark.fault(46)
 def test_nothing_but_rubbish(source: Path, tmp_path: Path) -> None:
     """Files without a single image among them: stopped by max_bad, or told that no image is there."""
     for path in source.rglob("*.jpg"):

@@ -53,6 +53,7 @@ def changed(content: dict[str, Any], path: tuple[Any, ...], value: Any) -> dict[
     return {**content, head: changed(content[head], tuple(rest), value) if rest else value}
 
 
+@pytest.mark.fault(14, trials=TRIALS)
 def test_a_thousand_wrong_files_are_refused() -> None:
     """NaN, infinities, negative numbers, wrong types and unknown keys, in any place of any params file: one line that
     names the file, and never anything but an InputError."""
@@ -82,6 +83,7 @@ def test_a_thousand_wrong_files_are_refused() -> None:
             pytest.fail(f"{name}: {where} = {wrong!r} was accepted: {accepted}")
 
 
+@pytest.mark.fault(14)
 @pytest.mark.parametrize(
     "change", ["train.epochs=nan", "train.epochs=-1", "train.lr=-.inf", "train.lr=no", "size=1e400"]
 )
@@ -99,6 +101,7 @@ USES: dict[str, Callable[[Path, str], object]] = {
 }
 
 
+@pytest.mark.fault(16)
 @pytest.mark.parametrize("use", USES)
 @pytest.mark.parametrize("name", NAMES)
 def test_a_hostile_name_stays_a_name(use: str, name: str, victim: Path) -> None:

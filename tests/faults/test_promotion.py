@@ -31,6 +31,7 @@ def drill(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Drill]:
     os.environ.pop("MLFLOW_TRACKING_URI", None)
 
 
+@pytest.mark.fault(39)
 @pytest.mark.slow
 def test_of_two_promotions_at_once_the_better_one_wins(drill: Drill) -> None:
     """Two processes register at the same moment over a weaker champion: whoever comes first, the best is champion in
@@ -38,6 +39,7 @@ def test_of_two_promotions_at_once_the_better_one_wins(drill: Drill) -> None:
     assert [wrong for number in range(2) for wrong in race(drill, number)] == []
 
 
+@pytest.mark.fault(40)
 @pytest.mark.slow
 @pytest.mark.drill
 def test_a_killed_rollback_leaves_the_old_champion_or_the_new(drill: Drill) -> None:
@@ -49,6 +51,7 @@ def test_a_killed_rollback_leaves_the_old_champion_or_the_new(drill: Drill) -> N
     assert [wrong for place in places for wrong in kill_person(drill, dataset, *place)] == []
 
 
+@pytest.mark.fault(40)
 @pytest.mark.slow
 @pytest.mark.parametrize(("point", "after"), [(BY_RETRAINING[0], True), (("set_registered_model_alias", 1), True)])
 def test_a_killed_retraining_is_decided_once(drill: Drill, point: tuple[str, int], after: bool) -> None:
@@ -57,6 +60,7 @@ def test_a_killed_retraining_is_decided_once(drill: Drill, point: tuple[str, int
     assert kill_retraining(drill, point, after) == []
 
 
+@pytest.mark.fault(41)
 @pytest.mark.slow
 def test_a_reader_never_sees_a_mixed_model(drill: Drill) -> None:
     """While the champion changes all the time, weights, labels and hash of what `models:/...@champion` gives belong

@@ -155,6 +155,7 @@ def killed_everywhere(step: str, template: Path, trials: Path, source: Path) -> 
     return [trials / str(at) for at in range(1, int(done.stdout.split()[-1]) + 1)]
 
 
+@pytest.mark.fault(28)
 def test_ingest_killed_before_any_change_of_a_file(source: Path, tmp_path: Path, trials: Path) -> None:
     """After the second start data/raw and quarantine are, to the byte, those of an ingest that was never killed."""
     (tmp_path / "template").mkdir()
@@ -171,6 +172,7 @@ def test_ingest_killed_before_any_change_of_a_file(source: Path, tmp_path: Path,
         }
 
 
+@pytest.mark.fault(28)
 def test_a_growing_ingest_killed_before_any_change_of_a_file(source: Path, tmp_path: Path, trials: Path) -> None:
     """The same for images that join a ledger: nobody moves, and the number of the ingest is the same."""
     ingest(params(source), tmp_path / "template")
@@ -185,6 +187,7 @@ def test_a_growing_ingest_killed_before_any_change_of_a_file(source: Path, tmp_p
         assert content(root / "data") == wanted, root.name
 
 
+@pytest.mark.fault(28)
 def test_prepare_killed_before_any_change_of_a_file(source: Path, tmp_path: Path, trials: Path) -> None:
     """After the second start data/prepared is that of a prepare that was never killed, and nothing else is left."""
     ingest(params(source), tmp_path / "template")
@@ -461,6 +464,7 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return fill(tmp_path_factory.mktemp("large"), range(60), width=1600, height=1200)
 
 
+@pytest.mark.fault(17)
 @pytest.mark.skipif(shutil.which("unshare") is None, reason="needs unshare")
 @pytest.mark.parametrize(
     ("step", "needed"),
@@ -478,6 +482,7 @@ def test_replacing_on_a_full_disk(step: str, needed: str, tmp_path: Path) -> Non
     assert content(tmp_path / "small-left") == {"x": b"old"}
 
 
+@pytest.mark.fault(17)
 @pytest.mark.skipif(shutil.which("unshare") is None, reason="needs unshare")
 def test_ingest_on_a_full_disk(large: Path, tmp_path: Path) -> None:
     """One line names the bytes needed and free; no image and no staged byte is left, and the next try works."""
@@ -487,6 +492,7 @@ def test_ingest_on_a_full_disk(large: Path, tmp_path: Path) -> None:
     assert len(ingest(params(large), tmp_path / "small-left").accepted) == 60
 
 
+@pytest.mark.fault(17)
 @pytest.mark.skipif(shutil.which("unshare") is None, reason="needs unshare")
 def test_prepare_on_a_full_disk(tmp_path: Path) -> None:
     """A full disk is told before anything is decoded; nothing half-written is left, and data/raw is as it was."""
@@ -509,6 +515,7 @@ except InputError as error:
 """
 
 
+@pytest.mark.fault(17)
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("unshare") is None, reason="needs unshare")
 def test_a_cache_on_a_full_disk(project: Path, large: Path) -> None:
@@ -534,6 +541,7 @@ def test_a_cache_on_a_full_disk(project: Path, large: Path) -> None:
     assert tracked.read_bytes() != before
 
 
+@pytest.mark.fault(17)
 def test_files_that_may_not_grow(large: Path, tmp_path: Path) -> None:
     """RLIMIT_FSIZE of 1 MB: every writer tells the bytes that it needs, and leaves nothing half-written."""
     old = tmp_path / "x"

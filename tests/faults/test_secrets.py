@@ -212,6 +212,7 @@ COMMANDS = [
 ]
 
 
+@pytest.mark.fault(52)
 @pytest.mark.parametrize("fault", COMMANDS)
 def test_no_secret_leaves_a_command(fault: Fault, clone: Path, tmp_path: Path, ports: dict[str, str]) -> None:
     """A command that fails on a server, a source or a remote says so, with neither password, token nor key, on the
@@ -275,6 +276,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[LocalServ
         os.environ["PREFECT_HOME"] = before
 
 
+@pytest.mark.fault(52)
 @pytest.mark.parametrize(
     "fault",
     [pytest.param(fault, id=name, marks=[pytest.mark.drill] if name in SLOW else []) for name, fault in FLOWS.items()],

@@ -9,6 +9,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.fault(20)
 @pytest.mark.slow
 def test_a_server_that_dies_and_comes_back_costs_no_metric() -> None:
     """Killed in the middle of a training and started again, the server has every epoch in the end, and each once."""

@@ -116,6 +116,7 @@ def basic(text: str) -> dict[str, str]:
     return {"Authorization": "Basic " + base64.b64encode(text.encode()).decode()}
 
 
+@pytest.mark.fault(54)
 def test_both_ask_for_a_password_and_refuse_foreign_pages(team: Team) -> None:
     """401 without or with a wrong password; 403 for a foreign Host or Origin even with the right one; else 200."""
     for url, right in (
@@ -145,6 +146,7 @@ def test_a_retraining_is_on_record_in_postgresql(team: Team, database: Database)
         assert PASSWORD not in subprocess.run(dump, check=True, capture_output=True, text=True).stdout
 
 
+@pytest.mark.fault(54)
 def test_who_has_no_password_is_told_so(team: Team) -> None:
     """A command that meets a server that asks for one names the variable, without a traceback and before any work."""
     for secret, word in (("", "no password"), ("team:wrong-CANARY", "not the password")):

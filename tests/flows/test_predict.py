@@ -84,6 +84,7 @@ def test_folder_archive_and_pattern_are_one(home: Home, photographs: Path, tmp_p
         pd.testing.assert_frame_equal(tables[0], other, check_dtype=False, atol=1e-6)
 
 
+@pytest.mark.fault(56)
 def test_killed_it_goes_on_with_what_is_missing(home: Home, photographs: Path, tmp_path: Path) -> None:
     """Killed in the middle, and started again: only the rest is scored, once each; a changed file again."""
     many, out = tmp_path / "many", tmp_path / "p.jsonl"

@@ -104,6 +104,7 @@ def curves(client: Any) -> dict[str, list[tuple[int, float]]]:
 
 
 @pytest.mark.drill
+@pytest.mark.fault(55)
 def test_a_machine_that_is_lost_costs_no_result(machines: tuple[Machine, Machine], alone: Path) -> None:
     """One of two machines is killed while it trains a variant: the retraining finishes, with every figure of one that
     ran on a machine alone, each once; prepare, whose shards were decoded on both, left the same bytes; and the folds of

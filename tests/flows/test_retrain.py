@@ -119,6 +119,7 @@ def test_a_second_time_nothing_is_trained_and_nothing_heavy_loaded(home: Home) -
     assert now.ru_utime + now.ru_stime - used.ru_utime - used.ru_stime < 3
 
 
+@pytest.mark.fault(23)
 @pytest.mark.slow
 @pytest.mark.parametrize("hours", [-1, 24])
 def test_a_clock_that_jumps_retrains_nothing(home: Home, tmp_path: Path, hours: int) -> None:
@@ -193,6 +194,7 @@ def test_a_flow_that_a_worker_runs_is_heard_as_well(home: Home) -> None:
     assert page[-1].startswith("nothing to do: ") and page == done.stdout.splitlines()
 
 
+@pytest.mark.fault(36)
 @pytest.mark.slow
 def test_what_changed_is_trained_and_a_failure_takes_nobody_along(home: Home) -> None:
     """Of three variants, one is unchanged and stands, one is trained anew, and one cannot be trained: the first two are
@@ -275,6 +277,7 @@ def test_a_wrong_option_is_refused(clean: Path) -> None:
         assert "Traceback" not in done.stderr
 
 
+@pytest.mark.fault(19)
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("variable", "told"),
@@ -290,6 +293,7 @@ def test_a_server_that_is_down_stops_it_before_it_begins(home: Home, clean: Path
     assert not (clean / "data/raw").exists()
 
 
+@pytest.mark.fault(32)
 @pytest.mark.slow
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, -signal.SIGTERM)])
 def test_an_interrupted_retraining_leaves_no_process_and_no_running_run(

@@ -98,6 +98,7 @@ def ended(process: psutil.Process, within: float) -> bool:
     return False
 
 
+@pytest.mark.fault(25)
 def test_two_first_starts_at_once_on_a_fresh_database_both_come_up(
     server: LocalServer, parent: subprocess.Popen[str]
 ) -> None:
@@ -124,6 +125,7 @@ def test_every_state_is_recorded_when_the_server_stops_right_after_a_flow(server
     assert sum("Completed" in log["message"] for log in logs) == 21
 
 
+@pytest.mark.fault(53)
 def test_it_listens_on_loopback_only(server: LocalServer) -> None:
     """No other machine can reach the server, which asks nobody who they are."""
     sockets = server_of(psutil.Process()).net_connections("inet")
@@ -131,6 +133,7 @@ def test_it_listens_on_loopback_only(server: LocalServer) -> None:
     assert [f"http://{address.ip}:{address.port}/api" for address in listening] == [server.url]
 
 
+@pytest.mark.fault(54)
 @pytest.mark.parametrize(
     "header", [{"Origin": "https://example.org"}, {"Host": "example.org:4200"}, {"Origin": "null"}]
 )
@@ -140,6 +143,7 @@ def test_web_pages_from_elsewhere_are_refused(server: LocalServer, header: dict[
         ask(f"{server.url}/health", **header)
 
 
+@pytest.mark.fault(33)
 def test_it_ends_when_its_parent_is_killed(server: LocalServer, parent: subprocess.Popen[str]) -> None:
     """A command that is killed with SIGKILL leaves no server behind."""
     orphan = server_of(psutil.Process(parent.pid))

@@ -43,6 +43,8 @@ def curve(home: Home, run: Any) -> list[int]:
     return [point.step for point in home.mlflow.get_metric_history(run.info.run_id, "epoch/val_loss")]
 
 
+@pytest.mark.fault(34)
+@pytest.mark.fault(33)
 def test_a_killed_retraining_is_gone_on_with(home: Home) -> None:
     """Killed with SIGKILL while it trains, a retraining leaves no process behind 10 s later; the same command goes on:
     the same parent, the same child, each epoch once, and Prefect shows the killed flow run as crashed."""
@@ -92,6 +94,7 @@ def test_a_variant_that_reaches_its_time_limit_takes_nobody_along(home: Home) ->
     assert home.flow_run(fresh["retrain"])[0] == "Failed"
 
 
+@pytest.mark.fault(34)
 def test_dead_runs_are_ended_by_command(home: Home) -> None:
     """`weathervane runs clean` ends the runs of a killed retraining as killed, with the reason, and says which; after
     that there is nothing to end."""
@@ -110,6 +113,7 @@ def test_dead_runs_are_ended_by_command(home: Home) -> None:
     assert weathervane(home.root, "runs", "clean", PREFECT_API_URL=home.api).stdout == "no run is dead\n"
 
 
+@pytest.mark.fault(38)
 def test_a_second_retraining_waits_and_names_the_first(home: Home) -> None:
     """Two retrainings at once in one clone: the second says for whom it waits, and then finds nothing to do."""
     asked = ["--variants", "dnn", "--set", "train.epochs=60"]
@@ -154,6 +158,7 @@ def wanted(home: Home, tmp_path_factory: pytest.TempPathFactory) -> dict[str, An
     return summary(root)
 
 
+@pytest.mark.fault(28)
 @pytest.mark.parametrize(("stage", "when"), PLACES if os.environ.get("WEATHERVANE_DRILL") == "full" else SHORT)
 def test_killed_at_a_boundary(stage: str, when: str, home: Home, project: Path, wanted: dict[str, Any]) -> None:
     """Killed before or after a stage, the second start leaves what one start leaves: the same runs, the same figures,

@@ -84,6 +84,7 @@ def test_the_page_that_it_prints_shows_the_runs(shown: Shown) -> None:
         assert upper and lower and upper["y"] < lower["y"]
 
 
+@pytest.mark.fault(53)
 @pytest.mark.slow
 def test_it_is_lean_and_on_loopback(shown: Shown) -> None:
     """It takes three processes instead of a dozen, and no other machine reaches it."""
@@ -93,6 +94,7 @@ def test_it_is_lean_and_on_loopback(shown: Shown) -> None:
     assert set(listening) == {"127.0.0.1"}
 
 
+@pytest.mark.fault(33)
 @pytest.mark.slow
 def test_it_ends_its_server_even_when_it_is_killed(shown: Shown) -> None:
     """SIGKILL of the command leaves no server behind."""
@@ -102,6 +104,7 @@ def test_it_ends_its_server_even_when_it_is_killed(shown: Shown) -> None:
     assert alive == []
 
 
+@pytest.mark.fault(22)
 @pytest.mark.slow
 def test_a_taken_port_is_told_at_once(root: Path) -> None:
     """Nobody waits for a server that cannot come up: the port is named, with status 2, within 5 s."""

@@ -31,6 +31,7 @@ def team(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Team]:
         yield team
 
 
+@pytest.mark.fault(53)
 def test_everything_listens_on_loopback_only(team: Team) -> None:
     """No socket of any process that `up` started can be reached from another machine."""
     listening = [
@@ -43,6 +44,7 @@ def test_everything_listens_on_loopback_only(team: Team) -> None:
     assert {f"http://127.0.0.1:{address.port}" for address in listening} >= {team.prefect, team.mlflow}
 
 
+@pytest.mark.fault(54, trials=2)
 @pytest.mark.parametrize("header", [{"Host": "evil.example"}, {"Origin": "https://evil.example"}])
 def test_both_servers_refuse_foreign_pages(team: Team, header: dict[str, str]) -> None:
     """A page from elsewhere that a person has open can neither read nor start anything, on either server."""
@@ -52,6 +54,7 @@ def test_both_servers_refuse_foreign_pages(team: Team, header: dict[str, str]) -
             build_opener(ProxyHandler({})).open(request, timeout=30)
 
 
+@pytest.mark.fault(22, trials=2)
 def test_a_taken_port_is_named_at_once(team: Team) -> None:
     """Not status 0 after three quarters of a minute, as bare MLflow: the option, the port and the way out."""
     port = team.mlflow.rpartition(":")[2]
@@ -137,6 +140,7 @@ def test_a_wrong_value_is_refused_before_anything_runs(
     assert len(team.runs()) == before
 
 
+@pytest.mark.fault(42, trials=4)
 @pytest.mark.drill
 def test_late_runs_of_a_schedule_are_one(team: Team) -> None:
     """While the worker sleeps, a schedule goes past four times: when it wakes, the last one trains, the others skip."""

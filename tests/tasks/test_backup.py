@@ -204,6 +204,7 @@ def test_a_store_is_never_overwritten(root: Path, tmp_path: Path) -> None:
     assert not (root / "mlflow.db-wal").exists() and "later.txt" not in str(list((root / "mlruns").rglob("*")))
 
 
+@pytest.mark.fault(51)
 @pytest.mark.parametrize("change", ["slip", "absolute", "link", "device", "twice", "unlisted"])
 def test_an_archive_that_means_harm_is_refused(root: Path, tmp_path: Path, change: str) -> None:
     """Members that would leave the folder, links, devices, names that come twice or that the manifest does not list:
@@ -263,6 +264,7 @@ def test_a_flipped_byte_is_noticed(root: Path, tmp_path: Path) -> None:
     assert refused >= len(places)
 
 
+@pytest.mark.fault(17)
 def test_a_full_disk_is_told_before_anything_is_unpacked(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

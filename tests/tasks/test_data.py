@@ -1,6 +1,7 @@
 """The data steps with a real DVC repository: versions, other datasets, damage."""
 
 import io
+import random
 import shutil
 import subprocess
 import sys
@@ -12,11 +13,13 @@ from PIL import Image
 
 from tasks import data, data_versions
 from tasks.dvc_lock import md5, raw_md5
+from tests.rows import often
 from weathervane.errors import InputError
 from weathervane.ledger import Ledger
 from weathervane.store import changed
 
 pytestmark = pytest.mark.slow
+DAMAGED = often(2, 50)
 
 
 def photograph(seed: int) -> bytes:
@@ -120,24 +123,30 @@ def test_images_never_change_in_place(project: Path, inbox: Path) -> None:
     assert raw_md5(project) == version
 
 
+@pytest.mark.fault(44, trials=DAMAGED)
 def test_a_damaged_cache_object_is_named(project: Path, inbox: Path) -> None:
     """A flipped bit in DVC's cache (which DVC checks out without a word) is named, with the command that mends it."""
     version = data.ingest_and_record(project)
     files = data_versions._listing(project, version)
     assert files is not None
-    name = next(name for name in files if name.startswith("rain/"))
-    damaged = data_versions._object(project, files[name])
-    content = bytearray(damaged.read_bytes())
-    content[len(content) // 2] ^= 1
-    damaged.chmod(0o644)
-    damaged.write_bytes(content)
-    damaged.chmod(0o444)
+    names, draw = [name for name in files if "/" in name], random.Random(0)
     shutil.rmtree(project / "data/raw")
-    with pytest.raises(InputError, match=f"{files[name][2:]}.*damaged.*dvc fetch"):
-        data.ingest_and_record(project)
-    assert raw_md5(project) == version
-    with pytest.raises(InputError, match="damaged"):
-        data_versions.materialise(project, version)
+    for _ in range(DAMAGED):
+        name = draw.choice(names)
+        damaged = data_versions._object(project, files[name])
+        whole = damaged.read_bytes()
+        content = bytearray(whole)
+        content[draw.randrange(len(content))] ^= 1 << draw.randrange(8)
+        damaged.chmod(0o644)
+        damaged.write_bytes(content)
+        damaged.chmod(0o444)
+        with pytest.raises(InputError, match=f"{files[name][2:]}.*damaged.*dvc fetch"):
+            data.ingest_and_record(project)
+        assert raw_md5(project) == version
+        with pytest.raises(InputError, match="damaged"):
+            data_versions.materialise(project, version)
+        damaged.chmod(0o644)
+        damaged.write_bytes(whole)
 
 
 def test_lost_bytes_are_not_replaced_by_new_splits(project: Path, inbox: Path) -> None:

@@ -135,6 +135,7 @@ def test_outputs_of_stages_stay(clone: Clone) -> None:
     assert (clone.root / "out.txt").read_text() == "bytes of a"
 
 
+@pytest.mark.fault(48)
 def test_models_whose_data_dvc_gc_would_take_are_named(clone: Clone) -> None:
     """A model whose data git does not know is endangered by `dvc gc`, and by nothing else; after a `dvc gc` it is told
     that its data is lost."""

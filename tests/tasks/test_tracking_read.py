@@ -186,6 +186,7 @@ def test_a_server_that_would_scatter_artifacts_is_refused(
     assert tracking.experiment(tmp_path, "kept") == made
 
 
+@pytest.mark.fault(19)
 def test_a_server_that_is_down_is_told_without_the_password() -> None:
     """Somebody who forgot to start the server reads so at once; the log shows no secret."""
     with socket.create_server(("127.0.0.1", 0)) as free:
@@ -199,6 +200,7 @@ def test_a_server_that_is_down_is_told_without_the_password() -> None:
     assert f"127.0.0.1:{port}/mlflow" in str(told.value)
 
 
+@pytest.mark.fault(19)
 @pytest.mark.slow
 def test_a_server_that_hangs_is_told_within_ten_seconds() -> None:
     """A server that takes the call and never answers does not hold up a retraining for minutes."""

@@ -51,6 +51,29 @@ def test_at_its_limit_a_variant_fails_and_goes_on_with_a_higher_one(plan: Plan, 
     assert [point.step for point in history] == [1, 2, 3, 4, 5]
 
 
+def at_work(record: Path, send: signal.Signals, heard: list[psutil.Process]) -> threading.Thread:
+    """Sends a signal to the training child once it has put an epoch on record."""
+
+    def work() -> None:
+        deadline = time.monotonic() + 60
+        while not (record.is_file() and record.stat().st_size) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        (child,) = (p for p in psutil.Process().children() if "weathervane.train" in p.cmdline())
+        child.send_signal(send)
+        heard.append(child)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    return thread
+
+
+def endless(plan: Plan) -> Candidate:
+    (candidate,) = plan.candidates
+    longer = candidate.variant.train.model_copy(update={"epochs": 1_000_000})
+    return replace(candidate, variant=candidate.variant.model_copy(update={"train": longer}))
+
+
+@pytest.mark.fault(35)
 def test_a_child_that_hangs_is_ended_after_its_limit(
     plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -58,24 +81,24 @@ def test_a_child_that_hangs_is_ended_after_its_limit(
     it had on record is in MLflow, and no process is left."""
     monkeypatch.setattr(tasks.child, "HUNG", 3.0)
     monkeypatch.setattr(tasks.child, "GRACE", 1.0)
-    (candidate,) = plan.candidates
-    longer = candidate.variant.train.model_copy(update={"epochs": 1_000_000})
-    candidate = replace(candidate, variant=candidate.variant.model_copy(update={"train": longer}))
-    record, stopped = tasks.child.folder_of(tmp_path, candidate) / "metrics.jsonl", []
-
-    def stop() -> None:
-        deadline = time.monotonic() + 60
-        while not (record.is_file() and record.stat().st_size) and time.monotonic() < deadline:
-            time.sleep(0.01)
-        (child,) = (p for p in psutil.Process().children() if "weathervane.train" in p.cmdline())
-        child.send_signal(signal.SIGSTOP)
-        stopped.append(child)
-
-    thread = threading.Thread(target=stop)
-    thread.start()
+    candidate, stopped = endless(plan), list[psutil.Process]()
+    thread = at_work(tasks.child.folder_of(tmp_path, candidate) / "metrics.jsonl", signal.SIGSTOP, stopped)
     run = opened(tmp_path)
     with pytest.raises(TrainingError, match=r"^dnn: its process still ran 3 s after the time limit of 0\.3 min"):
         train.fn(tmp_path, plan, candidate, run, How("cpu", 0.3))
     thread.join()
     assert stopped and not stopped[0].is_running()
+    assert "epoch/val_loss" in tracking.client(tmp_path).get_run(run).data.metrics
+
+
+@pytest.mark.fault(35)
+def test_a_child_that_is_killed_is_named(plan: Plan, tmp_path: Path) -> None:
+    """As the kernel does when memory runs out: the variant and the signal are told, with the log; what was on record
+    is in MLflow."""
+    candidate, killed = endless(plan), list[psutil.Process]()
+    thread = at_work(tasks.child.folder_of(tmp_path, candidate) / "metrics.jsonl", signal.SIGKILL, killed)
+    run = opened(tmp_path)
+    with pytest.raises(TrainingError, match=r"^dnn: .* was killed by signal 9 \(out of memory\?\): .*log\.txt$"):
+        train.fn(tmp_path, plan, candidate, run, How("cpu", None))
+    thread.join()
     assert "epoch/val_loss" in tracking.client(tmp_path).get_run(run).data.metrics

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from benchmarks.drills.kill import forked
+from tests.rows import often
 from weathervane import checkpoint, files
 from weathervane.checkpoint import newest, write
 from weathervane.errors import InputError
@@ -59,6 +60,7 @@ def test_where_nothing_is_there_is_none(tmp_path: Path) -> None:
     assert not (tmp_path / "none").exists()
 
 
+@pytest.mark.fault(31, trials=50)
 def test_a_damaged_one_is_told_and_the_one_before_is_used(folder: Path, tmp_path: Path) -> None:
     """50 of 50 flipped bytes and cut ends of the newest are noticed: the one before loads, and the person reads why."""
     rng = random.Random(0)
@@ -86,10 +88,12 @@ PLACES: dict[str, tuple[Any, str]] = {
 }
 
 
+@pytest.mark.fault(30)
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("call", [1, 2])
+@pytest.mark.parametrize("trial", range(often(1, 9)))
 def test_a_kill_in_the_middle_leaves_the_one_before(
-    folder: Path, place: str, call: int, monkeypatch: pytest.MonkeyPatch
+    folder: Path, place: str, call: int, trial: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Killed in the write, the fsync or the rename of either file: a whole one loads, and the next write works."""
     module, name = PLACES[place]
@@ -119,6 +123,7 @@ def limited(work: Callable[[], object]) -> None:
         work()
 
 
+@pytest.mark.fault(17)
 def test_no_room_is_told_with_the_bytes_that_are_needed(folder: Path) -> None:
     """Where the file cannot be written whole, the error names it and its size, and the one before still loads."""
     assert forked(lambda: limited(lambda: write(folder, 4, tensors(4), {"number": 4})))

@@ -21,6 +21,7 @@ def test_auto_finds_a_device_that_works() -> None:
     assert choose("cpu") == CPU
 
 
+@pytest.mark.fault(24)
 @pytest.mark.parametrize("name", ["cuda:99", "gpu", "meta", ""])
 def test_an_absent_device_is_refused_by_name(name: str) -> None:
     """What is not there is named in one line with what to use instead; nothing falls back in silence."""

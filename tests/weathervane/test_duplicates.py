@@ -71,6 +71,7 @@ def _plainly(dhash: np.ndarray, grey: np.ndarray) -> np.ndarray:
     return np.stack([i, j], axis=1)
 
 
+@pytest.mark.fault(12, trials=120)
 def test_copies_are_found_and_unrelated_pictures_are_not():
     """At least 95 % of recompressed and resized copies are paired with their original and nothing else."""
     rng = np.random.default_rng(0)
@@ -194,6 +195,7 @@ def test_photographs_make_small_groups(photographs):
     assert np.bincount(found).max() == 4
 
 
+@pytest.mark.fault(12, trials=181)
 def test_copies_of_photographs_are_found(photographs):
     """At least 95 % of recompressed and resized photographs are paired with their original."""
     rng = np.random.default_rng(7)

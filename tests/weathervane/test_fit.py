@@ -127,6 +127,7 @@ def test_no_global_random_state(store: Store, tmp_path: Path) -> None:
     assert (np.random.get_state()[1].tolist(), random.getstate()) == before[1:]
 
 
+@pytest.mark.fault(36)
 def test_a_loss_that_is_not_finite_ends_the_training(store: Store, tmp_path: Path) -> None:
     """The error names epoch and step and what to change; no model is left that could pass for a finished one."""
     with pytest.raises(
@@ -137,6 +138,7 @@ def test_a_loss_that_is_not_finite_ends_the_training(store: Store, tmp_path: Pat
     assert not (tmp_path / "model").exists()
 
 
+@pytest.mark.fault(36)
 def test_a_model_spoilt_by_the_last_step_is_not_kept(store: Store, tmp_path: Path) -> None:
     """Finite training losses do not save a network whose validation loss is not a number."""
     with pytest.raises(TrainingError, match="validation loss is nan after epoch 1"):

@@ -5,6 +5,8 @@ import signal
 import subprocess
 import time
 
+import pytest
+
 from weathervane.owner import gone, me, owner
 
 
@@ -34,6 +36,7 @@ def test_of_another_machine_nothing_is_known() -> None:
     assert not gone("")
 
 
+@pytest.mark.fault(23)
 def test_clocks_do_not_matter(monkeypatch) -> None:
     """An hour back or a day forth, a process is who it was (FAULTS row 23)."""
     line = me()

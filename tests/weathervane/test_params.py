@@ -70,6 +70,7 @@ def test_files_from_windows(file: Any, encoded: bytes) -> None:
     assert load(Params, file(encoded)) == load(Params, file(GOOD))
 
 
+@pytest.mark.fault(15)
 @pytest.mark.parametrize(
     ("text", "read_as"),
     [
@@ -132,6 +133,7 @@ def test_all_wrong_keys_are_named_at_once(file: Any) -> None:
     assert all(part in text for part in ("'nam'", "'name' is missing", "'train.epochs' is 0"))
 
 
+@pytest.mark.fault(15)
 @pytest.mark.parametrize(
     ("text", "told"),
     [
@@ -166,6 +168,7 @@ def test_no_file_and_no_file_at_all(tmp_path: Path) -> None:
     assert str(tmp_path) in message(read, tmp_path)
 
 
+@pytest.mark.fault(15)
 def test_an_alias_bomb_stays_small(file: Any) -> None:
     """Ten levels of ten aliases stand for 10 billion words; refusing them takes neither memory nor a screenful."""
     levels = ", ".join(f"&a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 10))
@@ -182,6 +185,7 @@ def test_merge_keys_and_aliases_are_fine(file: Any) -> None:
     }
 
 
+@pytest.mark.fault(15)
 @pytest.mark.parametrize("text", ["a: b: c", "[1", '"x', "*a", "@x", "\x00", "2024-99-99", "!!python/name:os.system"])
 def test_an_unreadable_value_is_told(text: str) -> None:
     """What `--set` cannot read is told, not raised."""

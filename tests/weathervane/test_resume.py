@@ -50,6 +50,7 @@ def whole(store: Store, tmp_path_factory: pytest.TempPathFactory) -> dict[str, d
     return {name: result(home / name) for name in FAMILIES}
 
 
+@pytest.mark.fault(29)
 @pytest.mark.slow
 def test_killed_at_random_moments_the_weights_are_the_same() -> None:
     """Four trainings of cnn, dnn and lstm, killed with SIGKILL about 8 times in all, in the middle of epochs as well,
@@ -108,6 +109,7 @@ def test_a_line_that_no_checkpoint_has_is_written_once(
     assert result(tmp_path / "dnn") == whole["dnn"]
 
 
+@pytest.mark.fault(31)
 def test_a_damaged_checkpoint_costs_an_epoch_and_no_more(
     store: Store, tmp_path: Path, whole: dict[str, dict[str, Any]]
 ) -> None:
@@ -132,6 +134,7 @@ def test_another_trainings_checkpoint_is_not_used(store: Store, tmp_path: Path) 
     assert result(tmp_path / "b") == result(tmp_path / "a")
 
 
+@pytest.mark.fault(37)
 def test_other_threads_are_told(store: Store, tmp_path: Path) -> None:
     """Gone on with another number of threads, the training says that it is not bit-exact, and why."""
     with pytest.raises(Interrupted):
@@ -177,6 +180,7 @@ def with_room(room: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(state, "build", build)
 
 
+@pytest.mark.fault(24)
 def test_out_of_memory_halves_what_goes_through_at_once(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -195,6 +199,7 @@ def test_out_of_memory_halves_what_goes_through_at_once(
         run(store, tmp_path / "c", "lstm")
 
 
+@pytest.mark.fault(36)
 def test_a_loss_that_explodes_keeps_the_last_good_checkpoint(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -214,6 +219,7 @@ def test_a_loss_that_explodes_keeps_the_last_good_checkpoint(
     assert "bit-exact" in run(store, tmp_path / "dnn").notes[0]
 
 
+@pytest.mark.fault(32)
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_asked_to_leave_it_saves_and_leaves(number: signal.Signals, store: Store, tmp_path: Path) -> None:

@@ -195,6 +195,7 @@ def test_names_and_order_decide_nothing(tmp_path: Path, batches: list[Path]) -> 
         assert replace(row, name="", source="") == replace(ours[sha256], name="", source="")
 
 
+@pytest.mark.fault(12, trials=16)
 def test_a_newcomer_joins_its_group(tmp_path: Path, batches: list[Path]) -> None:
     """A recompressed copy of a test picture is a test picture, one of a train picture stays in its fold."""
     root = tmp_path / "root"

@@ -80,6 +80,7 @@ def test_a_job_becomes_a_model_and_an_outcome(job: dict[str, Any], store: Store,
     assert "weathervane.augment" in own <= dotted
 
 
+@pytest.mark.fault(24)
 @pytest.mark.slow
 def test_an_absent_device_is_bad_input(job: dict[str, Any], tmp_path: Path) -> None:
     """Exit status 2, one line that names the device, the same in error.json, and no outcome, not even a stale one."""
@@ -130,6 +131,7 @@ def test_a_dataset_that_is_not_there_is_bad_input(job: dict[str, Any], tmp_path:
         train(write(tmp_path, job | {"data": str(tmp_path / "nowhere")}))
 
 
+@pytest.mark.fault(36)
 @pytest.mark.slow
 def test_a_training_that_fails_has_status_1(job: dict[str, Any], tmp_path: Path) -> None:
     """The error names the epoch, in error.json and on the last line; there is no outcome."""
@@ -175,6 +177,7 @@ def wait_until(true: Any, seconds: float) -> bool:
     return bool(true())
 
 
+@pytest.mark.fault(33)
 @pytest.mark.slow
 def test_a_training_does_not_outlive_its_parent(job: dict[str, Any], tmp_path: Path) -> None:
     """In the middle of training, 10 s after its parent was killed with SIGKILL at the latest, the child is gone."""

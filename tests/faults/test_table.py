@@ -1,0 +1,48 @@
+"""The table of faults: no row without somebody who injects it, and none that says more than was found."""
+
+import json
+import re
+
+from benchmarks.faults import BLOCK, PAGE, RESULTS, rows, table
+from tests.conftest import ROOT
+
+MARK = re.compile(r"pytest\.mark\.fault\((\d+)")
+NOTED = re.compile(r"noted\((\d+)")
+
+
+def owned() -> set[int]:
+    """Rows that a test or a drill names."""
+    tests = {int(row) for path in (ROOT / "tests").rglob("test_*.py") for row in MARK.findall(path.read_text())}
+    drills = {
+        int(row)
+        for path in (ROOT / "benchmarks/drills").glob("*.py")
+        for row, _ in NOTED.findall(path.read_text())
+        if row
+    }
+    return tests | drills
+
+
+def test_every_row_has_an_owner() -> None:
+    """Each row is injected by a test or a drill, and nothing is injected that is no row."""
+    assert len(rows()) >= 57 and owned() == set(rows())
+
+
+def test_the_page_says_what_was_found() -> None:
+    """docs/reliability.md holds the table that the results give, and the results are of rows that there are."""
+    found = json.loads(RESULTS.read_text(encoding="utf-8"))
+    assert {int(row) for kind in found.values() for row in kind} <= set(rows())
+    (block,) = BLOCK.findall(PAGE.read_text(encoding="utf-8"))
+    assert block == table()
+
+
+def test_a_row_that_fails_says_why() -> None:
+    """A row that is not met stays in the table, with the reason."""
+    found = json.loads(RESULTS.read_text(encoding="utf-8"))
+    failed = {
+        int(row)
+        for kind in found.values()
+        for row, ones in kind.items()
+        for one in ones
+        if one["passed"] < one["trials"]
+    }
+    assert all("note" in rows()[row] for row in failed)
