@@ -15,6 +15,7 @@ from weathervane.prepare import Prepare, prepare
 from weathervane.store import Store
 
 ROOT = Path(__file__).parents[1]
+LONG = ["flows", "faults", "tasks"]  # folders
 os.environ["OMP_NUM_THREADS"] = "1"  # workers side by side, on networks that gain nothing from more
 
 
@@ -29,6 +30,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    # The longest files first, or one worker is left alone with them at the end.
+    items.sort(key=lambda item: LONG.index(part) if (part := item.path.parent.name) in LONG else len(LONG))
     for item in items:
         for mark in item.iter_markers("fault"):
             item.user_properties.append(("fault", (mark.args[0], mark.kwargs.get("trials", 1))))

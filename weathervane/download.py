@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
+from typing import Any
 from urllib.error import HTTPError
 from urllib.parse import unquote, urlsplit
-from urllib.request import Request, urlopen
+from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from weathervane.errors import InputError
 from weathervane.files import sha256, sync_folder
@@ -31,9 +32,7 @@ def fetch(url: str, target: Path, *, digest: str | None, limit: int) -> Path:
     Raises:
         InputError: another scheme, a server that refuses, too large, or another sha256.
     """
-    parts = urlsplit(url)
-    if parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname in LOOPBACK):
-        raise InputError(f"{url}: only https is fetched")
+    _check(url)
     if target.is_file():
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -55,6 +54,21 @@ def fetch(url: str, target: Path, *, digest: str | None, limit: int) -> Path:
     partial.replace(target)
     sync_folder(target.parent)
     return target
+
+
+def _check(url: str) -> None:
+    parts = urlsplit(url)
+    if parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname in LOOPBACK):
+        raise InputError(f"{url}: only https is fetched")
+
+
+class _Redirects(HTTPRedirectHandler):
+    """Follows a server to where the file has moved, but not away from https."""
+
+    def redirect_request(self, request: Request, *about: Any) -> Request | None:
+        """The last of what `about` holds is the new address."""
+        _check(about[-1])
+        return super().redirect_request(request, *about)
 
 
 def _go_on(url: str, partial: Path, limit: int) -> None:
@@ -99,7 +113,7 @@ def _request(url: str, have: int) -> Request:
 @contextmanager
 def _open(request: Request) -> Iterator[HTTPResponse | None]:
     try:
-        answer = urlopen(request, timeout=TIMEOUT)
+        answer = build_opener(_Redirects).open(request, timeout=TIMEOUT)
     except HTTPError as error:
         if error.code == 416 and request.has_header("Range"):
             yield None
