@@ -6,6 +6,7 @@
 
 import json
 import os
+import re
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -45,7 +46,7 @@ class Collector:
         if report.when == "teardown" or (report.when == "setup" and report.passed):
             return
         for row, trials in (value for name, value in report.user_properties if name == "fault"):
-            tally, name = self.rows[row], report.nodeid.partition("[")[0]
+            tally, name = self.rows[row], re.split(r"[\[@]", report.nodeid)[0]
             if report.skipped:
                 why = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
                 tally.skipped.add(f"{name}: {why.removeprefix('Skipped: ')}")

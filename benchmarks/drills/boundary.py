@@ -55,8 +55,8 @@ def main() -> None:
         return
     import subprocess
 
-    sys.exit(subprocess.call([sys.executable, "-m", "pytest", "tests/flows/test_survival.py", "-k", "boundary", "-s"],
-                             env={**os.environ, "WEATHERVANE_DRILL": "full"}))  # fmt: skip
+    command = ["pytest", "-m", "drill", "tests/flows/test_survival.py", "-k", "boundary", "-s", "--faults", "full"]
+    sys.exit(subprocess.call([sys.executable, "-m", *command]))
 
 
 if __name__ == "__main__":

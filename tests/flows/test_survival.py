@@ -18,7 +18,6 @@ from tests.flows.conftest import WEATHERVANE, Home, environment, smaller, weathe
 
 pytestmark = pytest.mark.slow
 PLACES = [(stage, when) for stage in STAGES for when in ("before", "after")]
-SHORT = [("register", "after")]
 
 
 def start(home: Home, *arguments: str) -> "subprocess.Popen[str]":
@@ -159,7 +158,8 @@ def wanted(home: Home, tmp_path_factory: pytest.TempPathFactory) -> dict[str, An
 
 
 @pytest.mark.fault(28)
-@pytest.mark.parametrize(("stage", "when"), PLACES if os.environ.get("WEATHERVANE_DRILL") == "full" else SHORT)
+@pytest.mark.drill
+@pytest.mark.parametrize(("stage", "when"), PLACES)
 def test_killed_at_a_boundary(stage: str, when: str, home: Home, project: Path, wanted: dict[str, Any]) -> None:
     """Killed before or after a stage, the second start leaves what one start leaves: the same runs, the same figures,
     nothing twice, one version, the same record of the data."""

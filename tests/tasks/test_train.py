@@ -84,8 +84,8 @@ def test_a_child_that_hangs_is_ended_after_its_limit(
     candidate, stopped = endless(plan), list[psutil.Process]()
     thread = at_work(tasks.child.folder_of(tmp_path, candidate) / "metrics.jsonl", signal.SIGSTOP, stopped)
     run = opened(tmp_path)
-    with pytest.raises(TrainingError, match=r"^dnn: its process still ran 3 s after the time limit of 0\.3 min"):
-        train.fn(tmp_path, plan, candidate, run, How("cpu", 0.3))
+    with pytest.raises(TrainingError, match=r"^dnn: its process still ran 3 s after the time limit of 0\.1 min"):
+        train.fn(tmp_path, plan, candidate, run, How("cpu", 0.1))
     thread.join()
     assert stopped and not stopped[0].is_running()
     assert "epoch/val_loss" in tracking.client(tmp_path).get_run(run).data.metrics
