@@ -69,11 +69,14 @@ lock: setup
 		--python-version 3.11 --generate-hashes --no-annotate --upgrade --quiet \
 		--custom-compile-command "make lock" --output-file benchmarks/peers.lock
 
-# Everything that the README quotes as a ratio, measured here, and its table and picture; 40 minutes on an idle machine.
+# Everything that the README quotes as a ratio, measured here, and its table and picture; an hour on an idle machine.
 bench: setup .venv-peers/ready
 	@$(BIN)/python -m benchmarks.startup
 	@$(BIN)/python -m benchmarks.growth
 	@$(BIN)/python -m benchmarks.scale
+	@$(BIN)/python -m benchmarks.predict
+	@$(BIN)/python -m benchmarks.drift
+	@$(BIN)/python -m benchmarks.bare
 	@PYTHONPATH=$(CURDIR) .venv-peers/bin/python -m benchmarks.efficiency
 	@PYTHONPATH=$(CURDIR) .venv-peers/bin/python -m benchmarks.peers
 	@$(BIN)/python -m benchmarks.tables

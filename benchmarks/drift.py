@@ -108,7 +108,7 @@ def share(name: str, found: list[bool]) -> Entry:
 def main(
     photographs: Annotated[Path, typer.Option(help="zip of real photographs, by class")] = PHOTOGRAPHS,
     draws: int = 400,
-    epochs: int = 40,
+    epochs: int = 20,
 ) -> None:
     """Train, draw, and record it."""
     params, entries = load(Monitor, project.root() / "params/monitor.yaml"), []

@@ -72,7 +72,7 @@ def measure(name: str, folder: Path, rounds: int, device: str) -> list[Entry]:
 
 def main(
     photographs: Annotated[Path, typer.Option(help="zip of real photographs, by class")] = PHOTOGRAPHS,
-    rounds: int = 5,
+    rounds: int = 7,
     device: str = "auto",
 ) -> None:
     """Measure dnn and cnn, and record it."""

@@ -32,6 +32,7 @@ QUOTED = (  # beginnings of names in results.json, in the README's order
     "growth_images_per_second",
     "growth_memory",
     "growth_level",
+    "predict",
 )
 
 
