@@ -12,6 +12,8 @@ import pytest
 
 from flows.child import ServerError
 from flows.server import LocalServer
+from tests.conftest import ROOT
+from tests.flows.conftest import environment
 
 WAITS = """
 import sys, time
@@ -179,3 +181,45 @@ def test_importing_it_is_cheap() -> None:
     """The server is started before anything heavy is imported."""
     code = "import sys, flows.server; print(*{'prefect', 'pydantic', 'asyncio', 'http.client'} & {*sys.modules})"
     assert subprocess.check_output([sys.executable, "-c", code], text=True) == "\n"
+
+
+RESULTS = """
+import os, pickle, sys
+from pathlib import Path
+
+from prefect import flow
+from tasks.step import step
+
+class Deed:
+    def __reduce__(self):
+        return os.mkdir, (sys.argv[1],)
+
+storage = Path(os.environ["PREFECT_LOCAL_STORAGE_PATH"])
+planted = pickle.dumps(Deed())
+for name in ("add", "add-0", "result"):
+    (storage / name).write_bytes(planted)
+
+@step(name="add")
+def add(number):
+    return number + 1
+
+@flow(persist_result=False)
+def both():
+    return add(1), add(1)
+
+print(both(), sorted(path.name for path in storage.iterdir()))
+"""
+
+
+@pytest.mark.fault(49)
+@pytest.mark.slow
+def test_a_step_keeps_no_result_and_reads_none(server: LocalServer, tmp_path: Path) -> None:
+    """Even where a person has Prefect keep results, as pickles: none of a step is written, and none that lies there is
+    read."""
+    (tmp_path / "storage").mkdir()
+    settings = {"PREFECT_RESULTS_PERSIST_BY_DEFAULT": "true", "PREFECT_LOCAL_STORAGE_PATH": str(tmp_path / "storage")}
+    env = environment(ROOT, PREFECT_API_URL=server.url, **settings)
+    command = [sys.executable, "-c", RESULTS, str(tmp_path / "canary")]
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=120)
+    assert done.stdout.splitlines()[-1:] == ["(2, 2) ['add', 'add-0', 'result']"], done
+    assert not (tmp_path / "canary").exists()
