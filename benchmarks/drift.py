@@ -115,7 +115,8 @@ def main(
     with tempfile.TemporaryDirectory() as folder:
         store = Store(take_in(photographs, Path(folder)))
         model = trained(store, epochs)
-        before, bank = of_training(model, store)
+        trained_on = of_training(model, store)
+        before, bank = trained_on.table, Bank(trained_on.features[trained_on.learnt])
         unseen = before.index[before["unseen"]].to_numpy()
         kinds = {"nothing changed": before, "night": night, "blur": blur}
         for name, change in kinds.items():
@@ -127,7 +128,8 @@ def main(
         known, rest = np.flatnonzero(store.manifest["label"] != NEW), np.flatnonzero(store.manifest["label"] == NEW)
         part = only(store, known)
         model = trained(part, epochs)
-        before, bank = of_training(model, part)
+        trained_on = of_training(model, part)
+        before, bank = trained_on.table, Bank(trained_on.features[trained_on.learnt])
         after = lately(model, store, rest, bank, lambda pixels: pixels)
         after.index += len(store.manifest["label"])  # none of them is in `before`
         for portion in (1.0, SHARE):

@@ -90,12 +90,13 @@ def checked(path: Path, version: str, tags: dict[str, str]) -> "Model":
     """
     from weathervane.model import Model
 
-    model, registered = Model.load(path), tags.get("weights_sha256")
-    if registered and (found := sha256(path / "model.safetensors")) != registered:
+    weights, registered = path / "model.safetensors", tags.get("weights_sha256")
+    if registered and weights.is_file() and (found := sha256(weights)) != registered:
         raise InputError(
             f"the weights of version {version} have the sha256 {found}, registered was {registered}: somebody changed "
             "or damaged the artifacts of its run: bring them back from a backup, or promote another version"
         )
+    model = Model.load(path)
     error = model.probe_error(path)
     if not error <= PROBE_TOLERANCE:
         commit = model.spec.about.get("git_commit", "unknown")

@@ -58,4 +58,7 @@ def _pixels(root: Path, model: "Model") -> np.ndarray:
         store = Store(root / project.PREPARED)
     except InputError:
         return noise
-    return np.concatenate([noise, store.pixels(store.part("test")[:MOST])]) if store.size == size else noise
+    if store.size != size:
+        return noise
+    test = store.part("test")
+    return np.concatenate([noise, store.pixels(np.random.default_rng(0).permutation(test)[:MOST])])

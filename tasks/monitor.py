@@ -13,13 +13,14 @@ from tasks.answering import Answering, answering, named
 from tasks.data import prepared_copy
 from tasks.step import step
 from tasks.tracking_read import MONITORING, shown
+from weathervane import layout
 from weathervane.drift import Judged, Monitor, judge
 from weathervane.errors import InputError
 from weathervane.listing import Listing
 from weathervane.owner import me
 from weathervane.params import check, read
 from weathervane.progress import bar, say
-from weathervane.scores import photographs
+from weathervane.scores import is_table, photographs
 
 if TYPE_CHECKING:
     from weathervane.monitor import Lately
@@ -60,7 +61,9 @@ def monitor(root: Path, params: Monitor, what: str, device: str) -> Seen:
     Raises:
         InputError: nothing to look at, no such model, or its training data is gone.
     """
-    found = _lately(photographs(params.source), params.days)
+    found = photographs(params.source)
+    if not is_table(params.source):
+        found = _lately(found, params.days)
     version = named(root, what)
     from weathervane.drift_report import About, write
     from weathervane.monitor import Lately, of_training
@@ -68,16 +71,16 @@ def monitor(root: Path, params: Monitor, what: str, device: str) -> Seen:
     from weathervane.store import Store
 
     answers = answering(root, version, device)
-    before, bank = of_training(answers.model, Store(prepared_copy(root, answers.data)))
-    lately = Lately(bank)
+    trained = of_training(answers.model, Store(prepared_copy(root, answers.data)))
+    before, lately = trained.table, Lately(trained)
     with bar("monitor", len(found.names)) as done:
-        for batch in score(answers.model, found.readers(lambda path, stamp: False), 2 * BATCH):
+        for batch in score(answers.model, found.readers(lambda path, stamp: False), found.ahead(2 * BATCH)):
             lately.add(batch)
             done(len(batch.looked))
     after = lately.table
     judged = judge(before, after, params)
     with tempfile.TemporaryDirectory() as folder:
-        about = About(params.source, answers.uri, answers.data, answers.model.spec.classes)
+        about = About(layout.shown(params.source), answers.uri, answers.data, answers.model.spec.classes)
         write(Path(folder), about, params, before, after, lately, judged)
         run = _log(root, answers, lately, judged, Path(folder))
     say(f"monitor: {judged.decision}: {judged.why}; {shown(root, run)}")

@@ -57,7 +57,7 @@ def score(root: Path, source: str, out: Path, what: str, device: str) -> Scored:
         answers = answering(root, version, device)
         source = str(found.place.resolve())
         scores = Scores(out, Origin(source, answers.uri, answers.data, answers.model.spec.classes))
-        began, fresh, ahead = time.perf_counter(), 0, 2 * BATCH if found.side_by_side else None
+        began, fresh, ahead = time.perf_counter(), 0, found.ahead(2 * BATCH)
         with bar("score", len(names)) as done:
             for batch in batches(answers.model, replace(found, names=names).readers(scores.seen), ahead):
                 scores.add(batch.rows)

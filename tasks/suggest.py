@@ -1,6 +1,7 @@
 """The photographs most worth a label, as a folder for a person to sort into classes."""
 
 import csv
+import hashlib
 import os
 import shutil
 from collections.abc import Iterator
@@ -65,87 +66,92 @@ def suggest(root: Path, source: str, n: int, out: Path, what: str, device: str) 
     Raises:
         InputError: nothing to choose from, no such model, its training data is gone, or `out` is in use.
     """
+    found, version = photographs(source), named(root, what)
+    with _made(out.absolute()) as folder:
+        from weathervane.store import Store
+
+        answers = answering(root, version, device)
+        held = {row.sha256 for row in Ledger.read(root / project.RAW).rows}
+        there = _candidates(answers.model, Store(prepared_copy(root, answers.data)), found, held)
+        picks = choose(there.probabilities, there.features, there.known, n)
+        if not picks:
+            raise InputError(f"{source}: nothing new to label there: all is labelled, nearly the same, or not readable")
+        copied = _fill(folder, answers.model, found, there, picks)
+    return Suggested(answers.uri, len(found.names), len(there.looked), copied)
+
+
+@contextmanager
+def _made(out: Path) -> Iterator[Path]:
+    """A folder that takes the name `out` when it is complete."""
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"--out {out}: is there already: name a new folder")
-    found = photographs(source)
-    version = named(root, what)
-    from weathervane.store import Store
-
-    answers = answering(root, version, device)
-    held = {row.sha256 for row in Ledger.read(root / project.RAW).rows}
-    there = _candidates(answers.model, Store(prepared_copy(root, answers.data)), found, held)
-    picks = choose(there.probabilities, there.features, there.known, n)
-    if not picks:
-        raise InputError(f"{source}: nothing new to label there: all is labelled, nearly the same, or not readable")
-    with _made(out) as folder:
-        _fill(folder, answers.model, found, there, picks)
-    return Suggested(answers.uri, len(found.names), len(there.looked), len(picks))
+    aside = out.with_name(f".{out.name}.{os.getpid()}.part")
+    try:
+        aside.mkdir()
+    except OSError as error:
+        raise InputError(f"--out {out}: cannot be made: {error.strerror}") from None
+    try:
+        yield aside
+        aside.replace(out)
+    except OSError as error:
+        raise_if_no_room(error, out, 1)
+        raise
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
 
 
 def _candidates(model: "Model", store: "Store", found: Listing, held: set[str]) -> Candidates:
-    from weathervane.duplicates import groups, pairs, signature
-    from weathervane.features import of_store
-    from weathervane.monitor import learnt_from
+    from weathervane.duplicates import signature
+    from weathervane.monitor import apart, of_training
     from weathervane.score import BATCH, score
 
-    own = len(store.manifest["label"])
-    marks = [signature(Image.fromarray(store.pixels(np.array([row]))[0])) for row in range(own)]
-    fresh, parts = list["Looked"](), []
+    trained = of_training(model, store)
+    marks, fresh, parts = list(trained.marks), list["Looked"](), []
     with bar("suggest", len(found.names)) as done:
-        for batch in score(model, found.readers(lambda path, stamp: False), 2 * BATCH):
+        for batch in score(model, found.readers(lambda path, stamp: False), found.ahead(2 * BATCH)):
             usable = [one for one in batch.looked if one.pixels is not None]
             new = np.array([one.sha256 not in held for one in usable], bool)
             fresh += [replace(one, pixels=None) for one in compress(usable, new)]
             parts.append((batch.probabilities[new], batch.features[new]))
             marks += [signature(Image.fromarray(one)) for one in batch.pixels[new]]
             done(len(batch.looked))
-    alike = pairs(np.array([mark.dhash for mark in marks]), np.stack([mark.grey for mark in marks]), new_from=own)
-    first = (groups(len(marks), alike) == np.arange(len(marks)))[own:]
+    first = apart(marks, len(trained.marks))
     probabilities, features = (np.concatenate(part)[first] for part in zip(*parts, strict=True))
-    known = of_store(model, store)[1][learnt_from(store)]
-    return Candidates(list(compress(fresh, first)), probabilities, features, known)
+    return Candidates(list(compress(fresh, first)), probabilities, features, trained.features[trained.learnt])
 
 
-@contextmanager
-def _made(out: Path) -> Iterator[Path]:
-    """A folder that takes the name `out` when it is complete."""
-    aside = out.with_name(f".{out.name}.{os.getpid()}.part")
-    try:
-        aside.mkdir(parents=True)
-        yield aside
-        aside.replace(out)
-    except OSError as error:
-        raise_if_no_room(error, out, 1)
-        raise InputError(f"--out {out}: {error.strerror}") from None
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
-
-
-def _fill(folder: Path, model: "Model", found: Listing, there: Candidates, picks: list[Pick]) -> None:
-    """The files, each under a name that says nothing of its class, the table, and the sheets."""
+def _fill(folder: Path, model: "Model", found: Listing, there: Candidates, picks: list[Pick]) -> int:
+    """The files, each under a name that says nothing of its class, the table, and the sheets; how many files."""
     from weathervane.pictures.photographs import sheet
 
-    classes, wanted = model.spec.classes, {there.looked[pick.row].path: pick for pick in picks}
+    classes, chosen = model.spec.classes, [there.looked[pick.row] for pick in picks]
+    wanted = {(one.path, one.sha256): pick for one, pick in zip(chosen, picks, strict=True)}
     rows, pixels = dict[Pick, dict[str, str]](), dict[Pick, np.ndarray]()
-    for reader in replace(found, names=list(wanted)).readers(lambda path, stamp: False):
+    names = list(dict.fromkeys(one.path for one in chosen))
+    for reader in replace(found, names=names).readers(lambda path, stamp: False):
         one = reader()
-        pick = wanted[one.name]
+        digest = hashlib.sha256(one.data).hexdigest()
+        if not (pick := wanted.get((one.name, digest))):
+            continue  # changed since it was scored, or another of the same name
         ending, said = images.ENDINGS[str(images.open_image(one.data).format)], there.probabilities[pick.row]
-        name = f"{picks.index(pick) + 1:03d}-{there.looked[pick.row].sha256[:12]}{ending}"
+        name = f"{picks.index(pick) + 1:03d}-{digest[:12]}{ending}"
         (folder / name).write_bytes(one.data)
         pixels[pick] = images.decode(one.data, model.spec.decode_size)
         rows[pick] = {"file": name, "path": one.name, "why": pick.why, "class": classes[said.argmax()]}
         rows[pick] |= {f"p_{label}": f"{p:.4f}" for label, p in zip(classes, said, strict=True)}
+    left = [pick for pick in picks if pick in rows]
+    if not left:
+        raise InputError(f"{found.place}: what was chosen there changed or went away meanwhile: start again")
     with open(folder / TABLE, "w", encoding="utf-8", errors="backslashreplace", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[picks[0]]), lineterminator="\n")
+        writer = csv.DictWriter(file, list(rows[left[0]]), lineterminator="\n")
         writer.writeheader()
-        writer.writerows(rows[pick] for pick in picks)
-    for first in range(0, len(picks), SHEET):
-        shown = picks[first : first + SHEET]
+        writer.writerows(rows[pick] for pick in left)
+    for first in range(0, len(left), SHEET):
+        shown = left[first : first + SHEET]
         captions = [
-            [(f"{number}: {pick.why}", ""), (f"{rows[pick]['class']}?", rows[pick]["class"])]
-            for number, pick in enumerate(shown, start=first + 1)
+            [(f"{rows[p]['file'][:3]}: {p.why}", ""), (f"{rows[p]['class']}?", rows[p]["class"])] for p in shown
         ]
-        heading = f"{first + 1} to {first + len(shown)} of {len(picks)} photographs worth a label, and the model's word"
+        heading = f"{first + 1}–{first + len(shown)} of {len(left)} photographs worth a label, and the model's word"
         target = folder / f"contact-sheet-{first // SHEET + 1}.png"
         sheet(np.stack([pixels[pick] for pick in shown]), captions, classes, heading, target)
+    return len(left)

@@ -67,6 +67,8 @@ class _Redirects(HTTPRedirectHandler):
 
     def redirect_request(self, request: Request, *about: Any) -> Request | None:
         """The last of what `about` holds is the new address."""
+        if urlsplit(request.full_url).scheme == "https" and not about[-1].startswith("https://"):
+            raise InputError(f"{about[-1]}: only https is fetched")
         _check(about[-1])
         return super().redirect_request(request, *about)
 

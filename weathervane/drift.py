@@ -1,8 +1,8 @@
 """Are photographs still like those that the model was trained on? Their own traits, and what the model makes of them.
 
-Each trait is compared by the two-sample test of Kolmogorov and Smirnov, the mix of predicted classes by a permutation
-test of chi-square; Holm (1979) keeps the chance of any false alarm in a report at `false_alarms`. Photographs that are
-near-duplicates of each other count once: a camera that looks at one sky all day is one witness. Legend: N = images,
+Each trait is compared by the two-sample test of Kolmogorov and Smirnov, the mix of predicted classes by chi-square,
+its p from drawn tables; Holm (1979) keeps the chance of any false alarm in a report at `false_alarms`. Photographs that
+are near-duplicates of each other count once: a camera that looks at one sky all day is one witness. Legend: N = images,
 D = features, M = images of the bank.
 """
 
@@ -21,7 +21,7 @@ Watched = Literal["brightness", "contrast", "saturation", "sharpness", "size", "
 WATCHED: tuple[Watched, ...] = get_args(Watched)
 OF_MODEL = ("classes", "confidence", "distance")  # what a model says of images that it has learnt from is no measure
 NEIGHBOUR = 5
-DRAWS = 1999  # of the permutation test
+DRAWS = 9999  # of tables, for the mix of classes
 BLOCK = 1024  # images whose distances to the bank are in memory at a time
 
 
@@ -30,7 +30,7 @@ class Monitor(Strict):
 
     source: str = Field(pattern=r"^[^\x00]*$")
     days: float = Field(ge=0, le=36500)
-    false_alarms: float = Field(gt=0, lt=1)
+    false_alarms: float = Field(ge=0.001, lt=1)  # of DRAWS, no smaller p can come, Holm's factor included
     smallest: float = Field(ge=0, le=1)
     least: int = Field(ge=10)
     watch: list[Watched] = Field(min_length=1)
@@ -150,7 +150,7 @@ def _numbers(before: "pd.DataFrame", after: "pd.DataFrame", name: str) -> tuple[
 
 
 def _classes(before: "pd.DataFrame", after: "pd.DataFrame") -> tuple[float, float, str, str]:
-    from scipy.stats import PermutationMethod, chi2_contingency
+    from scipy.stats import MonteCarloMethod, chi2_contingency
 
     names = sorted({*before["class"], *after["class"]})
     counts = np.array([[(table["class"] == name).sum() for name in names] for table in (before, after)])
@@ -158,6 +158,6 @@ def _classes(before: "pd.DataFrame", after: "pd.DataFrame") -> tuple[float, floa
     told = [", ".join(f"{name} {share:.0%}" for name, share in zip(names, row, strict=True)) for row in shares]
     p = 1.0
     if len(names) > 1:
-        method = PermutationMethod(n_resamples=DRAWS, rng=np.random.default_rng(0))
+        method = MonteCarloMethod(n_resamples=DRAWS, rng=np.random.default_rng(0))
         p = float(chi2_contingency(counts, correction=False, method=method).pvalue)
     return float(np.abs(shares[0] - shares[1]).sum() / 2), p, told[0], told[1]

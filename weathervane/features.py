@@ -16,7 +16,7 @@ MOST = 256  # images that go through the network at once
 def seen(model: Model, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """uint8 [N <= 256, S', S', 3] to probabilities, float32 [N, K], and features, float32 [N, D], in one pass.
 
-    Features are averaged with the mirror image's where the logits are.
+    Features are averaged with the mirror image's where the logits are. One thread at a time for a model.
     """
     last = [module for module in model.net.modules() if isinstance(module, nn.Linear)][-1]
     given: list[torch.Tensor] = []

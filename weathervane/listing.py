@@ -24,6 +24,10 @@ class Listing:
         """Its files can be read several at once; those of an archive come one after another."""
         return self.place.is_dir()
 
+    def ahead(self, most: int) -> int | None:
+        """How many files may be read before they are needed, see `in_order`: few, where reading holds their bytes."""
+        return most if self.side_by_side else None
+
     def readers(self, seen: Callable[[str, str], bool]) -> Iterator[Reader]:
         """What reads each file that was not `seen` with its stamp."""
         if self.side_by_side:
@@ -33,7 +37,13 @@ class Listing:
         def known(path: str, now: str) -> str | None:
             return path if seen(path.removeprefix(f"{self.place}/"), now) else None
 
-        for found in unpack(self.place, self.names, dict.fromkeys(self.names), known):
+        held = names(self.place)  # an archive is read in its own order
+        there, asked = set(held), set(self.names)
+        for name in self.names:
+            if name not in there:
+                yield _ready(Found(name, reason="unreadable file", detail="not in the archive any more"))
+        wanted = [name for name in held if name in asked]
+        for found in unpack(self.place, wanted, dict.fromkeys(wanted), known):
             if not found.sha256:
                 yield _ready(found)
 

@@ -3,7 +3,7 @@
 Legend: N = images, S = size.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +13,8 @@ from weathervane.drift import Bank
 from weathervane.duplicates import Signature, groups, pairs, signature
 from weathervane.errors import InputError
 from weathervane.features import of_store
+from weathervane.folds import VALIDATION
+from weathervane.layout import shown
 from weathervane.model import Model
 from weathervane.parallel import in_order
 from weathervane.score import Batch
@@ -23,17 +25,31 @@ from weathervane.traits import traits
 if TYPE_CHECKING:
     import pandas as pd
 
-VALIDATION = 0  # the fold that a training does not learn from
 STRANGEST = 18
 
 
-def of_training(model: Model, store: Store) -> "tuple[pd.DataFrame, Bank]":
-    """A row for each group of near-duplicates, see `judge`, and the features that the model has learnt from.
+@dataclass(frozen=True)
+class Trained:
+    """The images of a model's training data, N of them.
 
-    The index holds the rows' numbers in the store.
+    Attributes:
+        table: a row for each group of near-duplicates, see `judge`; the index holds the rows' numbers in the store.
+        learnt: bool [N]; those that the training has learnt from, without validation.
+        features: float32 [N, D].
+        marks: N; near-duplicates have similar ones.
+    """
+
+    table: "pd.DataFrame"
+    learnt: np.ndarray
+    features: np.ndarray
+    marks: list[Signature]
+
+
+def of_training(model: Model, store: Store) -> Trained:
+    """Look at all images of a store.
 
     Raises:
-        InputError: the store's images are not of the size that the model's are decoded at.
+        InputError: they are not of the size that the model's are decoded at.
     """
     import pandas as pd
 
@@ -42,27 +58,39 @@ def of_training(model: Model, store: Store) -> "tuple[pd.DataFrame, Bank]":
             f"the model looks at {model.spec.decode_size} pixels a side, {store.folder} holds {store.size}: "
             "image_size in params/prepare.yaml was another: retrain first"
         )
-    held, learnt = store.manifest, learnt_from(store)
+
+    def look(row: int) -> tuple[dict[str, float], Signature]:
+        (pixels,) = store.pixels(np.array([row]))
+        return traits(pixels), signature(Image.fromarray(pixels))
+
+    held = store.manifest
+    learnt = (held["split"] == TRAIN) & (held["fold"] != VALIDATION)
     probabilities, features = of_store(model, store)
-    rows = in_order(lambda row: traits(store.pixels(np.array([row]))[0]), range(len(features)))
-    bank = Bank(features[learnt])
-    table = pd.DataFrame(list(rows)).assign(
-        **_judged(model.spec.classes, probabilities, bank.distances(features)),
+    seen, marks = zip(*in_order(look, range(len(features))), strict=True)
+    table = pd.DataFrame(list(seen)).assign(
+        **_judged(model.spec.classes, probabilities, Bank(features[learnt]).distances(features)),
         size=np.sqrt(held["width"] * held["height"]),
         unseen=~learnt,
         group=held["group"],
     )
-    return table[held["split"] != EXCLUDED].drop_duplicates("group"), bank
+    table = table[held["split"] != EXCLUDED].drop_duplicates("group")
+    return Trained(table, learnt, features, list(marks))
 
 
-def learnt_from(store: Store) -> np.ndarray:
-    """bool [N]: the images that a training learns from."""
-    return (store.manifest["split"] == TRAIN) & (store.manifest["fold"] != VALIDATION)
+def apart(marks: list[Signature], known: int = 0) -> np.ndarray:
+    """bool [len(marks) - known]: which are no near-duplicates of one before them, the first `known` included."""
+    if not marks:
+        return np.empty(0, bool)
+    alike = pairs(np.array([mark.dhash for mark in marks]), np.stack([mark.grey for mark in marks]), new_from=known)
+    return (groups(len(marks), alike) == np.arange(len(marks)))[known:]
 
 
 def _judged(classes: list[str], probabilities: np.ndarray, distances: np.ndarray) -> dict[str, Any]:
-    best = probabilities.argmax(1) if len(probabilities) else np.empty(0, int)
-    return {"class": np.array(classes)[best], "confidence": probabilities.max(1), "distance": distances}
+    return {
+        "class": np.array(classes)[probabilities.argmax(1)],
+        "confidence": probabilities.max(1),
+        "distance": distances,
+    }
 
 
 @dataclass(frozen=True)
@@ -79,10 +107,12 @@ class Strange:
 class Lately:
     """Photographs that were scored, taken in a batch at a time; of the pixels, only the strangest are kept."""
 
-    def __init__(self, bank: Bank) -> None:
+    def __init__(self, trained: Trained) -> None:
         self.strangest: list[Strange] = []
         self.files, self.unusable = 0, 0
-        self._bank, self._tables, self._marks = bank, list["pd.DataFrame"](), list[Signature]()
+        self._bank, self._tables = Bank(trained.features[trained.learnt]), list["pd.DataFrame"]()
+        self._marks = [mark for mark, learnt in zip(trained.marks, trained.learnt, strict=True) if learnt]
+        self._known = len(self._marks)
 
     def add(self, batch: Batch) -> None:
         """Measure a batch."""
@@ -97,20 +127,21 @@ class Lately:
         table = pd.DataFrame([one.traits for one in usable]).assign(
             **_judged(batch.classes, batch.probabilities, self._bank.distances(batch.features)),
             size=lambda table: np.sqrt(table["width"] * table["height"]),
-            path=[one.path for one in usable],
+            path=[shown(one.path) for one in usable],
         )
         self._tables.append(table)
         columns = (table[name] for name in ("distance", "path", "class", "confidence"))
-        said = (Strange(*one) for one in zip(*columns, batch.pixels, strict=True))
-        self.strangest = sorted([*self.strangest, *said], key=lambda one: (-one.distance, one.path))[:STRANGEST]
+        said = [*self.strangest, *(Strange(*one) for one in zip(*columns, batch.pixels, strict=True))]
+        said.sort(key=lambda one: (-one.distance, one.path))
+        # Copies: a view would keep its whole batch.
+        self.strangest = [replace(one, pixels=one.pixels.copy()) for one in said[:STRANGEST]]
 
     @property
     def table(self) -> "pd.DataFrame":
-        """The first of each group of near-duplicates, a row each; see `judge`."""
+        """The first of each group of near-duplicates, a row each; see `judge`. None that the model has learnt from."""
         import pandas as pd
 
         if not self._tables:
             return pd.DataFrame()
-        alike = pairs(np.array([mark.dhash for mark in self._marks]), np.stack([mark.grey for mark in self._marks]))
-        first = groups(len(self._marks), alike) == np.arange(len(self._marks))
-        return pd.concat(self._tables, ignore_index=True)[first].reset_index(drop=True)
+        kept = apart(self._marks, self._known)
+        return pd.concat(self._tables, ignore_index=True)[kept].reset_index(drop=True)

@@ -21,6 +21,7 @@ from weathervane.files import raise_if_no_room, replacing
 from weathervane.layout import shown
 from weathervane.listing import Listing, listing
 from weathervane.progress import say
+from weathervane.sources import names
 from weathervane.traits import TRAITS
 
 BLOCK = 4096  # rows in memory at a time
@@ -172,26 +173,44 @@ def _jsonl(out: Path, origin: Origin) -> Iterator[Put]:
 WRITERS = {".parquet": _parquet, ".csv": _csv, ".jsonl": _jsonl}
 
 
+def is_table(text: str) -> bool:
+    """True if a person names a finished table, not photographs."""
+    try:
+        table = Path(text).expanduser()
+    except RuntimeError:  # a home that nobody has
+        return False
+    return table.suffix in WRITERS and table.is_file()
+
+
 def photographs(text: str) -> Listing:
     """Those of a finished table, or those that `listing` understands.
 
     Raises:
         InputError: as of `listing`; or it is no table of `predict`'s, or its photographs are not there any more.
     """
-    table = Path(text).expanduser()
-    return _of_table(table) if table.suffix in WRITERS and table.is_file() else listing(text)
+    return _of_table(Path(text).expanduser()) if is_table(text) else listing(text)
 
 
 def _of_table(table: Path) -> Listing:
     import pandas as pd
 
-    read = {".parquet": pd.read_parquet, ".csv": pd.read_csv, ".jsonl": partial(pd.read_json, lines=True)}
+    texts = {"source": str, "path": str}
+    read = {
+        ".parquet": pd.read_parquet,
+        ".csv": partial(pd.read_csv, dtype=texts),
+        ".jsonl": partial(pd.read_json, lines=True, dtype=texts),
+    }
     try:
         rows = read[table.suffix](table)
-        (place,), names = rows["source"].unique(), rows["path"].tolist()
+        (source,), listed = rows["source"].unique(), rows["path"].tolist()
     except (OSError, ValueError, KeyError) as error:
         why = " ".join(str(error).split())[:200]
         raise InputError(f"{table}: not a table that 'weathervane predict' wrote, or an empty one: {why}") from None
-    if not Path(place).exists():
+    place = Path(source)
+    if not place.exists():
         raise InputError(f"{table}: its photographs were in {place}, which is not there any more")
-    return Listing(Path(place), names)
+    there = {shown(name): name for name in names(place)}  # a table holds names as they can be read
+    found = [there[name] for name in listed if name in there]
+    if not found:
+        raise InputError(f"{table}: none of its photographs is in {place} any more")
+    return Listing(place, found)

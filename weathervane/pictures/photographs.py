@@ -97,8 +97,7 @@ def strangest(images: list["Strange"], files: int, classes: list[str], path: Pat
     """The photographs that are the furthest from all that a model has learnt from, with what it said."""
     captions = [[(one.path.rsplit("/", 1)[-1][-NAME:], ""), _says(one.label, one.confidence)] for one in images]
     heading = f"the strangest of {files} photographs, furthest from the training data first"
-    pixels = np.stack([one.pixels for one in images]) if images else np.empty((0, 1, 1, 3), np.uint8)
-    sheet(pixels, captions, classes, heading, path)
+    sheet(np.stack([one.pixels for one in images]), captions, classes, heading, path)
 
 
 def _of_store(

@@ -1,4 +1,4 @@
-"""`weathervane demo`: the page of `demo_page`, served by Streamlit on loopback."""
+"""`weathervane demo`: the page of `page.py`, served by Streamlit on loopback."""
 
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,7 +12,7 @@ from weathervane.errors import InputError
 from weathervane.images import MAX_BYTES
 from weathervane.progress import say
 
-PAGE = Path(__file__).with_name("demo_page.py")
+PAGE = Path(__file__).with_name("page.py")  # in a folder of its own, which Streamlit puts first on the path
 MODEL, DEVICE = "WEATHERVANE_DEMO_MODEL", "WEATHERVANE_DEMO_DEVICE"  # what the page is told
 SETTINGS = {
     "server.address": "127.0.0.1",
@@ -21,6 +21,7 @@ SETTINGS = {
     "server.maxUploadSize": str(MAX_BYTES >> 20),  # MiB
     "browser.gatherUsageStats": "false",
     "client.toolbarMode": "viewer",
+    "client.showErrorDetails": "none",
 }
 
 

@@ -3,6 +3,7 @@
 The version is asked for each time, so a page that stays open follows the alias.
 """
 
+import logging
 import os
 
 import numpy as np
@@ -10,8 +11,9 @@ import streamlit as st
 
 from flows.demo import DEVICE, MODEL
 from tasks.answering import Answering, answering, named
+from tasks.tracking_read import check_server, uri
 from weathervane import images, project
-from weathervane.errors import InputError
+from weathervane.errors import InputError, masked
 
 SHOWN = 320  # pixels a side
 
@@ -23,20 +25,31 @@ def loaded(version: str) -> Answering:
     return answering(root, named(root, version), os.environ[DEVICE])
 
 
+@st.cache_data(ttl=5)
+def asked() -> str:
+    """The version that answers now; a server is asked once in so many seconds."""
+    root = project.root()
+    check_server(uri(root))
+    version = named(root, os.environ[MODEL])
+    return f"models:/{version.name}/{version.version}"
+
+
 def page() -> None:
     """What is shown, from top to bottom."""
     st.set_page_config(page_title="Weathervane", page_icon="🌦️")
     st.title("Weathervane")
     given = st.file_uploader("A photograph")
     try:
-        version = named(project.root(), os.environ[MODEL])
-        answers = loaded(f"models:/{version.name}/{version.version}")
+        answers = loaded(asked())
         if given:
             show(answers, given.getvalue())
     except (InputError, images.BadImage) as error:
         st.error(str(error))
-        return
-    st.caption(f"{answers.uri}, trained on data {answers.data}. Nothing that is shown here is kept.")
+    except Exception as error:  # of MLflow's, or no memory: a person reads a line, the log has the rest
+        logging.getLogger(__name__).exception("the page failed")
+        st.error(masked(f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"))
+    else:
+        st.caption(f"{answers.uri}, trained on data {answers.data}. Nothing that is shown here is kept.")
 
 
 def show(answers: Answering, data: bytes) -> None:
