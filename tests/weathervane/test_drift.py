@@ -27,6 +27,7 @@ def table(count: int, rng: np.random.Generator, **shift: float) -> pd.DataFrame:
     return pd.DataFrame(columns | {"class": rng.choice(["rain", "shine", "snow"], count), "unseen": True})
 
 
+@pytest.mark.slow
 def test_without_drift_alarms_are_rare() -> None:
     """Of 400 reports on photographs of the same kind, about 5 % raise an alarm by chance, not 5 % of each test (seven
     would make it 30 %); with the size that a difference needs, fewer. benchmarks/drift.py counts real photographs."""
