@@ -29,7 +29,7 @@ retrain: setup
 		$(if $(VARIANTS),--variants $(VARIANTS)) $(if $(SET),--set $(SET))
 
 test: setup
-	@$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadgroup --no-loadscope-reorder
+	@$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 # Format, lint, types, import contracts, unit tests: the inner loop.
 check: setup
@@ -37,16 +37,16 @@ check: setup
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-logo > /dev/null || $(BIN)/lint-imports
-	@$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadgroup --no-loadscope-reorder -m "not slow and not drill" tests/weathervane tests/test_*.py
+	@$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder -m "not slow and not drill" tests/weathervane tests/test_*.py
 
 # Every row of tests/faults/rows.yaml, as often as make test injects it; then the table of docs/reliability.md.
 faults: setup
-	@$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadgroup --no-loadscope-reorder -m "fault and not drill" --faults quick
+	@$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder -m "fault and not drill" --faults quick
 	@$(BIN)/python -m benchmarks.faults
 
 # The same rows by the hundred, and the drills; hours.
 drills: setup
-	@WEATHERVANE_DRILL=full $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadgroup --no-loadscope-reorder -m fault --faults full
+	@WEATHERVANE_DRILL=full $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder -m fault --faults full
 	@$(BIN)/python -m benchmarks.drills.kill --trials 300
 	@$(BIN)/python -m benchmarks.drills.promotion
 	@$(BIN)/python -m benchmarks.drills.tracking --trials 40

@@ -16,7 +16,6 @@ from weathervane.store import Store
 
 ROOT = Path(__file__).parents[1]
 LONG = ["flows", "faults", "tasks"]  # folders
-HOME = "home"  # the fixture with a retraining, of a session; test_crossval has its own
 os.environ["OMP_NUM_THREADS"] = "1"  # workers side by side, on networks that gain nothing from more
 
 
@@ -31,12 +30,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    # The longest files first, or one worker is left alone with them at the end; those that share a retraining together.
+    # The longest files first, or one worker is left alone with them at the end.
     items.sort(key=lambda item: LONG.index(part) if (part := item.path.parent.name) in LONG else len(LONG))
-    asked = {item.path for item in items if HOME in getattr(item, "fixturenames", ())}
-    shared = {path for path in asked if path.stem != "test_crossval"}
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(HOME if item.path in shared else str(item.path)))
     for item in items:
         for mark in item.iter_markers("fault"):
             item.user_properties.append(("fault", (mark.args[0], mark.kwargs.get("trials", 1))))
