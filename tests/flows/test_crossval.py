@@ -146,6 +146,7 @@ def test_a_second_time_nothing_is_trained(home: Home) -> None:
     assert len(home.runs()) == before
 
 
+@pytest.mark.drill
 def test_a_failure_takes_nobody_along(home: Home) -> None:
     """A variant whose training explodes is told as failed, exit status 1; the others stand in the table, reused where
     they were cross-validated before."""

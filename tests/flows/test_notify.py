@@ -396,6 +396,7 @@ def test_a_run_that_nobody_takes_up_is_told(team: Team, runs: Runs, receivers: R
 
 
 @pytest.mark.slow
+@pytest.mark.drill
 def test_silence_is_told_once(team: Team, runs: Runs, receivers: Receivers) -> None:
     """When nothing has ended well for `overdue_days` since the last success, that is told, and told once."""
     (slack,) = eventually(lambda: receivers.sent("slack", "no retraining for"))

@@ -108,6 +108,7 @@ def have_a_champion(team: Team) -> None:
         team.ended(team.start("retrain/nightly", {"variants": ["dnn"], "changes": FAST}))
 
 
+@pytest.mark.drill
 def test_from_a_laptop_by_two_variables(team: Team, tmp_path: Path) -> None:
     """`weathervane trigger --wait` outside of any clone: links to both pages, what the run says, what came of it."""
     have_a_champion(team)
