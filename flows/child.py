@@ -12,6 +12,7 @@ from typing import Self
 
 from weathervane import lifeline
 from weathervane.errors import InputError, Told
+from weathervane.progress import say
 
 PATIENCE = 180.0  # seconds that a server may take to answer, on a busy machine
 GRACE = 10.0  # seconds between asking a process to leave and making it
@@ -85,6 +86,19 @@ class Child:
             if time.monotonic() >= deadline:
                 raise ServerError(f"{self.name} was not ready within {timeout:g} s: see {self.log}")
             time.sleep(0.2)
+
+    def show(self, page: str, open_browser: bool) -> int:
+        """Say where a person finds it, once it is healthy, and serve until Ctrl-C; the exit status."""
+        try:
+            self.wait()
+            say(f"{page}\nCtrl-C ends it")
+            if open_browser:
+                import webbrowser
+
+                webbrowser.open(page)
+            return self.process.wait()
+        except KeyboardInterrupt:
+            return 0
 
     def look(self) -> None:
         """Called once a second while it runs."""

@@ -29,13 +29,4 @@ def serve(port: int, open_browser: bool) -> int:
     with mlflow_server.start(root, log, port, [], {"MLFLOW_BACKEND_STORE_URI": address}, "--port") as server:
         page = f"http://127.0.0.1:{server.port}/#/experiments/{found.experiment_id if found else 0}/runs"
         page += view.QUERY if found and view.TAG in found.tags else ""
-        try:
-            server.wait()
-            say(f"{page}\nCtrl-C ends it")
-            if open_browser:
-                import webbrowser
-
-                webbrowser.open(page)
-            return server.process.wait()
-        except KeyboardInterrupt:
-            return 0
+        return server.show(page, open_browser)

@@ -10,7 +10,6 @@ from tasks.tracking_read import check_server, uri
 from weathervane import project
 from weathervane.errors import InputError
 from weathervane.images import MAX_BYTES
-from weathervane.progress import say
 
 PAGE = Path(__file__).with_name("page.py")  # in a folder of its own, which Streamlit puts first on the path
 MODEL, DEVICE = "WEATHERVANE_DEMO_MODEL", "WEATHERVANE_DEMO_DEVICE"  # what the page is told
@@ -43,14 +42,4 @@ def serve(model: str, device: str, port: int, open_browser: bool) -> int:
     log = root / project.LOGS / "demo.log"
     asked = {MODEL: model, DEVICE: device}
     with Child("The demo", command, log, asked, health="/_stcore/health", cwd=root, port=port) as child:
-        try:
-            child.wait()
-            page = f"http://127.0.0.1:{port}"
-            say(f"{page}\nCtrl-C ends it")
-            if open_browser:
-                import webbrowser
-
-                webbrowser.open(page)
-            return child.process.wait()
-        except KeyboardInterrupt:
-            return 0
+        return child.show(f"http://127.0.0.1:{port}", open_browser)
