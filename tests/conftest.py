@@ -37,6 +37,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.user_properties.append(("fault", (mark.args[0], mark.kwargs.get("trials", 1))))
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """In a drill, tests that inject a fault are run as often as they say."""
+    times = max((mark.kwargs.get("drilled", 1) for mark in metafunc.definition.iter_markers("fault")), default=1)
+    if rows.FULL and times > 1:
+        metafunc.fixturenames.append("again")  # of those that repeat the very same, too
+        metafunc.parametrize("again", range(times))
+
+
+@pytest.fixture
+def again() -> int:
+    """How often a test has been run before in this drill."""
+    return 0
+
+
 @pytest.fixture(autouse=True, scope="session")
 def _own_settings(tmp_path_factory: pytest.TempPathFactory) -> None:
     """No test reads or writes the person's own Prefect database, servers or caches."""

@@ -1,7 +1,8 @@
 """The table of faults: which test injects which row how often, and what came of it.
 
 `@pytest.mark.fault(3, trials=2100)` says that a test injects row 3 of tests/faults/rows.yaml so often; once without
-`trials`. `pytest -m fault --faults quick` (make faults) notes in benchmarks/faults.json what each row came to.
+`trials`. With `drilled=20` it is run so many times in a drill, and its fixture `again` counts them.
+`pytest -m fault --faults quick` (make faults) notes in benchmarks/faults.json what each row came to.
 """
 
 import json

@@ -293,11 +293,11 @@ def test_a_server_that_is_down_stops_it_before_it_begins(home: Home, clean: Path
     assert not (clean / "data/raw").exists()
 
 
-@pytest.mark.fault(32)
+@pytest.mark.fault(32, drilled=4)
 @pytest.mark.slow
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, -signal.SIGTERM)])
 def test_an_interrupted_retraining_leaves_no_process_and_no_running_run(
-    home: Home, number: signal.Signals, status: int
+    home: Home, number: signal.Signals, status: int, again: int
 ) -> None:
     """Stopped while it trains, by Ctrl-C or by a worker, the command is gone with all its processes within 15 s (40 s
     with a Prefect server of its own, which took 26 s once on a busy machine), and MLflow shows its runs as killed."""
@@ -307,7 +307,7 @@ def test_an_interrupted_retraining_leaves_no_process_and_no_running_run(
     own_server = number == signal.SIGINT
     limit = 40 if own_server else 15
     process = subprocess.Popen(
-        [str(WEATHERVANE), "retrain", "--variants", "dnn", "--set", f"train.epochs={100_000 + number}"],
+        [str(WEATHERVANE), "retrain", "--variants", "dnn", "--set", f"train.epochs={100_000 + number + 100 * again}"],
         cwd=home.root,
         env=environment(home.root, **({} if own_server else {"PREFECT_API_URL": home.api})),
         stdout=subprocess.PIPE,

@@ -42,13 +42,13 @@ def curve(home: Home, run: Any) -> list[int]:
     return [point.step for point in home.mlflow.get_metric_history(run.info.run_id, "epoch/val_loss")]
 
 
-@pytest.mark.fault(34)
+@pytest.mark.fault(34, drilled=10)
 @pytest.mark.fault(33)
-def test_a_killed_retraining_is_gone_on_with(home: Home) -> None:
+def test_a_killed_retraining_is_gone_on_with(home: Home, again: int) -> None:
     """Killed with SIGKILL while it trains, a retraining leaves no process behind 10 s later; the same command goes on:
     the same parent, the same child, each epoch once, and Prefect shows the killed flow run as crashed."""
     known = {run.info.run_id for run in home.runs()}
-    asked = ["--variants", "dnn", "--set", "train.epochs=120"]
+    asked = ["--variants", "dnn", "--set", f"train.epochs={120 + again}"]
     process = start(home, *asked)
     trained(home, process, "dnn", 20)
     family = psutil.Process(process.pid).children(recursive=True)
@@ -72,7 +72,7 @@ def test_a_killed_retraining_is_gone_on_with(home: Home) -> None:
     (parent, child) = sorted(runs, key=lambda run: run.data.tags["kind"])
     assert home.flow_run(parent)[0] in ("Promoted", "Not promoted")
     assert "failure" not in parent.data.tags | child.data.tags
-    assert curve(home, child) == list(range(1, 121))
+    assert curve(home, child) == list(range(1, 121 + again))
     folder = home.root / f".weathervane/training/dnn-{child.data.tags['fingerprint'][:12]}"
     assert folder.is_dir() and not (folder / "checkpoints").exists()
 
@@ -93,12 +93,12 @@ def test_a_variant_that_reaches_its_time_limit_takes_nobody_along(home: Home) ->
     assert home.flow_run(fresh["retrain"])[0] == "Failed"
 
 
-@pytest.mark.fault(34)
-def test_dead_runs_are_ended_by_command(home: Home) -> None:
+@pytest.mark.fault(34, drilled=10)
+def test_dead_runs_are_ended_by_command(home: Home, again: int) -> None:
     """`weathervane runs clean` ends the runs of a killed retraining as killed, with the reason, and says which; after
     that there is nothing to end."""
     known = {run.info.run_id for run in home.runs()}
-    process = start(home, "--variants", "dnn", "--set", "train.epochs=100000")
+    process = start(home, "--variants", "dnn", "--set", f"train.epochs={100_000 + again}")
     trained(home, process, "dnn", 2)
     process.kill()
     process.wait()
@@ -112,10 +112,10 @@ def test_dead_runs_are_ended_by_command(home: Home) -> None:
     assert weathervane(home.root, "runs", "clean", PREFECT_API_URL=home.api).stdout == "no run is dead\n"
 
 
-@pytest.mark.fault(38)
-def test_a_second_retraining_waits_and_names_the_first(home: Home) -> None:
+@pytest.mark.fault(38, drilled=50)
+def test_a_second_retraining_waits_and_names_the_first(home: Home, again: int) -> None:
     """Two retrainings at once in one clone: the second says for whom it waits, and then finds nothing to do."""
-    asked = ["--variants", "dnn", "--set", "train.epochs=60"]
+    asked = ["--variants", "dnn", "--set", f"train.epochs={60 + again}"]
     first = start(home, *asked)
     trained(home, first, "dnn", 1)
     second = weathervane(home.root, "retrain", *asked, PREFECT_API_URL=home.api)

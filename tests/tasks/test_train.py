@@ -73,7 +73,7 @@ def endless(plan: Plan) -> Candidate:
     return replace(candidate, variant=candidate.variant.model_copy(update={"train": longer}))
 
 
-@pytest.mark.fault(35)
+@pytest.mark.fault(35, drilled=10)
 def test_a_child_that_hangs_is_ended_after_its_limit(
     plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -91,7 +91,7 @@ def test_a_child_that_hangs_is_ended_after_its_limit(
     assert "epoch/val_loss" in tracking.client(tmp_path).get_run(run).data.metrics
 
 
-@pytest.mark.fault(35)
+@pytest.mark.fault(35, drilled=10)
 def test_a_child_that_is_killed_is_named(plan: Plan, tmp_path: Path) -> None:
     """As the kernel does when memory runs out: the variant and the signal are told, with the log; what was on record
     is in MLflow."""

@@ -13,7 +13,6 @@ import pytest
 import torch
 
 from benchmarks.drills.kill import forked
-from tests.rows import often
 from weathervane import checkpoint, files
 from weathervane.checkpoint import newest, write
 from weathervane.errors import InputError
@@ -88,12 +87,11 @@ PLACES: dict[str, tuple[Any, str]] = {
 }
 
 
-@pytest.mark.fault(30)
+@pytest.mark.fault(30, drilled=9)
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("call", [1, 2])
-@pytest.mark.parametrize("trial", range(often(1, 9)))
 def test_a_kill_in_the_middle_leaves_the_one_before(
-    folder: Path, place: str, call: int, trial: int, monkeypatch: pytest.MonkeyPatch
+    folder: Path, place: str, call: int, again: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Killed in the write, the fsync or the rename of either file: a whole one loads, and the next write works."""
     module, name = PLACES[place]

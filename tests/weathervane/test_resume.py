@@ -199,9 +199,9 @@ def test_out_of_memory_halves_what_goes_through_at_once(
         run(store, tmp_path / "c", "lstm")
 
 
-@pytest.mark.fault(36)
+@pytest.mark.fault(36, drilled=20)
 def test_a_loss_that_explodes_keeps_the_last_good_checkpoint(
-    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    store: Store, tmp_path: Path, again: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The error names epoch, step and an image of the batch; the checkpoint before it loads."""
     from weathervane import fit as module
@@ -210,7 +210,7 @@ def test_a_loss_that_explodes_keeps_the_last_good_checkpoint(
 
     def poisoned(*arguments: Any) -> torch.Tensor:
         calls[0] += 1
-        return real(*arguments) * (1e9 if calls[0] == 20 else 1)
+        return real(*arguments) * (1e9 if calls[0] == 10 + again else 1)
 
     monkeypatch.setattr(module, "gradients", poisoned)
     with pytest.raises(TrainingError, match=r"epoch (\d), step (\d) of \d \(its batch: \w+/\w+\.jpg and 7 others\)"):
@@ -219,7 +219,7 @@ def test_a_loss_that_explodes_keeps_the_last_good_checkpoint(
     assert "bit-exact" in run(store, tmp_path / "dnn").notes[0]
 
 
-@pytest.mark.fault(32)
+@pytest.mark.fault(32, trials=2, drilled=8)
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_asked_to_leave_it_saves_and_leaves(number: signal.Signals, store: Store, tmp_path: Path) -> None:
