@@ -45,7 +45,7 @@ def passed(found: list[dict[str, Any]]) -> str:
 
 def remarks(row: dict[str, Any], quick: list[dict[str, Any]], full: list[dict[str, Any]]) -> list[str]:
     """What has to be said of a row besides: its commands, its failures, its note."""
-    told = [f"`{one['by']}`" for one in full if one["by"] != "tests"]
+    told = [f"`{one['by']}`" for one in full if not one["by"].startswith("tests/")]
     if any(one["passed"] < one["trials"] for one in (*quick, *full)):
         told.append("**failed**")
     return [*told, *([row["note"]] if "note" in row else [])]

@@ -28,7 +28,7 @@ def often(quick: int, full: int) -> int:
 
 @dataclass
 class Tally:
-    """What a row came to in tests: trials and those that passed, of which tests, and what was skipped and why."""
+    """What a row came to in a file: trials and those that passed, of which tests, and what was skipped and why."""
 
     trials: int = 0
     passed: int = 0
@@ -40,14 +40,15 @@ class Collector:
     """Hears of every test at its end, wherever it ran."""
 
     def __init__(self, kind: str) -> None:
-        self.kind, self.rows = kind, defaultdict[int, Tally](Tally)
+        self.kind, self.found = kind, defaultdict[tuple[int, str], Tally](Tally)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Count the test's call; of one that never came to that, why."""
         if report.when == "teardown" or (report.when == "setup" and report.passed):
             return
         for row, trials in (value for name, value in report.user_properties if name == "fault"):
-            tally, name = self.rows[row], re.split(r"[\[@]", report.nodeid)[0]
+            file, _, name = re.split(r"[\[@]", report.nodeid)[0].partition("::")
+            tally = self.found[row, file]
             if report.skipped:
                 why = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
                 tally.skipped.add(f"{name}: {why.removeprefix('Skipped: ')}")
@@ -57,20 +58,20 @@ class Collector:
             tally.tests.add(name)
 
     def pytest_sessionfinish(self) -> None:
-        """Note it; rows that were not asked for keep what is known of them."""
-        for row, tally in self.rows.items():
-            note(self.kind, row, "tests", tally.trials, tally.passed, sorted(tally.tests), sorted(tally.skipped))
+        """Note it, file by file; of what was not asked for now, what is known stays."""
+        for (row, file), tally in self.found.items():
+            note(self.kind, row, file, tally.trials, tally.passed, sorted(tally.tests), sorted(tally.skipped))
 
 
 def note(
     kind: str, row: int, by: str, trials: int, passed: int, tests: Sequence[str] = (), skipped: Sequence[str] = ()
 ) -> None:
-    """Write what a row came to into benchmarks/faults.json, in place of what the same command or tests found before.
+    """Write what a row came to into benchmarks/faults.json, in place of what the same command or file found before.
 
     Args:
         kind: of KINDS.
         row: of tests/faults/rows.yaml.
-        by: the command; "tests" for the tests that are marked.
+        by: the command, or the file of the tests that are marked.
         trials: how often it was injected; passed: of them.
         tests: their names.
         skipped: tests that did not run, and why.
