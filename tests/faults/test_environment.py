@@ -1,5 +1,6 @@
 """Folders that cannot be written to: FAULTS row 18."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -11,6 +12,8 @@ from weathervane import project
 
 ROOT = Path(__file__).parents[2]
 CHECK = "from pathlib import Path; from weathervane import project; project.check_writable(Path({root!r}))"
+PLACES = [".", "data", ".weathervane/training"]
+ORDINARY = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"]  # root's command with the rights of anybody
 
 
 def namespaces() -> bool:
@@ -21,18 +24,38 @@ def namespaces() -> bool:
     )
 
 
+def check(root: Path, *command: str) -> "subprocess.CompletedProcess[str]":
+    """Look at the folders of `root` in a process that this command starts."""
+    code = CHECK.format(root=str(root))
+    return subprocess.run([*command, sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+
+
+def told(place: Path) -> str:
+    return f"{place.resolve()}: cannot be written to: give this user the right to ('chmod u+w', 'chown')"
+
+
+@pytest.mark.fault(18)
+@pytest.mark.skipif(os.geteuid() == 0 and not shutil.which("setpriv"), reason="needs util-linux's setpriv")
+@pytest.mark.parametrize("place", PLACES)
+def test_an_ordinary_user_is_told_of_a_folder_without_the_right_to_write(place: str, tmp_path: Path) -> None:
+    """A folder of mode 555 is named before anything starts, with what to do; with the right to write all is well."""
+    (tmp_path / place).mkdir(parents=True, exist_ok=True)
+    user = ORDINARY if os.geteuid() == 0 else []
+    (tmp_path / place).chmod(0o555)
+    done = check(tmp_path.resolve(), *user)
+    (tmp_path / place).chmod(0o755)
+    assert done.returncode == 1 and done.stderr.splitlines()[-1].endswith(told(tmp_path / place))
+    assert check(tmp_path.resolve(), *user).returncode == 0
+
+
 @pytest.mark.fault(18)
 @pytest.mark.skipif(not namespaces(), reason="needs util-linux's unshare, and the right to use it")
-@pytest.mark.parametrize("place", [".", "data", ".weathervane/training"])
-def test_a_folder_that_cannot_be_written_to_is_named(place: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("place", PLACES)
+def test_a_file_system_that_is_read_only_is_named(place: str, tmp_path: Path) -> None:
     """Each folder that a retraining writes to is looked at before it starts, also where root would be let in."""
     (tmp_path / place).mkdir(parents=True, exist_ok=True)
     project.check_writable(tmp_path)
     target = (tmp_path / place).resolve()
-    mount = f"mount --bind '{target}' '{target}' && mount -o remount,ro,bind '{target}' && "
-    mount += f"exec '{sys.executable}' -c \"$1\""
-    command = ["unshare", "-rm", "sh", "-c", mount, "sh", CHECK.format(root=str(tmp_path))]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 1
-    assert done.stderr.splitlines()[-1].endswith(f"{target}: cannot be written to: give this user the right to "
-                                                 "('chmod u+w', 'chown')")  # fmt: skip
+    mount = f"mount --bind '{target}' '{target}' && mount -o remount,ro,bind '{target}' && exec \"$@\""
+    done = check(tmp_path, "unshare", "-rm", "sh", "-c", mount, "sh")
+    assert done.returncode == 1 and done.stderr.splitlines()[-1].endswith(told(target))
