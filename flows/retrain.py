@@ -5,6 +5,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -24,7 +25,7 @@ from tasks.data import INGEST
 from tasks.dead_runs import end_dead_runs
 from tasks.dvc_lock import raw_md5
 from tasks.ingest import ingest
-from tasks.plan import Candidate, Plan, Result, make_plan, read_variants
+from tasks.plan import Candidate, Plan, Result, challenger, make_plan, read_variants
 from tasks.prepare import prepare
 from tasks.publish import publish
 from tasks.register import Decision, register
@@ -151,12 +152,14 @@ def train_and_decide(
                 else:
                     end += ["failed"]
                     failures[candidate.name] = result
-    with timed(seconds, "register") as end:
-        decision = register(root, plan, results) if results else Decision(False, "no variant could be trained", "")
-        end += [f"{'promoted' if decision.promoted else 'not promoted'}: {decision.why}"]
+    best = challenger(results) if results else None
     if not plan.older:
         with timed(seconds, "report"):
-            report(root, parent, next((result.run_id for result in results if result.name == decision.variant), None))
+            found = report(root, parent, best and best.run_id)
+            best = best and replace(best, metrics=best.metrics | found)
+    with timed(seconds, "register") as end:
+        decision = register(root, plan, best) if best else Decision(False, "no variant could be trained", "")
+        end += [f"{'promoted' if decision.promoted else 'not promoted'}: {decision.why}"]
     rows = [row(result, decision) for result in results]
     rows += [{"variant": name, "why": error} for name, error in failures.items()]
     tags = {

@@ -11,7 +11,7 @@ from tasks.answering import checked, fetched
 from tasks.plan import Plan, Result
 from tasks.promotion import Standing
 from weathervane.errors import InputError
-from weathervane.gate import Register, Verdict, beyond, compare, judge, leaked
+from weathervane.gate import Register, Verdict, beyond, compare, doubted, judge, leaked
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -51,7 +51,7 @@ def gate(root: Path, plan: Plan, rules: Register, best: Result, version: str, no
             return Verdict(False, "no champion yet: a person decides (policy manual)", "manual", asks=True)
         return Verdict(True, "the first champion", "first")
     try:
-        return _compared(root, plan, rules, version, now)
+        return _compared(root, plan, rules, best, version, now)
     except InputError as error:
         return Verdict(False, f"not compared with the champion, version {now.champion}: {error}", rules.policy)
 
@@ -67,8 +67,8 @@ def note_what_was_seen(client: "MlflowClient", run: str, store: "Store") -> None
         client.log_artifact(run, str(Path(folder) / TRAINED), "data")
 
 
-def _compared(root: Path, plan: Plan, rules: Register, version: str, now: Standing) -> Verdict:
-    """The verdict of the paired tests.
+def _compared(root: Path, plan: Plan, rules: Register, challenger: Result, version: str, now: Standing) -> Verdict:
+    """The verdict of the paired tests, unless many more labels are doubted than were.
 
     Raises:
         InputError: two models that cannot be compared, or one that computes something else than it did.
@@ -82,6 +82,9 @@ def _compared(root: Path, plan: Plan, rules: Register, version: str, now: Standi
     today = pd.DataFrame({name: store.manifest[name] for name in ("sha256", "group")})
     known = {one: _registered(client, plan.dataset, one) for one in (version, now.champion, now.best)}
     runs = {one: str(registered.run_id) for one, registered in known.items()}
+    then = client.get_run(runs[now.champion]).data.metrics
+    if why := doubted(challenger.metrics, then, now.champion, rules):
+        return Verdict(False, why, rules.policy)
     with tempfile.TemporaryDirectory() as folder:
         there = {one: _contestant(client, registered, store, Path(folder) / one) for one, registered in known.items()}
     ours = there.pop(version)

@@ -77,6 +77,11 @@ class Result:
     reused: bool  # trained by an earlier retraining, unchanged since
 
 
+def challenger(results: list[Result]) -> Result:
+    """The best variant by validation: only this one is shown to the gate."""
+    return max(results, key=lambda result: (result.metrics["val/accuracy"], -result.metrics["val/log_loss"]))
+
+
 def read_variants(root: Path, names: list[str] | None, changes: list[str]) -> dict[str, Variant]:
     """The selected variants (none: those of `variant.defaults`) with `--set` changes applied; name → parameters.
 

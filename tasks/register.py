@@ -47,13 +47,12 @@ class Decision:
 
 
 @step(name="register")
-def register(root: Path, plan: Plan, results: list[Result]) -> Decision:
-    """Register the best variant by validation, and make it champion if the gate opens.
+def register(root: Path, plan: Plan, best: Result) -> Decision:
+    """Register the challenger, the best variant by validation, and make it champion if the gate opens.
 
     A version whose `decision` tag is missing was left by a killed retraining: it is decided on now.
     """
     rules = load(Register, root / REGISTER)
-    best = max(results, key=lambda result: (result.metrics["val/accuracy"], -result.metrics["val/log_loss"]))
     client = tracking.client(root)
     with promotion.alone(root, plan.dataset):
         _ensure_registered_model(client, plan.dataset)

@@ -10,29 +10,34 @@ from tasks.momentary import RETRY
 from tasks.step import step
 from weathervane import project
 from weathervane.errors import InputError
+from weathervane.gate import SUSPECTED
 from weathervane.progress import say
 
 
 @step(name="report", **RETRY)
-def report(root: Path, parent: str, model_run: str | None) -> None:
+def report(root: Path, parent: str, model_run: str | None) -> dict[str, float]:
     """Bring data/prepared/report.html up to date and log it to `parent`.
 
-    With what the model of `model_run` makes suspects, and a table of them; what was decided stands without it.
+    With what the model of `model_run` makes suspects, and a table of them; their share of all labels becomes a metric
+    of that run, and is returned as such: {"data/suspected": 0-1}, or nothing where no model could look.
     """
-    client, plain = tracking.client(root), report_and_record(root)
+    client, plain, found = tracking.client(root), report_and_record(root), dict[str, float]()
     with tempfile.TemporaryDirectory() as temporary:
         work = Path(temporary)
         try:
-            files = _with_suspects(root, client, model_run, work) if model_run else [plain]
+            files = [plain]
+            if model_run:
+                files, found = _with_suspects(root, client, model_run, work)
+                tracking.log(root, model_run, metrics=found)
         except InputError as error:
             say(f"report: suspected label errors are left out: {error}")
-            files = [plain]
         for file in files:
             client.log_artifact(parent, str(file), "data")
+    return found
 
 
-def _with_suspects(root: Path, client: Any, model_run: str, work: Path) -> list[Path]:
-    """Report.html and suspects.csv, made in `work`.
+def _with_suspects(root: Path, client: Any, model_run: str, work: Path) -> tuple[list[Path], dict[str, float]]:
+    """Report.html and suspects.csv, made in `work`, and the share of suspects as a metric.
 
     Raises:
         InputError: the run's model cannot be used, or the data changed meanwhile.
@@ -53,4 +58,4 @@ def _with_suspects(root: Path, client: Any, model_run: str, work: Path) -> list[
     files[0].write_text(page(root, table), encoding="utf-8")
     table.to_csv(files[1], index=False, float_format="%.4f")
     say(f"report: {len(table)} of {len(names):,} labels are suspected of being wrong")
-    return files
+    return files, {SUSPECTED: len(table) / len(names)}

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 DRAWS = 2000  # of the bootstrap, at least
 BLOCK = 1_000_000  # draws of a group in memory at a time
+SUSPECTED = "data/suspected"  # metric of a run: the share of all labels that its model doubts, see suspects.py
 FURTHEST = 100  # times the present test set: beyond that, no number of images is named
 
 
@@ -32,6 +33,7 @@ class Register(Strict):
     margin: float = Field(gt=0, lt=0.5)
     min_images: int = Field(ge=1)
     slice_margin: float = Field(gt=0, lt=1)
+    suspected_rise: float = Field(gt=0, le=1)
     limits: dict[str, float]
 
 
@@ -314,6 +316,25 @@ def beyond(metrics: Mapping[str, float], limits: Mapping[str, float]) -> list[st
         for name, limit in limits.items()
         if not metrics.get(name, math.inf) <= limit
     ]
+
+
+def doubted(metrics: Mapping[str, float], champion: Mapping[str, float], version: str, rules: Register) -> str:
+    """Why the labels keep the gate shut: many more of them are doubted than when the champion was trained; or "".
+
+    Args:
+        metrics: of the challenger's run; champion: of the run of the champion, `version`.
+    """
+    if SUSPECTED not in champion:  # made by a person, or before there was this rule: nothing to compare with
+        return ""
+    if SUSPECTED not in metrics:
+        return f"{SUSPECTED} is not on record: which labels are doubted is not known"
+    now, then = metrics[SUSPECTED], champion[SUSPECTED]
+    if now - then <= rules.suspected_rise:
+        return ""
+    return (
+        f"{now:.1%} of the labels are doubted, {then:.1%} when version {version} was trained: look at suspects.csv of "
+        f"this retraining, or raise suspected_rise in params/register.yaml (now {rules.suspected_rise:g})"
+    )
 
 
 def _interval(right: "pd.DataFrame") -> tuple[float, float]:

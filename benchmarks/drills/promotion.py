@@ -23,7 +23,8 @@ import typer
 from benchmarks.drills.noted import noted
 from flows.environment import apply
 
-RULES = "policy: better\nalpha: 0.05\nmargin: 0.03\nmin_images: 50\nslice_margin: 0.5\nlimits: {}\n"
+RULES = "policy: better\nalpha: 0.05\nmargin: 0.03\nmin_images: 50\nslice_margin: 0.5\n"
+RULES += "suspected_rise: 0.05\nlimits: {}\n"
 WRONG = (range(60), range(30), [])  # test images of 200 that the weak, the middle and the best student miss
 # The n-th call of a method of MLflow's client, of all calls that write: by a rollback, and by a retraining.
 BY_HAND = [("set_registered_model_tag", 1), ("set_registered_model_tag", 2)]
@@ -284,7 +285,7 @@ def _register(root: Path, operation: dict[str, Any]) -> dict[str, Any]:
     from tasks.plan import Result
     from tasks.register import register
 
-    decision = register.fn(root, plan(root, operation["dataset"]), [Result(**operation["result"])])
+    decision = register.fn(root, plan(root, operation["dataset"]), Result(**operation["result"]))
     return {"version": decision.version, "promoted": decision.promoted, "why": decision.why}
 
 

@@ -42,7 +42,7 @@ def team(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Team]:
     )
     edited(root / "params/ingest.yaml", ("per_class: 100", "per_class: 25"))
     gate = [("margin: 0.03", "margin: 0.49"), ("min_images: 50", "min_images: 1"), ("ece_low: 0.1", "ece_low: 1.0")]
-    edited(root / "params/register.yaml", *gate, ("slice_margin: 0.05", "slice_margin: 0.99"))
+    edited(root / "params/register.yaml", *gate, ("_margin: 0.05", "_margin: 0.99"), ("_rise: 0.05", "_rise: 1.0"))
     edited(root / "prefect.yaml", ("cron: .*", "cron: 0 0 29 2 *"))
     with up(root, PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS="3") as team:
         yield team

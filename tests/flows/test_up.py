@@ -195,6 +195,7 @@ def test_a_person_decides_and_the_worker_may_die_meanwhile(team: Team) -> None:
         .replace("policy: by_change", "policy: manual")
         .replace("min_images: 50", "min_images: 1")
         .replace("test/ece_low: 0.1", "test/ece_low: 1.0")
+        .replace("suspected_rise: 0.05", "suspected_rise: 1.0")
     )
     run = team.start("retrain/nightly", {"variants": ["dnn"], "changes": FAST, "seed": 4})
     until(lambda: team.flow_run(run)["state"]["name"] == "Suspended", "the question")

@@ -14,10 +14,11 @@ import pandas as pd
 import pytest
 
 from tasks import promotion, tracking
-from tasks.plan import Plan
+from tasks.plan import Plan, challenger
 from tasks.register import Decision, register
 from tests.exam import CLASSES, exam, run_of, student
 from weathervane import synthetic
+from weathervane.gate import SUSPECTED
 from weathervane.store import Store, seal
 
 LOADS = """
@@ -39,7 +40,8 @@ print(json.dumps(told))
 """
 
 
-RULES = {"policy": "better", "alpha": 0.05, "margin": 0.03, "min_images": 50, "slice_margin": 0.5, "limits": "{}"}
+RULES = {"policy": "better", "alpha": 0.05, "margin": 0.03, "min_images": 50, "slice_margin": 0.5}
+RULES |= {"suspected_rise": 0.05, "limits": "{}"}
 INGREDIENTS = {"ingredient.params": "{}", "ingredient.code": "c"}
 Retrain = Callable[..., Decision]
 
@@ -80,7 +82,7 @@ def retrain(root: Path, tmp_path: Path) -> Retrain:
     """A retraining that comes to this student; the decision."""
 
     def decide(plan: Plan, number: int, **more: Any) -> Decision:
-        return register.fn(root, plan, [run_of(root, plan, number, tmp_path / "runs", **more)])
+        return register.fn(root, plan, run_of(root, plan, number, tmp_path / "runs", **more))
 
     return decide
 
@@ -98,7 +100,7 @@ def test_the_first_becomes_champion(root: Path, sit: Any, tmp_path: Path) -> Non
     validation it is, not the best on test."""
     plan = sit(range(30), range(5))
     results = [run_of(root, plan, number, tmp_path / "runs", accuracy=0.9 - number / 10) for number in (1, 0)]
-    decision = register.fn(root, plan, results)
+    decision = register.fn(root, plan, challenger(results))
     assert decision == Decision(True, "the first champion", "student0", "1", {"champion/test_accuracy": 0.9})
     version = tracking.client(root).get_model_version_by_alias(plan.dataset, "champion")
     run = tracking.client(root).get_run(version.run_id)
@@ -117,7 +119,7 @@ def test_of_equally_good_ones_the_surer_is_taken(root: Path, sit: Any, tmp_path:
     plan = sit(range(5), range(5))
     one, other = (run_of(root, plan, number, tmp_path / "runs") for number in (0, 1))
     surer = replace(other, metrics=other.metrics | {"val/log_loss": 0.05})
-    assert register.fn(root, plan, [one, surer]).variant == "student1"
+    assert challenger([one, surer]).name == challenger([surer, one]).name == "student1"
 
 
 def test_a_better_one_takes_over(root: Path, sit: Any, retrain: Retrain) -> None:
@@ -205,10 +207,10 @@ def test_images_that_a_model_was_trained_on_do_not_count(root: Path, sit: Any, r
     manifest.to_parquet(cheat.prepared / "manifest.parquet")
     seal(cheat.prepared)
     result = run_of(root, cheat, 1, plan.prepared.parent / "runs")
-    made = register.fn(root, replace(cheat, older=True), [result])  # by another clone's ledger
+    made = register.fn(root, replace(cheat, older=True), result)  # by another clone's ledger
     client = tracking.client(root)
     client.delete_model_version_tag(plan.dataset, made.version, "decision")  # so that it is decided on today
-    decision = register.fn(root, plan, [result])
+    decision = register.fn(root, plan, result)
     assert decision.version == made.version and not decision.promoted
     assert "on 0 of 80 images" in decision.why
     assert "20 test images left out because one of the two was trained on them" in decision.why
@@ -220,6 +222,27 @@ def test_a_limit_holds_whatever_the_accuracy(root: Path, sit: Any, retrain: Retr
     decision = retrain(sit([]), 0)
     assert not decision.promoted
     assert "test/ece is not on record; test/accuracy is 0.9, at most 0.5 is allowed" in decision.why
+
+
+@pytest.mark.fault(47)
+def test_labels_that_are_doubted_keep_the_gate_shut(root: Path, sit: Any, tmp_path: Path) -> None:
+    """However good a challenger is, where the share of doubted labels rose by more than `suspected_rise` since the
+    champion it is not promoted, and the shares are told; a smaller rise is let in, and a champion without one, too."""
+
+    def retrained(plan: Plan, number: int, **share: float) -> Decision:
+        result = run_of(root, plan, number, tmp_path / "runs")
+        tracking.log(root, result.run_id, metrics=share)
+        return register.fn(root, plan, replace(result, metrics=result.metrics | share))
+
+    plan = sit(range(40), range(20), [])
+    assert retrained(plan, 0).promoted
+    assert retrained(plan, 1, **{SUSPECTED: 0.04}).promoted
+    decision = retrained(plan, 2, **{SUSPECTED: 0.14})
+    assert not decision.promoted and champion_of(root, plan) == "2"
+    assert decision.why.startswith("14.0% of the labels are doubted, 4.0% when version 2 was trained: look at suspects")
+    assert tags_of(root, plan, "3")["look"] == "0"  # none was spent
+    assert "data/suspected is not on record" in retrained(plan, 2).why
+    assert retrained(plan, 2, **{SUSPECTED: 0.09}).promoted
 
 
 @pytest.mark.fault(45)
@@ -293,8 +316,8 @@ def test_what_stands_is_not_registered_twice(root: Path, sit: Any, tmp_path: Pat
     """When the best variant was not trained again, there is no new version and the champion stays."""
     plan = sit([])
     best = run_of(root, plan, 0, tmp_path / "runs")
-    register.fn(root, plan, [best])
-    decision = register.fn(root, plan, [replace(best, reused=True)])
+    register.fn(root, plan, best)
+    decision = register.fn(root, plan, replace(best, reused=True))
     assert (decision.promoted, decision.version) == (False, None)
     assert "still the best by validation, and version 1 already" in decision.why
     assert len(tracking.client(root).search_model_versions(f"name = '{plan.dataset}'")) == 1

@@ -15,6 +15,7 @@ from tasks import data, tracking
 from tasks.dvc_lock import stale_because
 from tasks.report import report
 from tests.conftest import copy_project
+from weathervane.gate import SUSPECTED
 from weathervane.ledger import Ledger
 from weathervane.store import Store
 
@@ -64,11 +65,13 @@ def test_a_retraining_tells_what_its_best_model_suspects(root: Path, tmp_path: P
     in data/prepared is DVC's, the same with and without a model."""
     parent, child = a_run(root, "retrain"), a_run(root, "dnn")
     a_model(root, child, tmp_path / "model")
-    report.fn(root, parent, child)
+    share = report.fn(root, parent, child)
     found = logged(root, parent)
     rows = list(csv.DictReader(found["suspects.csv"].splitlines()))
     ledger = {row.sha256: row for row in Ledger.read(root / "data/raw").rows}
     assert 0 < len(rows) < len(ledger)
+    assert share == {SUSPECTED: len(rows) / len(ledger)}
+    assert tracking.client(root).get_run(child).data.metrics == share
     for line in rows:
         row = ledger[line["sha256"]]
         assert (line["path"], line["name"], line["source"], line["label"]) == (

@@ -31,7 +31,8 @@ from weathervane.params import load
 from weathervane.slices import slices
 from weathervane.store import Store
 
-RULES = Register(policy="by_change", alpha=0.05, margin=0.03, min_images=50, slice_margin=0.05, limits={})
+RULES = Register(policy="by_change", alpha=0.05, margin=0.03, min_images=50, slice_margin=0.05,
+                 suspected_rise=0.05, limits={})  # fmt: skip
 ROOT = Path(__file__).parents[2]
 
 
