@@ -16,10 +16,12 @@ from pathlib import Path
 import numpy as np
 from scipy.special import ndtr, ndtri
 
+from weathervane.files import replacing
 from weathervane.gate import level, p_better, p_not_worse, shown
 from weathervane.progress import say, track
 
-PAGE, PICTURE = Path("docs/promotion.md"), Path("docs/promotion.png")
+DOCS = Path(__file__).parents[1] / "docs"
+PAGE, PICTURE = DOCS / "promotion.md", DOCS / "promotion.png"
 ACCURACY, COMMON = 0.92, 0.80
 ALPHA, MARGIN, SLOPE = 0.05, 0.03, -0.005
 SIZES, DIFFERENCES = (100, 200, 500, 1000), (-0.03, 0.0, 0.01, 0.02, 0.04)
@@ -211,7 +213,8 @@ def main() -> None:
     page = PAGE.read_text(encoding="utf-8")
     for name, (head, lines) in tables.items():
         page = put(page, name, head, lines)
-    PAGE.write_text(page, encoding="utf-8")
+    with replacing(PAGE) as file:
+        file.write(page)
     draw(share, PICTURE)
     say(f"{PAGE} and {PICTURE} written in {time.perf_counter() - began:.0f} s")
 

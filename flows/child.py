@@ -42,6 +42,7 @@ class Child:
     ) -> None:
         self.name, self.log, self.port, self.health = name, log, port, health
         log.parent.mkdir(parents=True, exist_ok=True)
+        self.stopped = False
         self.said_before = log.stat().st_size if log.exists() else 0  # bytes of the log that are of earlier ones
         with log.open("ab") as output:
             self.process = subprocess.Popen(
@@ -104,7 +105,13 @@ class Child:
         """Called once a second while it runs."""
 
     def stop(self) -> None:
-        """Asks it to end, with its session; makes it, after GRACE. Of one that has ended, what it left behind."""
+        """Asks it to end, with its session; makes it, after GRACE. Of one that has ended, what it left behind.
+
+        Once: later on, the number of its session may be another's.
+        """
+        if self.stopped:
+            return
+        self.stopped = True
         if not self.ended:
             os.killpg(self.process.pid, signal.SIGTERM)
             with suppress(subprocess.TimeoutExpired):

@@ -422,12 +422,20 @@ def main() -> None:
 
 
 def _spread(arguments: list[str]) -> list[str]:
-    """`--variants cnn lstm` as `--variants cnn --variants lstm`, and `--set` likewise."""
+    """`--variants cnn lstm` as `--variants cnn --variants lstm`, and `--set` likewise.
+
+    Raises:
+        InputError: one of them without a value, as an empty $VARIANTS leaves it.
+    """
+    from weathervane.errors import InputError
+
     out: list[str] = []
     option = ""
-    for argument in arguments:
+    for argument, after in zip(arguments, [*arguments[1:], "-"], strict=True):
         if argument.startswith("-"):
             option = argument if argument in ("--variants", "--set") else ""
+            if option and after.startswith("-"):
+                raise InputError(f"{option}: a value is missing")
             out += [] if option else [argument]
         else:
             out += [option, argument] if option else [argument]

@@ -171,8 +171,7 @@ def show(summary: dict[str, Any]) -> None:
             rows.append([row["variant"], "failed", "", "", row["why"]])
     if rows:
         tabulate(["variant", "test accuracy (95 %)", "macro-F1", "seconds", "decision"], rows)
-        rendered = "synthetic" in summary["dataset"]
-        note = " (rendered pictures: figures say nothing about photographs)" if rendered else ""
+        note = " (rendered pictures: figures say nothing about photographs)" if summary["synthetic"] else ""
         say(f"{summary['dataset']}{note}: {summary['decision']}, {summary['why']}")
     say("next:")
     for command, what in NEXT:

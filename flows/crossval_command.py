@@ -17,7 +17,7 @@ from weathervane.folds import Crossing
 from weathervane.ingest import Ingest
 from weathervane.params import check, load
 from weathervane.prepare import Prepare
-from weathervane.progress import console, say
+from weathervane.progress import say, tabulate
 
 WRITES = (".json", ".md")  # what `--out` may end with
 
@@ -94,16 +94,11 @@ def _run_flow(request: Request) -> int:
 
 def show(record: dict[str, Any]) -> None:
     """The closing tables, and how they were measured."""
-    from rich.table import Table
-
     from weathervane.crossval import HEAD, PAIR_HEAD, about, cells, pair_cells
 
     for head, lines in ((HEAD, map(cells, record["rows"])), (PAIR_HEAD, map(pair_cells, record["pairs"]))):
-        table = Table(*head, box=None, pad_edge=False)
-        for line in lines:
-            table.add_row(*line)
-        if table.rows:
-            console().print(table)
+        if rows := list(lines):
+            tabulate(head, rows)
     for name, why in record["failed"].items():
         say(f"{name}: failed: {why}")
     if record["rows"]:

@@ -176,6 +176,7 @@ def train_and_decide(
         "why": decision.why,
         "parent": parent,
         "dataset": plan.dataset,
+        "synthetic": plan.synthetic,
         "variant": decision.variant,
     }
     if failures and not decision.asks:  # what failed is on record all the same

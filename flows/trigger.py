@@ -16,8 +16,8 @@ from prefect.settings import PREFECT_UI_URL
 from flows.server import check, configured
 from tasks.tracking_read import page, runs
 from tasks.turns import HOLDS
-from weathervane.errors import InputError
-from weathervane.progress import console, logger, say
+from weathervane.errors import InputError, masked
+from weathervane.progress import as_json, console, logger, say
 
 POLL = 2.0  # seconds
 
@@ -84,6 +84,16 @@ def _show_log(prefect: SyncPrefectClient, run: FlowRun, since: datetime | None) 
     return since
 
 
+def _print(text: str) -> None:
+    """Markdown for a person, its lines for a machine."""
+    if as_json():
+        say(text)
+        return
+    from rich.markdown import Markdown
+
+    console().print(Markdown(masked(text)))
+
+
 def _show_result(run: FlowRun) -> int:
     state = run.state
     assert state is not None
@@ -92,9 +102,7 @@ def _show_result(run: FlowRun) -> int:
     if not address:
         say("MLFLOW_TRACKING_URI is not set: the figures are on the team's MLflow server")
     elif dataset := run.labels.get(HOLDS):
-        from rich.markdown import Markdown
-
         for found in runs(address, str(dataset), "prefect_flow_run_id", [str(run.id)])[:1]:
-            console().print(Markdown(found.tags.get("mlflow.note.content", "")))
+            _print(found.tags.get("mlflow.note.content", ""))
             say(page(address, found))
     return 0 if state.is_completed() or state.is_paused() else 1

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from tasks.data_versions import CACHE
 from tasks.dvc_lock import md5, raw_md5, stale_because
 from weathervane.errors import InputError
+from weathervane.files import replacing
 from weathervane.progress import say
 
 if TYPE_CHECKING:
@@ -202,7 +203,8 @@ def _only_what_is_kept(record: Path) -> Iterator[Callable[[Any], None]]:
         if before is None:
             record.unlink(missing_ok=True)
         else:
-            record.write_bytes(before)
+            with replacing(record, "wb") as file:
+                file.write(before)
         raise
 
 

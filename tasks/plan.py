@@ -15,7 +15,7 @@ from weathervane import project, variant
 from weathervane.errors import InputError
 from weathervane.fingerprint import digest, ingredients
 from weathervane.folds import Crossing, check_folds, grouped
-from weathervane.ledger import Ledger
+from weathervane.ledger import SYNTHETIC, Ledger
 from weathervane.params import value
 from weathervane.variant import Variant
 
@@ -44,6 +44,7 @@ class Plan:
     seed: int
     candidates: list[Candidate]
     older: bool  # another version of the data than today's: nothing trained on it becomes champion by itself
+    synthetic: bool = False  # rendered skies are among the images
     crossing: Crossing | None = None  # not a retraining, but this cross-validation
 
     @property
@@ -158,8 +159,8 @@ def make_plan(
                 seconds=_seconds(before, chosen) if before else None,
             )
         )
-    place = (home or root) / project.PREPARED
-    return Plan(dataset, data, place, seed, candidates, home is not None, crossing)
+    place, synthetic = (home or root) / project.PREPARED, any(row.source == SYNTHETIC for row in ledger.rows)
+    return Plan(dataset, data, place, seed, candidates, home is not None, synthetic, crossing)
 
 
 def finished_crossval(root: Path, plan: Plan) -> Run | None:

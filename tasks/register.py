@@ -29,7 +29,6 @@ from weathervane.params import load
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-SYNTHETIC = "synthetic"  # the source whose images are rendered
 DESCRIPTION = 5000  # characters that MLflow keeps
 
 
@@ -65,7 +64,8 @@ def register(root: Path, plan: Plan, best: Result) -> Decision:
         now = promotion.standing(client, plan.dataset)
         version = str(known.version) if known else _new_version(root, plan, best)
         if version == now.champion:
-            verdict, promoted = Verdict(True, now.moves[-1].why, now.moves[-1].policy), True
+            made = (now.elsewhere, "manual") if now.elsewhere else (now.moves[-1].why, now.moves[-1].policy)
+            verdict, promoted = Verdict(True, *made), True
         else:
             verdict = gate(root, plan, rules, best, version, now)
             if now.champion and now.elsewhere:
@@ -115,13 +115,11 @@ def _write_down(root: Path, plan: Plan, best: Result, version: str, verdict: Ver
 
 def _card(client: "MlflowClient", plan: Plan, best: Result, version: str, decision: str) -> str:
     from weathervane.card import model_card
-    from weathervane.store import Store
 
     with tempfile.TemporaryDirectory() as folder:
         path = client.download_artifacts(best.run_id, "model/model.json", folder)
         model = json.loads(Path(path).read_text(encoding="utf-8"))
-    synthetic = SYNTHETIC in Store(plan.prepared).manifest["source"]
-    return model_card(plan.dataset, version, model, best.metrics, synthetic=synthetic, decision=decision)
+    return model_card(plan.dataset, version, model, best.metrics, synthetic=plan.synthetic, decision=decision)
 
 
 def _new_version(root: Path, plan: Plan, best: Result) -> str:

@@ -76,6 +76,7 @@ def note(
         tests: their names.
         skipped: tests that did not run, and why.
     """
+    from weathervane.files import replacing
     from weathervane.machine import machine
 
     held = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.is_file() else {one: {} for one in KINDS}
@@ -85,4 +86,5 @@ def note(
     others = [one for one in held[kind].get(str(row), []) if one["by"] != by]
     held[kind][str(row)] = sorted([*others, found], key=lambda one: one["by"])
     ordered = {one: dict(sorted(held[one].items(), key=lambda item: int(item[0]))) for one in KINDS}
-    RESULTS.write_text(json.dumps(ordered, indent=1) + "\n", encoding="utf-8")
+    with replacing(RESULTS) as file:
+        file.write(json.dumps(ordered, indent=1) + "\n")

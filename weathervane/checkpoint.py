@@ -35,10 +35,10 @@ def write(folder: Path, number: int, tensors: dict[str, Tensor], content: dict[s
         _path(folder, old).unlink(missing_ok=True)
 
 
-def newest(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any], list[str]] | None:
-    """Tensors (on the CPU) and content of the newest whole checkpoint, and what was damaged, in words.
+def newest(folder: Path) -> tuple[tuple[dict[str, Tensor], dict[str, Any]] | None, list[str]]:
+    """Tensors (on the CPU) and content of the newest whole checkpoint, or None; and which are damaged, in words.
 
-    None if there is none. What a killed writer left half done is removed.
+    What a killed writer left half done is removed.
     """
     for part in folder.glob(".*.part"):
         part.unlink(missing_ok=True)
@@ -46,11 +46,11 @@ def newest(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any], list[str]] 
     for number in reversed(_numbers(folder)):
         path = _path(folder, number)
         try:
-            return *_read(path), told
+            return _read(path), told
         except (OSError, ValueError, KeyError, SafetensorError) as error:
             why = " ".join(str(error).split())
-            told.append(f"checkpoint {path.name} is damaged ({why}): the one before it is used")
-    return None
+            told.append(f"checkpoint {path.name} is damaged ({why}): an older one is used, if there is one")
+    return None, told
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from weathervane.errors import InputError
 from weathervane.files import replacing
 
+SYNTHETIC = "synthetic"  # title of the source whose images are rendered
 LARGE_GROUP = 10  # more near-duplicates than this are worth a person's look
 
 

@@ -19,7 +19,7 @@ from PIL import Image
 from weathervane import images, project
 from weathervane.errors import InputError
 from weathervane.files import replacing
-from weathervane.ledger import LARGE_GROUP, Ledger, Quarantined, Row
+from weathervane.ledger import LARGE_GROUP, SYNTHETIC, Ledger, Quarantined, Row
 from weathervane.progress import say
 from weathervane.splits import EXCLUDED, TEST, TRAIN
 from weathervane.store import MANIFEST, Store
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
 REPORT = "report.html"
 TEMPLATE = Path(__file__).with_name("report.html.j2")
-SYNTHETIC = "synthetic"  # the title of the source whose images are rendered
 THUMBNAIL, QUALITY = 96, 80  # pixels a side; of JPEG
 GROUPS, MEMBERS = 40, 24  # duplicate groups on the page, and pictures of each
 SHEET, SHEETS = 48, 600  # pictures on a class's contact sheet, and on all of them together

@@ -27,10 +27,13 @@ class Checkpoints:
 
         What a person should know of it is added to the state's notes.
         """
-        found = checkpoint.newest(self.folder)
+        found, damaged = checkpoint.newest(self.folder)
+        for note in damaged:
+            say(note)
         if found is None:
+            state.notes += damaged
             return
-        held, rest, damaged = found
+        held, rest = found
         if (rest["format"], rest["identity"]) != (FORMAT, self.identity):
             say("the checkpoints are of other parameters or data: training starts anew")
             return
@@ -41,8 +44,7 @@ class Checkpoints:
             other = ["on a GPU sums have no fixed order" if alone else "several processes draw other numbers"]
         exact = f"not bit-exact: {', '.join(other)}" if other else "bit-exact"
         state.notes += [*damaged, f"went on in epoch {state.epoch + 1}, after step {state.steps} ({exact})"]
-        for note in state.notes[-1 - len(damaged) :]:
-            say(note)
+        say(state.notes[-1])
 
     def due(self) -> bool:
         """True if an epoch takes so long that it should not wait for its end."""

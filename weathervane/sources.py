@@ -17,6 +17,7 @@ from weathervane import archives, images, layout, params, project, synthetic
 from weathervane.download import fetch
 from weathervane.errors import InputError
 from weathervane.files import sha256
+from weathervane.ledger import SYNTHETIC
 from weathervane.params import Strict
 
 MENDELEY = (
@@ -56,7 +57,7 @@ class Synthetic(Strict):
     @property
     def title(self) -> str:
         """What the ledger calls the source."""
-        return "synthetic"
+        return SYNTHETIC
 
     def state(self, root: Path) -> str:
         """Equal as long as the same images would come again."""

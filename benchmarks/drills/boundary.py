@@ -16,17 +16,17 @@ STAGES = {
     "prepare": "flows.command.prepare_and_record",
     "open": "flows.retrain.open_retraining",
     "open variant": "flows.retrain.open_variant",
-    "augment": "flows.retrain.augment",
-    "train": "flows.retrain.train",
-    "evaluate": "flows.retrain.evaluate",
+    "augment": "flows.variant.augment",
+    "train": "flows.variant.train",
+    "evaluate": "flows.variant.evaluate",
     "register": "flows.retrain.register",
     "report": "flows.retrain.report",
     "close": "flows.retrain.close_retraining",
 }
 
 
-def deadly(stage: str, when: str) -> None:
-    """Have this process die where the stage begins or ends."""
+def found(stage: str) -> tuple[Any, str, Callable[..., Any]]:
+    """Where a stage is called from, by which name, and what it is."""
     from importlib import import_module
 
     from flows.environment import apply
@@ -34,7 +34,12 @@ def deadly(stage: str, when: str) -> None:
     apply()
     name, _, attribute = STAGES[stage].rpartition(".")
     module = import_module(name)
-    real: Callable[..., Any] = getattr(module, attribute)
+    return module, attribute, getattr(module, attribute)
+
+
+def deadly(stage: str, when: str) -> None:
+    """Have this process die where the stage begins or ends."""
+    module, attribute, real = found(stage)
 
     def dies(*arguments: Any, **named: Any) -> None:
         if when == "after":

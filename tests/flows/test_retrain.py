@@ -119,6 +119,16 @@ def test_a_second_time_nothing_is_trained_and_nothing_heavy_loaded(home: Home) -
     assert now.ru_utime + now.ru_stime - used.ru_utime - used.ru_stime < 3
 
 
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [(["--variants"], "--variants"), (["--set", "--plan"], "--set"), (["--variants", "--set", "seed=1"], "--variants")],
+)
+def test_an_option_without_its_value_is_refused(given: list[str], told: str, tmp_path: Path) -> None:
+    """An empty $VARIANTS is no wish for the defaults: exit status 2 and the option's name, before anything is done."""
+    done = weathervane(tmp_path, "retrain", *given)
+    assert (done.returncode, done.stderr) == (2, f"weathervane: {told}: a value is missing\n")
+
+
 @pytest.mark.fault(23)
 @pytest.mark.slow
 @pytest.mark.parametrize("hours", [-1, 24])

@@ -12,7 +12,7 @@ from typing import Any
 import psutil
 import pytest
 
-from benchmarks.drills.boundary import STAGES
+from benchmarks.drills.boundary import STAGES, found
 from tests.conftest import copy_project
 from tests.flows.conftest import WEATHERVANE, Home, environment, smaller, weathervane
 
@@ -155,6 +155,12 @@ def wanted(home: Home, tmp_path_factory: pytest.TempPathFactory) -> dict[str, An
     root = smaller(copy_project(tmp_path_factory.mktemp("whole")))
     assert weathervane(root, *ASKED, PREFECT_API_URL=home.api).returncode == 0
     return summary(root)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_each_stage_of_the_drill_is_there(stage: str) -> None:
+    """The drill of every boundary dies where the code still is."""
+    assert callable(found(stage)[2])
 
 
 @pytest.mark.fault(28)

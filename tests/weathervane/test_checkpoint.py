@@ -33,10 +33,10 @@ def folder(tmp_path: Path) -> Path:
 
 def number(folder: Path) -> int:
     """Of the newest whole checkpoint, 0 if there is none; its tensors and its content belong together."""
-    found = newest(folder)
+    found, _ = newest(folder)
     if found is None:
         return 0
-    held, content, _ = found
+    held, content = found
     wanted = tensors(content["number"])
     assert held.keys() == wanted.keys() and all(torch.equal(held[name], wanted[name]) for name in wanted)
     return int(content["number"])
@@ -55,7 +55,7 @@ def test_the_newest_comes_back_and_the_one_before_is_kept(folder: Path) -> None:
 
 def test_where_nothing_is_there_is_none(tmp_path: Path) -> None:
     """A first training has no checkpoint, and asking makes no folder."""
-    assert newest(tmp_path / "none") is None
+    assert newest(tmp_path / "none") == (None, [])
     assert not (tmp_path / "none").exists()
 
 
@@ -71,9 +71,9 @@ def test_a_damaged_one_is_told_and_the_one_before_is_used(folder: Path, tmp_path
         data = bytearray(whole)
         data[place] ^= 1 << rng.randrange(8)
         (copy / "0000000003.safetensors").write_bytes(bytes(data) if trial % 2 else whole[:place])
-        found = newest(copy)
+        found, told = newest(copy)
         assert found is not None and found[1] == {"number": 2}
-        assert "checkpoint 0000000003.safetensors is damaged" in found[2][0]
+        assert "checkpoint 0000000003.safetensors is damaged" in told[0]
     (folder / "0000000003.safetensors").unlink()
     assert number(folder) == 2
     (folder / "0000000002.sha256").write_text("nonsense")

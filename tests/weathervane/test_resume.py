@@ -125,6 +125,21 @@ def test_a_damaged_checkpoint_costs_an_epoch_and_no_more(
     assert result(tmp_path / "dnn") == whole["dnn"]
 
 
+@pytest.mark.fault(31)
+def test_where_all_checkpoints_are_damaged_that_is_told(
+    store: Store, tmp_path: Path, whole: dict[str, dict[str, Any]]
+) -> None:
+    """Training begins anew, the notes say which files were damaged, and the result is the same."""
+    with pytest.raises(Interrupted):
+        run(store, tmp_path / "dnn", stop=After(20))
+    damaged = sorted((tmp_path / "dnn/checkpoints").glob("*.safetensors"), reverse=True)
+    for path in damaged:
+        path.write_bytes(path.read_bytes()[:-1])
+    outcome = run(store, tmp_path / "dnn")
+    assert [note.split(" is damaged")[0] for note in outcome.notes] == [f"checkpoint {path.name}" for path in damaged]
+    assert result(tmp_path / "dnn") == whole["dnn"]
+
+
 def test_another_trainings_checkpoint_is_not_used(store: Store, tmp_path: Path) -> None:
     """A folder in which another seed was trained starts anew, and comes to what that seed always comes to."""
     run(store, tmp_path / "a", seed=1)
