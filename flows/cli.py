@@ -343,9 +343,6 @@ def up(
 @app.command()
 def deploy() -> None:
     """Tell the configured Prefect server of this project: work pool, automations, the deployments of prefect.yaml."""
-    from flows.environment import apply
-
-    apply()
     from flows.deploy import deploy
 
     raise typer.Exit(deploy())
@@ -384,9 +381,6 @@ def trigger(
     ] = False,
 ) -> None:
     """Have the team's servers (PREFECT_API_URL, MLFLOW_TRACKING_URI) run a flow; from any machine."""
-    from flows.environment import apply
-
-    apply()
     from flows.trigger import trigger
 
     given: dict[str, object] = {

@@ -1,16 +1,14 @@
 """The command `weathervane retrain`: what is asked for, what is answered at once, and how the flow is run."""
 
 import logging
-import os
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from flows.edit_ingest import difference, edited
-from flows.environment import apply
 from flows.runner import check_runner
-from flows.server import OWN, LocalServer, check, configured
+from flows.server import own_server
 from tasks.data import INGEST, PREPARE, current, ingest_and_record, prepare_and_record, prepared_version
 from tasks.gate import REGISTER
 from tasks.plan import Plan, make_plan, read_variants
@@ -49,7 +47,6 @@ def run_retrain(request: Request, plan_only: bool = False) -> int:
         InputError: bad input; params/ingest.yaml and data/raw are as they were.
     """
     root = project.root()
-    apply()
     path = root / INGEST
     before = path.read_text(encoding="utf-8")
     after = edited(path, root, request.source, request.dataset)
@@ -81,7 +78,7 @@ def run_retrain(request: Request, plan_only: bool = False) -> int:
 
 
 def check_surroundings(root: Path, device: str) -> None:
-    """Before hours of work: the device, the folders and the servers are there."""
+    """Before hours of work: the device, the folders and the tracking server are there."""
     if device not in ("auto", "cpu"):
         from weathervane.device import choose
 
@@ -89,8 +86,6 @@ def check_surroundings(root: Path, device: str) -> None:
     check_runner(root)
     project.check_writable(root)
     check_server(uri(root))
-    if address := configured():
-        check(address)
 
 
 def _any_dead(root: Path) -> bool:
@@ -122,15 +117,6 @@ def _bring_in_data(root: Path, path: Path, before: str, after: str) -> None:
             file.write(before)
         raise
     prepare_and_record(root)
-
-
-def own_server(root: Path, stack: ExitStack) -> LocalServer | None:
-    """A Prefect server of our own, unless one is configured."""
-    if configured():
-        return None
-    server = stack.enter_context(LocalServer.start(root / project.LOGS / "prefect-server.log"))
-    os.environ |= {"PREFECT_API_URL": server.url, OWN: "1"}
-    return server
 
 
 def _run_flow(request: Request) -> int:

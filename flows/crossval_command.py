@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from flows.command import check_surroundings, own_server
-from flows.environment import apply
+from flows.command import check_surroundings
+from flows.server import own_server
 from tasks.data import INGEST, PREPARE, current, ingest_and_record, prepare_and_record
 from tasks.plan import finished_crossval, make_plan, read_variants
 from weathervane import project
@@ -42,7 +42,6 @@ def run_crossval(request: Request) -> int:
         InputError: bad input; nothing was trained.
     """
     root = project.root()
-    apply()
     if request.out and request.out.suffix not in WRITES:
         raise InputError(f"--out {request.out}: the name of the table ends with {' or '.join(WRITES)}")
     crossing = check(Crossing, {"folds": request.folds, "share": request.share}, "crossval")

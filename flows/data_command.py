@@ -3,7 +3,6 @@
 from collections import Counter
 
 from flows.edit_ingest import from_root
-from flows.environment import apply
 from tasks.data_versions import difference, ledger_of, resolve, versions
 from weathervane import project
 from weathervane.ingest import Report, inspect
@@ -34,7 +33,6 @@ def check(source: str) -> None:
 def list_versions() -> None:
     """Print every version of data/raw on record: md5, date, images a class, what changed."""
     root = project.root()
-    apply()
     before = None
     for version in versions(root):
         ledger = ledger_of(root, version.md5)
@@ -51,7 +49,6 @@ def list_versions() -> None:
 def show_difference(old: str, new: str) -> None:
     """Print what was added, removed and relabelled from one version to another."""
     root = project.root()
-    apply()
     found = difference(root, resolve(root, old), resolve(root, new))
     say(str(found))
     _list("added", [_line(row) for row in found.added])

@@ -2,17 +2,13 @@
 
 from pathlib import Path
 
-from flows.environment import apply
-from tasks.tracking_read import check_server, uri
-from weathervane import project
+from tasks.tracking_read import tracked_root
 from weathervane.progress import say, tabulate
 
 
 def run_export(model: str, to: str, out: Path | None) -> None:
     """Write the file, and say how it compares with the model."""
-    root = project.root()
-    apply()
-    check_server(uri(root))
+    root = tracked_root()
     from tasks.export import export
 
     version, file, found = export(root, model, to, out)

@@ -3,11 +3,10 @@
 from collections import Counter
 from pathlib import Path
 
-from flows.environment import apply
 from tasks import backup as store
 from tasks import data_gc, retention
 from tasks.data_versions import ledger_of
-from tasks.tracking_read import check_server, uri
+from tasks.tracking_read import check_server, tracked_root, uri
 from weathervane import project
 from weathervane.progress import say, tabulate
 
@@ -15,7 +14,6 @@ from weathervane.progress import say, tabulate
 def clean(older_than: str | None, yes: bool) -> int:
     """Show or remove what may go; the exit status: 1 if something could not be removed."""
     root = project.root()
-    apply()
     older = retention.limits(root, older_than)
     check_server(uri(root))
     found, failures = retention.clean(root, older) if yes else (retention.survey(root, older), [])
@@ -37,7 +35,6 @@ def clean(older_than: str | None, yes: bool) -> int:
 def backup(file: Path) -> None:
     """Write mlflow.db and mlruns/ to a tar file."""
     root = project.root()
-    apply()
     count = store.backup(root, file)
     say(f"{file}: {_many(count, 'file')}, {_size(file.stat().st_size)}; 'weathervane restore {file}' brings them back")
 
@@ -45,7 +42,6 @@ def backup(file: Path) -> None:
 def restore(file: Path, force: bool) -> None:
     """Put a backup in place."""
     root = project.root()
-    apply()
     manifest, aside = store.restore(root, file, force)
     for path in aside:
         say(f"set aside: {path.name}")
@@ -54,9 +50,7 @@ def restore(file: Path, force: bool) -> None:
 
 def collect_data(yes: bool) -> None:
     """Show who needs which version of the data; remove from DVC's cache what nobody does."""
-    root = project.root()
-    apply()
-    check_server(uri(root))
+    root = tracked_root()
     found = data_gc.collect(root) if yes else data_gc.census(root)
     rows = []
     for one in found.versions:

@@ -12,15 +12,13 @@ from prefect.events import emit_event
 from flows.outcome import outcome
 from tasks.alone import alone
 from tasks.announced import announce, announced
-from tasks.data import INGEST, current
+from tasks.data import current, dataset_of
 from tasks.data_versions import difference
 from tasks.dvc_lock import raw_md5
 from tasks.ingest import ingest as take_in
 from tasks.publish import publish
 from weathervane import project
 from weathervane.errors import InputError
-from weathervane.ingest import Ingest
-from weathervane.params import load
 
 CHANGED = "weathervane.data.changed"
 
@@ -38,7 +36,7 @@ def ingest() -> Any:
 def work() -> dict[str, Any]:
     """The flow's steps; see `ingest`."""
     root = project.root()
-    dataset = load(Ingest, root / INGEST).dataset
+    dataset = dataset_of(root)
     summary = {"dataset": dataset, "decision": "unchanged", "why": "nothing new"}
     with alone(root, wait=False) as mine:
         if not mine:

@@ -1,26 +1,20 @@
 """`weathervane lineage` and `reproduce`: where a model comes from, who met an image, and the same model once more."""
 
-from flows.environment import apply
 from tasks import lineage
-from tasks.data import INGEST
+from tasks.data import dataset_of
 from tasks.tracking_inventory import inventory
-from tasks.tracking_read import check_server, uri
-from weathervane import project
+from tasks.tracking_read import tracked_root
 from weathervane.errors import TrainingError
-from weathervane.ingest import Ingest
-from weathervane.params import load
 from weathervane.progress import say, tabulate
 
 
 def show(what: str) -> None:
     """Print where a model comes from, or which models met an image or a version of the data."""
-    root = project.root()
-    apply()
-    check_server(uri(root))
+    root = tracked_root()
     if not lineage.names_a_model(what):
         return _show_users(lineage.users(root, what))
     stock = inventory(root)
-    version = lineage.find(stock, what, load(Ingest, root / INGEST).dataset)
+    version = lineage.find(stock, what, dataset_of(root))
     for name, text in lineage.origin(root, stock, version).items():
         say(f"{name:<12}{text}")
 
@@ -29,11 +23,9 @@ def reproduce(what: str) -> int:
     """Make a model once more and say whether it came out the same; the exit status: 1 if it did not."""
     from tasks import reproduce as again
 
-    root = project.root()
-    apply()
-    check_server(uri(root))
+    root = tracked_root()
     stock = inventory(root)
-    version = lineage.find(stock, what, load(Ingest, root / INGEST).dataset)
+    version = lineage.find(stock, what, dataset_of(root))
     try:
         found = again.reproduce(root, stock, version)
     except TrainingError as error:

@@ -1,6 +1,5 @@
 """`weathervane monitor`: the step of the flow of that name, without Prefect; so nothing is told but on the terminal."""
 
-from flows.environment import apply
 from tasks.tracking_read import check_server, uri
 from weathervane import project
 from weathervane.progress import tabulate
@@ -9,7 +8,6 @@ from weathervane.progress import tabulate
 def run_monitor(source: str, days: float | None, model: str, device: str) -> None:
     """Look, and show what was found."""
     root = project.root()
-    apply()
     from tasks.monitor import asked, monitor
 
     params = asked(root, source, days)

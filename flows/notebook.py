@@ -1,15 +1,14 @@
 """A retraining from a notebook: the flow itself, in the kernel, with its outcome as tables."""
 
 import atexit
-import os
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from flows.environment import apply
-from flows.server import OWN, LocalServer, check, configured
-from tasks.tracking_read import check_server, uri
-from weathervane import project
+from flows.server import own_server
+from tasks.tracking_read import tracked_root
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -41,21 +40,11 @@ def retrain(
     import pandas as pd
 
     apply()
-    check_server(uri(project.root()))
-    _use_a_server()
+    root, until_the_end = tracked_root(), ExitStack()
+    atexit.register(until_the_end.close)
+    if server := own_server(root, until_the_end):
+        server.wait()
     from flows.retrain import retrain as flow
 
     summary = flow(list(variants), list(changes), device, seed, data_version)
     return Outcome(summary["decision"], summary["why"], pd.DataFrame(summary["rows"]), summary["parent"])
-
-
-def _use_a_server() -> None:
-    """Prefect reads where its server is once, when it is imported: so one of our own stays for the whole session."""
-    if address := configured():
-        if OWN not in os.environ:
-            check(address)
-        return
-    server = LocalServer.start(project.root() / project.LOGS / "prefect-server.log")
-    atexit.register(server.stop)
-    os.environ |= {"PREFECT_API_URL": server.url, OWN: "1"}
-    server.wait()

@@ -2,11 +2,10 @@
 
 import os
 from contextlib import ExitStack
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
-from flows.environment import apply
-from flows.notify import ADDRESSES, BLOCK_TYPE, NOTIFY, Kind, Target, block, body, home, read
-from flows.server import LocalServer, check, configured
+from flows.notify import ADDRESSES, BLOCK_TYPE, NOTIFY, Kind, Occasion, Target, block, body, home, read
+from flows.server import configured, own_server
 from weathervane import params, project
 from weathervane.errors import InputError, masked
 from weathervane.progress import say
@@ -29,14 +28,8 @@ def store(kind: str, name: str | None) -> None:
     root = project.root()
     known = read(root)
     address = os.environ.get(VARIABLE) or _ask(target.kind)
-    apply()
     with ExitStack() as stack:
-        server = None
-        if url := configured():
-            check(url)
-        else:
-            server = stack.enter_context(LocalServer.start(root / project.LOGS / "prefect-server.log"))
-            os.environ["PREFECT_API_URL"] = server.url
+        url, server = configured(), own_server(root, stack)
         made = block(target.kind, address)
         _send(made, target.kind)
         if server:
@@ -46,7 +39,7 @@ def store(kind: str, name: str | None) -> None:
     say(f"a test message was taken; the address is in the block {BLOCK_TYPE}/{target.block} of {where}")
     if target.block not in {one.block for one in known.targets}:
         say(f"add to the targets in {NOTIFY}, then run 'weathervane deploy':")
-        say(f"- {{kind: {kind}, block: {target.block}, on: [failure, promotion, overdue]}}")
+        say(f"- {{kind: {kind}, block: {target.block}, on: [{', '.join(get_args(Occasion))}]}}")
 
 
 def _send(made: "SlackWebhook", kind: Kind) -> None:

@@ -10,8 +10,7 @@ from pydantic import Field
 from flows.outcome import outcome
 from flows.retrain import DEVICE
 from tasks.score import score
-from tasks.tracking_read import check_server, uri
-from weathervane import project
+from tasks.tracking_read import tracked_root
 
 
 @flow(name="predict")
@@ -37,7 +36,6 @@ def predict(
 
 def work(source: str, out: str, model: str, device: str) -> dict[str, Any]:
     """The flow's step; see `predict`."""
-    root = project.root()
-    check_server(uri(root))
+    root = tracked_root()
     scored = score(root, source, root / Path(out).expanduser(), model, device)
     return {"decision": "scored", "why": str(scored), **asdict(scored)}

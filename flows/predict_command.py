@@ -2,9 +2,7 @@
 
 from pathlib import Path
 
-from flows.environment import apply
-from tasks.tracking_read import check_server, uri
-from weathervane import project
+from tasks.tracking_read import tracked_root
 from weathervane.layout import shown
 from weathervane.progress import say, tabulate
 
@@ -13,9 +11,7 @@ SHOWN = 20  # photographs that cannot be used
 
 def run_predict(source: str, out: Path, model: str, device: str) -> int:
     """Score, and say what could not be; the exit status."""
-    root = project.root()
-    apply()
-    check_server(uri(root))
+    root = tracked_root()
     from tasks.score import score
 
     scored = score.fn(root, source, out, model, device)

@@ -2,13 +2,11 @@
 
 from typing import TYPE_CHECKING
 
-from flows.environment import apply
 from tasks import promotion
+from tasks.data import dataset_of
 from tasks.promotion import Move
 from weathervane import project
 from weathervane.errors import InputError
-from weathervane.ingest import Ingest
-from weathervane.params import load
 from weathervane.progress import say
 
 if TYPE_CHECKING:
@@ -53,8 +51,7 @@ def _registry() -> "tuple[MlflowClient, str]":
     from tasks.tracking import client
 
     root = project.root()
-    apply()
-    return client(root), load(Ingest, root / "params/ingest.yaml").dataset
+    return client(root), dataset_of(root)
 
 
 def _reason(why: str) -> str:

@@ -21,7 +21,7 @@ from tasks import approval
 from tasks.alone import alone
 from tasks.announced import announce
 from tasks.approval import WAITING, Waiting
-from tasks.data import INGEST
+from tasks.data import dataset_of
 from tasks.dead_runs import end_dead_runs
 from tasks.dvc_lock import raw_md5
 from tasks.ingest import ingest
@@ -37,8 +37,6 @@ from tasks.train import How
 from tasks.turns import one_at_a_time, superseded
 from weathervane import project
 from weathervane.errors import InputError, TrainingError, masked
-from weathervane.ingest import Ingest
-from weathervane.params import load
 from weathervane.progress import about, say
 
 T = TypeVar("T")
@@ -84,7 +82,7 @@ def work(variants: list[str], changes: list[str], seed: int, data_version: str, 
     """The flow's steps; see `retrain`."""
     root = project.root()
     chosen = read_variants(root, variants, changes)
-    dataset = load(Ingest, root / INGEST).dataset
+    dataset = dataset_of(root)
     check_server(uri(root))
     check_runner(root)
     project.check_writable(root)

@@ -1,31 +1,19 @@
 """`weathervane runs`: runs that nobody works at any more."""
 
-import os
+from contextlib import ExitStack
 
-from flows.environment import apply
-from flows.server import LocalServer, check, configured
-from tasks.tracking_read import check_server, uri
-from weathervane import project
+from flows.server import own_server
+from tasks.tracking_read import tracked_root
 from weathervane.progress import say
 
 
 def clean() -> None:
     """End the runs whose process is gone, in MLflow and in Prefect, with the reason."""
-    root = project.root()
-    apply()
-    check_server(uri(root))
-    if address := configured():
-        check(address)
-        _end_dead_runs()
-        return
-    with LocalServer.start(root / project.LOGS / "prefect-server.log") as server:
-        os.environ["PREFECT_API_URL"] = server.url
-        server.wait()
-        _end_dead_runs()
+    root = tracked_root()
+    with ExitStack() as stack:
+        if server := own_server(root, stack):
+            server.wait()
+        from tasks.dead_runs import end_dead_runs
 
-
-def _end_dead_runs() -> None:
-    from tasks.dead_runs import end_dead_runs
-
-    if not end_dead_runs.fn(project.root()):
-        say("no run is dead")
+        if not end_dead_runs.fn(root):
+            say("no run is dead")

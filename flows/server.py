@@ -24,7 +24,7 @@ from urllib.parse import urlsplit
 
 from flows.child import Child, listener
 from flows.secrets import keep_secrets
-from weathervane import lifeline
+from weathervane import lifeline, project
 from weathervane.errors import InputError
 
 OWN = "WEATHERVANE_OWN_SERVER"  # set where the server belongs to this process alone
@@ -141,6 +141,22 @@ def check(address: str) -> None:
             f"PREFECT_API_URL {address}: no Prefect server answers there ({reason}): start it, or unset it (in "
             "the environment or the profile) and one is started for the time of the command"
         ) from None
+
+
+def own_server(root: Path, stack: contextlib.ExitStack) -> LocalServer | None:
+    """A Prefect server of our own that ends with `stack`, to be waited for; None where one is configured and answers.
+
+    Prefect reads where its server is once, when it is imported: this comes first.
+
+    Raises:
+        InputError: the configured server does not answer.
+    """
+    if address := configured():
+        check(address)
+        return None
+    server = stack.enter_context(LocalServer.start(root / project.LOGS / "prefect-server.log"))
+    os.environ |= {"PREFECT_API_URL": server.url, OWN: "1"}
+    return server
 
 
 def _send_what_is_queued() -> None:

@@ -2,17 +2,13 @@
 
 from pathlib import Path
 
-from flows.environment import apply
-from tasks.tracking_read import check_server, uri
-from weathervane import project
+from tasks.tracking_read import tracked_root
 from weathervane.progress import say
 
 
 def run_suggest(source: str, n: int, out: Path, model: str, device: str) -> None:
     """Choose, and say where they are and what to do with them."""
-    root = project.root()
-    apply()
-    check_server(uri(root))
+    root = tracked_root()
     from tasks.suggest import TABLE, suggest
 
     say(f"{suggest(root, source, n, out, model, device)}: {out}, listed in {TABLE}")

@@ -1,13 +1,11 @@
 """`weathervane ui`: MLflow's pages with two processes instead of a dozen, opened at the runs."""
 
 from flows import mlflow_server
-from flows.environment import apply
+from flows.child import free
 from tasks import view
-from tasks.tracking import client
+from tasks.data import dataset_of
 from tasks.tracking_read import uri
 from weathervane import project
-from weathervane.ingest import Ingest
-from weathervane.params import load
 from weathervane.progress import say
 
 
@@ -18,12 +16,14 @@ def serve(port: int, open_browser: bool) -> int:
         InputError: the port is taken.
     """
     root = project.root()
-    apply()
-    dataset = load(Ingest, root / "params/ingest.yaml").dataset
+    dataset = dataset_of(root)
     address = uri(root)
     if address.startswith("http"):
         say(f"MLflow runs at {address}")
         return 0
+    port = free(port, "--port")  # before MLflow is imported, for seconds
+    from tasks.tracking import client
+
     found = client(root).get_experiment_by_name(dataset)
     log = root / project.LOGS / "mlflow-ui.log"
     with mlflow_server.start(root, log, port, [], {"MLFLOW_BACKEND_STORE_URI": address}, "--port") as server:

@@ -6,13 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tasks import tracking
-from tasks.data import INGEST
+from tasks.data import dataset_of
 from tasks.lineage import find
 from tasks.tracking_inventory import Registered, inventory
 from weathervane.errors import InputError
 from weathervane.files import sha256
-from weathervane.ingest import Ingest
-from weathervane.params import load
 from weathervane.process import settle
 
 if TYPE_CHECKING:
@@ -47,7 +45,7 @@ def named(root: Path, what: str) -> Registered:
     Raises:
         InputError: there is none.
     """
-    dataset = load(Ingest, root / INGEST).dataset
+    dataset = dataset_of(root)
     return find(inventory(root), what or f"models:/{dataset}@champion", dataset)
 
 

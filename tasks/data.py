@@ -29,6 +29,11 @@ from weathervane.store import changed
 INGEST, PREPARE = Path("params/ingest.yaml"), Path("params/prepare.yaml")
 
 
+def dataset_of(root: Path) -> str:
+    """The name of the project's dataset, and so of its registered model."""
+    return load(Ingest, root / INGEST).dataset
+
+
 def current(root: Path) -> bool:
     """True if the sources bring nothing new and data/prepared is that of data/raw."""
     params = load(Ingest, root / INGEST)

@@ -19,6 +19,7 @@ from urllib.error import HTTPError
 from urllib.parse import quote, unquote, urlsplit
 from urllib.request import Request, urlopen
 
+from weathervane import project
 from weathervane.errors import InputError
 
 if TYPE_CHECKING:
@@ -115,6 +116,17 @@ def opened(path: Path) -> Iterator[sqlite3.Connection]:
             yield database
         except sqlite3.Error as error:
             raise InputError(f"{path}: not readable as MLflow's database ({error})") from None
+
+
+def tracked_root() -> Path:
+    """The project's root, once its MLflow server (where there is one) has answered.
+
+    Raises:
+        InputError: this is no project, or the server does not answer.
+    """
+    root = project.root()
+    check_server(uri(root))
+    return root
 
 
 def check_server(address: str) -> None:

@@ -4,9 +4,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from flows.child import Child, free
-from flows.environment import apply
 from tasks.answering import named
-from tasks.tracking_read import check_server, uri
+from tasks.tracking_read import tracked_root
 from weathervane import project
 from weathervane.errors import InputError
 from weathervane.images import MAX_BYTES
@@ -32,9 +31,7 @@ def serve(model: str, device: str, port: int, open_browser: bool) -> int:
     """
     if find_spec("streamlit") is None:
         raise InputError("streamlit is missing: 'make setup' installs the extra 'demo'")
-    root = project.root()
-    apply()
-    check_server(uri(root))
+    root = tracked_root()
     named(root, model)
     port = free(port, "--port")
     command = ["weathervane.lifeline", "streamlit", "run", str(PAGE), "--server.port", str(port)]
