@@ -61,13 +61,13 @@ class Child:
         """True once the process is gone."""
         return self.process.poll() is not None
 
-    def healthy(self, page: str, timeout: float = 2.0) -> bool:
-        """Does GET `page` answer 200 within `timeout` seconds."""
+    def healthy(self, timeout: float = 2.0) -> bool:
+        """Does its page `health` answer 200 within `timeout` seconds."""
         import http.client  # not urllib, which would ask a proxy that the environment names
 
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
         try:
-            connection.request("GET", page)
+            connection.request("GET", self.health)
             return connection.getresponse().status == http.client.OK
         except (OSError, http.client.HTTPException):
             return False
@@ -81,7 +81,7 @@ class Child:
             ServerError: the process ended, or took longer than `timeout` seconds.
         """
         deadline = time.monotonic() + timeout
-        while not self.healthy(self.health, max(deadline - time.monotonic(), 0.01)):
+        while not self.healthy(max(deadline - time.monotonic(), 0.01)):
             if self.ended:
                 raise ServerError(f"{self.name} ended with status {self.process.returncode}: see {self.log}")
             if time.monotonic() >= deadline:

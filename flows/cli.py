@@ -56,8 +56,20 @@ def retrain(
     """From the sources to a decision about the champion; does nothing where nothing changed."""
     from flows.command import Request, run_retrain
 
-    request = Request(source, dataset, variants, set_ or [], device, seed, data_version, time_limit, processes, memory)
-    raise typer.Exit(run_retrain(request, plan_only=plan))
+    request = Request(
+        source=source,
+        dataset=dataset,
+        variants=variants,
+        changes=set_ or [],
+        device=device,
+        seed=seed,
+        data_version=data_version,
+        time_limit=time_limit,
+        processes=processes,
+        memory=memory,
+        plan_only=plan,
+    )
+    raise typer.Exit(run_retrain(request))
 
 
 @app.command()
@@ -80,7 +92,11 @@ def crossval(
     """Compare variants on all images, each predicted by a model that saw none like it; registers nothing."""
     from flows.crossval_command import Request, run_crossval
 
-    raise typer.Exit(run_crossval(Request(variants, set_ or [], folds, share, seed, device, out)))
+    raise typer.Exit(
+        run_crossval(
+            Request(variants=variants, changes=set_ or [], folds=folds, share=share, seed=seed, device=device, out=out)
+        )
+    )
 
 
 @app.command()
@@ -93,7 +109,7 @@ def predict(
     """Score photographs without labels; started again after a kill, it scores what is missing."""
     from flows.predict_command import run_predict
 
-    raise typer.Exit(run_predict(source, out, model, device))
+    run_predict(source, out, model, device)
 
 
 @app.command()

@@ -28,19 +28,20 @@ from weathervane.progress import say, tabulate
 class Request:
     """`weathervane retrain` and its options."""
 
-    source: str | None = None
-    dataset: str | None = None
-    variants: list[str] | None = None
-    changes: list[str] | None = None
-    device: str = "auto"
-    seed: int = 0
-    data_version: str | None = None
-    time_limit: float | None = None  # minutes
-    processes: int = 1
-    memory: float | None = None  # GB
+    source: str | None
+    dataset: str | None
+    variants: list[str] | None
+    changes: list[str]
+    device: str
+    seed: int
+    data_version: str | None
+    time_limit: float | None  # minutes
+    processes: int
+    memory: float | None  # GB
+    plan_only: bool
 
 
-def run_retrain(request: Request, plan_only: bool = False) -> int:
+def run_retrain(request: Request) -> int:
     """Answer the request; the exit status.
 
     Raises:
@@ -50,7 +51,7 @@ def run_retrain(request: Request, plan_only: bool = False) -> int:
     path = root / INGEST
     before = path.read_text(encoding="utf-8")
     after = edited(path, root, request.source, request.dataset)
-    variants = read_variants(root, request.variants, request.changes or [])
+    variants = read_variants(root, request.variants, request.changes)
     load(Prepare, root / PREPARE)
     load(Register, root / REGISTER)
     if request.data_version and before != after:
@@ -59,10 +60,10 @@ def run_retrain(request: Request, plan_only: bool = False) -> int:
     home = prepared_version(root, request.data_version) if request.data_version else None
     if home or (before == after and current(root)):
         plan = make_plan(root, variants, request.seed, home)
-        if plan_only or (plan.nothing_to_do and not _any_dead(root)):
+        if request.plan_only or (plan.nothing_to_do and not _any_dead(root)):
             say(describe(plan))
             return 0
-    elif plan_only:
+    elif request.plan_only:
         say(f"the data would change first, so all of {', '.join(variants)} would be trained on what ingest finds")
         return 0
     check_surroundings(root, request.device)
@@ -127,7 +128,7 @@ def _run_flow(request: Request) -> int:
     try:
         summary = retrain(
             request.variants or [],
-            request.changes or [],
+            request.changes,
             request.device,
             request.seed,
             request.data_version or "",

@@ -26,13 +26,13 @@ WRITES = (".json", ".md")  # what `--out` may end with
 class Request:
     """`weathervane crossval` and its options."""
 
-    variants: list[str] | None = None
-    changes: list[str] | None = None
-    folds: int = 5
-    share: float = 1.0
-    seed: int = 0
-    device: str = "auto"
-    out: Path | None = None
+    variants: list[str] | None
+    changes: list[str]
+    folds: int
+    share: float
+    seed: int
+    device: str
+    out: Path | None
 
 
 def run_crossval(request: Request) -> int:
@@ -45,7 +45,7 @@ def run_crossval(request: Request) -> int:
     if request.out and request.out.suffix not in WRITES:
         raise InputError(f"--out {request.out}: the name of the table ends with {' or '.join(WRITES)}")
     crossing = check(Crossing, {"folds": request.folds, "share": request.share}, "crossval")
-    variants = read_variants(root, request.variants, request.changes or [])
+    variants = read_variants(root, request.variants, request.changes)
     load(Prepare, root / PREPARE)
     load(Ingest, root / INGEST)
     if current(root):
@@ -76,7 +76,7 @@ def _run_flow(request: Request) -> int:
     try:
         asked = (
             request.variants or [],
-            request.changes or [],
+            request.changes,
             request.folds,
             request.share,
             request.seed,

@@ -38,7 +38,7 @@ WORKER = {
 }
 
 
-def apply(text: dict[str, str] = TEXT) -> None:
+def apply() -> None:
     """Before the first of them is imported.
 
     Raises:
@@ -48,7 +48,7 @@ def apply(text: dict[str, str] = TEXT) -> None:
         raise InputError(f"{SETTING}: 'json' is a line of JSON for each that is said; unset it for plain text")
     keep_secrets()
     _set_credentials_aside()
-    for name, value in (QUIET | (JSON if as_json() else text)).items():
+    for name, value in (QUIET | (JSON if as_json() else TEXT)).items():
         os.environ.setdefault(name, value)
     for name in ("NO_PROXY", "no_proxy"):  # a proxy would be asked for the loopback server, too
         if "127.0.0.1,localhost" not in os.environ.get(name, ""):

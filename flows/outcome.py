@@ -10,18 +10,6 @@ from prefect.states import Completed, Failed
 from flows.environment import told_in_prefect
 from weathervane.errors import InputError, TrainingError
 
-NAMES = {
-    "promoted": "Promoted",
-    "not promoted": "Not promoted",
-    "unchanged": "Unchanged",
-    "skipped": "Skipped",
-    "ingested": "Ingested",
-    "compared": "Compared",
-    "scored": "Scored",
-    "drift": "Drift",
-    "no drift": "No drift",
-    "too few": "Too few",
-}
 LENGTH = 2000  # characters of a state's message
 
 
@@ -46,4 +34,4 @@ def outcome(work: Callable[[], dict[str, Any]]) -> State:
             return Failed(message=str(error)[:LENGTH])
         raise
     best = f"{summary['variant']}: " if summary.get("variant") else ""
-    return Completed(name=NAMES[summary["decision"]], message=f"{best}{summary['why']}"[:LENGTH], data=summary)
+    return Completed(name=summary["decision"].capitalize(), message=f"{best}{summary['why']}"[:LENGTH], data=summary)

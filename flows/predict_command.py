@@ -9,8 +9,8 @@ from weathervane.progress import say, tabulate
 SHOWN = 20  # photographs that cannot be used
 
 
-def run_predict(source: str, out: Path, model: str, device: str) -> int:
-    """Score, and say what could not be; the exit status."""
+def run_predict(source: str, out: Path, model: str, device: str) -> None:
+    """Score, and say what could not be."""
     root = tracked_root()
     from tasks.score import score
 
@@ -19,4 +19,3 @@ def run_predict(source: str, out: Path, model: str, device: str) -> int:
         tabulate(["cannot be used", "why"], [[shown(path), why] for path, why in scored.problems[:SHOWN]])
         if len(scored.problems) > SHOWN:
             say(f"and {len(scored.problems) - SHOWN} more: column 'problem'")
-    return 0

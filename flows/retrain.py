@@ -32,7 +32,7 @@ from tasks.register import Decision, register
 from tasks.report import report
 from tasks.restore import restore
 from tasks.runs import close_if_open, close_retraining, close_variant, open_retraining, open_variant
-from tasks.tracking_read import check_server, shown, uri
+from tasks.tracking_read import check_server, page, uri
 from tasks.train import How
 from tasks.turns import one_at_a_time, superseded
 from weathervane import project
@@ -110,7 +110,7 @@ def work(variants: list[str], changes: list[str], seed: int, data_version: str, 
         parent = open_retraining(root, plan)
         try:
             with about(dataset=plan.dataset, mlflow_run=parent):
-                say(f"retrain: {plan.dataset}, data {plan.data_md5}, {shown(root, parent)}, {flow_run()}")
+                say(f"retrain: {plan.dataset}, data {plan.data_md5}, {page(uri(root), parent)}, {flow_run()}")
                 summary, decision = train_and_decide(root, plan, parent, how, seconds)
         except VariantsFailed:
             raise
@@ -145,7 +145,7 @@ def train_and_decide(
             with timed(seconds, candidate.name) as end:
                 result = closed_if_failed(root, *begun(candidate))
                 if isinstance(result, Result):
-                    end += [f"test accuracy {result.metrics['test/accuracy']:.3f}", shown(root, result.run_id)]
+                    end += [f"test accuracy {result.metrics['test/accuracy']:.3f}", page(uri(root), result.run_id)]
                     results.append(result)
                 else:
                     end += ["failed"]

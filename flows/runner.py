@@ -13,7 +13,7 @@ from pydantic import Field
 
 from flows.server import OWN, configured
 from tasks.dvc_repo import push_version
-from tasks.tracking_read import uri
+from tasks.tracking_read import served, uri
 from weathervane.errors import InputError
 from weathervane.params import Strict, load
 
@@ -50,7 +50,7 @@ def check_runner(root: Path) -> None:
     Raises:
         InputError: the machines of a cluster could not reach the servers.
     """
-    own = os.environ.get(OWN) or not configured() or not uri(root).startswith("http")
+    own = os.environ.get(OWN) or not configured() or not served(uri(root))
     if load(Compute, root / COMPUTE).runner == "ray" and own:
         raise InputError(
             f"{COMPUTE}: runner: ray needs PREFECT_API_URL and MLFLOW_TRACKING_URI, of servers that all machines of "

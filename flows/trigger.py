@@ -104,5 +104,5 @@ def _show_result(run: FlowRun) -> int:
     elif dataset := run.labels.get(HOLDS):
         for found in runs(address, str(dataset), "prefect_flow_run_id", [str(run.id)])[:1]:
             _print(found.tags.get("mlflow.note.content", ""))
-            say(page(address, found))
+            say(page(address, found.run_id))
     return 0 if state.is_completed() or state.is_paused() else 1

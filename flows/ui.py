@@ -4,7 +4,7 @@ from flows import mlflow_server
 from flows.child import free
 from tasks import view
 from tasks.data import dataset_of
-from tasks.tracking_read import uri
+from tasks.tracking_read import served, uri
 from weathervane import project
 from weathervane.progress import say
 
@@ -18,7 +18,7 @@ def serve(port: int, open_browser: bool) -> int:
     root = project.root()
     dataset = dataset_of(root)
     address = uri(root)
-    if address.startswith("http"):
+    if served(address):
         say(f"MLflow runs at {address}")
         return 0
     port = free(port, "--port")  # before MLflow is imported, for seconds

@@ -21,7 +21,6 @@ from filelock import FileLock, Timeout
 from flows import mlflow_server
 from flows.child import Child, ServerError, free
 from flows.deploy import PARTLY
-from flows.environment import apply
 from flows.server import LocalServer
 from flows.worker import Worker
 from weathervane import project
@@ -29,10 +28,7 @@ from weathervane.errors import InputError
 from weathervane.files import replacing
 from weathervane.progress import say
 
-RESTARTS, WITHIN = (
-    3,
-    300.0,
-)  # so many in so many seconds are borne; then something is wrong that a restart does not mend
+RESTARTS, WITHIN = 3, 300.0  # so many in so many seconds are borne; more are no accident
 POLL = 1.0  # seconds
 
 
@@ -44,7 +40,6 @@ def up(port: int, mlflow_port: int, auth: bool) -> int:
         ServerError: a server does not come up, or ends again and again.
     """
     root = project.root()
-    apply({})
     signal.signal(signal.SIGTERM, _interrupt)
     home, logs = root / project.SERVERS, root / project.LOGS
     home.mkdir(mode=0o700, exist_ok=True)

@@ -32,7 +32,7 @@ class Worker(Child):
         command = ["weathervane.lifeline", "prefect", "worker", "start", "--pool", POOL, "--type", "process"]
         return cls("The worker", [*command, "--limit", "4"], log, QUIET | LOUD | WORKER | environment, cwd=root)
 
-    def healthy(self, page: str, timeout: float = 2.0) -> bool:
+    def healthy(self, timeout: float = 2.0) -> bool:
         """Has it said that it has started; it serves no page that could be asked."""
         with self.log.open("rb") as log:
             log.seek(self.said_before)

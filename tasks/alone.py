@@ -5,8 +5,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
+from tasks.locks import RETRAIN, lock
 from weathervane import project
 from weathervane.files import replacing
 from weathervane.owner import me
@@ -19,17 +20,16 @@ def alone(root: Path, wait: bool = True) -> Iterator[bool]:
 
     Yields True; or False, without the lock, where another has it and this one does not `wait`.
     """
-    lock, holder = FileLock(root / project.LOCKS / "retrain.lock"), root / project.LOCKS / "retrain.holder"
-    holder.parent.mkdir(parents=True, exist_ok=True)
+    mine, holder = lock(root, RETRAIN), root / project.LOCKS / "retrain.holder"
     try:
-        lock.acquire(timeout=0)
+        mine.acquire(timeout=0)
     except Timeout:
         if not wait:
             yield False
             return
         other = holder.read_text(encoding="utf-8") if holder.is_file() else "it has just started"
         say(f"waiting for another retraining in {root}: {other}")
-        lock.acquire()
+        mine.acquire()
     try:
         host, _, pid, _ = me().split(" ")
         with replacing(holder) as file:
@@ -37,4 +37,4 @@ def alone(root: Path, wait: bool = True) -> Iterator[bool]:
         yield True
     finally:
         holder.unlink(missing_ok=True)
-        lock.release()
+        mine.release()

@@ -23,7 +23,6 @@ from weathervane.errors import InputError
 from weathervane.progress import say
 
 WAITING = "waiting for approval"
-LENGTH = 8000  # characters of a tag of MLflow's
 TIMEOUT = 30 * 24 * 3600  # seconds, after which Prefect fails the run and nothing is promoted
 
 
@@ -81,7 +80,7 @@ def ask(root: Path, one: Waiting, evidence: str = "") -> dict[str, Any]:
     """
     tags = {"prefect_flow_run_id": str(runtime.flow_run.id)}
     if evidence:
-        tags["evidence"] = evidence[:LENGTH]
+        tags["evidence"] = evidence
         say(f"version {one.version} of {one.dataset} waits for a person's word, on this run's page in Prefect")
     patiently(lambda: tracking.log(root, one.parent, tags=tags))
     evidence = evidence or tracking.client(root).get_run(one.parent).data.tags.get("evidence", "")

@@ -19,11 +19,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO
 
-from filelock import FileLock
 from pydantic import Field
 
-from tasks.tracking import local_database
-from tasks.tracking_read import opened, uri
+from tasks.locks import STORE, lock
+from tasks.tracking_read import local, opened, uri
 from weathervane import archives, project
 from weathervane.errors import InputError
 from weathervane.files import replacing, sha256, sync_folder
@@ -93,8 +92,7 @@ def restore(root: Path, source: Path, force: bool) -> tuple[Manifest, list[Path]
     with _work(database.parent, "restore") as folder:
         manifest = _unpack(source, folder)
         _move_paths(folder / DATABASE, manifest.home, str(database.parent))
-        (root / project.LOCKS).mkdir(parents=True, exist_ok=True)
-        with FileLock(root / project.LOCKS / "mlflow.lock"):
+        with lock(root, STORE):
             for path, name in there.items():  # the database first, and last: at no moment does one name missing files
                 path.replace(name)
             if (folder / ARTIFACTS).exists():
@@ -116,7 +114,7 @@ def _set_aside(database: Path) -> dict[Path, Path]:
 
 
 def _store(root: Path) -> Path:
-    database = local_database(root)
+    database = local(uri(root))
     if database is None:
         raise InputError(
             f"MLFLOW_TRACKING_URI {uri(root)}: a server's store is backed up by whoever runs the server: its "

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 RECORD = "crossval.json"  # the parent's artifact that holds all of it
 PREDICTIONS = "predictions/out_of_fold.json"
-NOTE = 8000  # characters that MLflow takes for a tag
 
 
 @dataclass(frozen=True)
@@ -130,7 +129,7 @@ def close_crossval(
             title = f"{plan.dataset}: {len(any_one)} images, {plan.crossing.folds} folds"
             tradeoff_picture(rows, title, Path(temporary) / "tradeoff.png")
             client.log_artifacts(parent, temporary)
-        tracking.log(root, parent, tags={"mlflow.note.content": markdown(record)[:NOTE]})
+        tracking.log(root, parent, tags={"mlflow.note.content": markdown(record)})
     tracking.end_run(root, parent, "FAILED" if failed else "FINISHED")
     return record
 

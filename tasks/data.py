@@ -11,10 +11,9 @@ from functools import cache
 from importlib.metadata import version as installed
 from pathlib import Path
 
-from filelock import FileLock
-
 from tasks.data_versions import find_damage, has_bytes, last_version, materialise, resolve
 from tasks.dvc_lock import md5, prepared_md5, raw_md5, stale_because, tracked_dataset
+from tasks.locks import DATA, lock
 from weathervane import project
 from weathervane.errors import InputError
 from weathervane.files import replacing
@@ -49,7 +48,7 @@ def ingest_and_record(root: Path) -> str:
         InputError: see `weathervane.ingest.ingest`; data/raw is as it was before.
     """
     params = load(Ingest, root / INGEST)
-    with _alone(root, "data"):
+    with lock(root, DATA):
         finish(root)  # an ingest that was killed at the end
         if unchanged(params, root) and md5(root / project.RAW) == raw_md5(root):
             say("ingest: nothing new")
@@ -84,7 +83,7 @@ def raw_copy(root: Path, version: str) -> Path:
     """The images of the version of this md5: data/raw itself, or a folder of their own; from the remote if need be."""
     if raw_md5(root) == version and (root / project.LEDGER).is_file():
         return root / project.RAW
-    with _alone(root, "data"):
+    with lock(root, DATA):
         return _copy(root, version) / project.RAW
 
 
@@ -105,7 +104,7 @@ def prepared_copy(root: Path, version: str) -> Path:
 
 def _prepared(root: Path, version: str) -> Path:
     """Under .weathervane/versions."""
-    with _alone(root, "data"):
+    with lock(root, DATA):
         home = _copy(root, version)
         params = load(Prepare, root / PREPARE)
         made, code = home / "prepared.json", (path.read_bytes() for path in sources("weathervane.prepare"))
@@ -123,7 +122,7 @@ def _prepared(root: Path, version: str) -> Path:
 def prepare_and_record(root: Path, decode: Decode = decoded_here) -> str:
     """Run the stage `prepare` if it is stale; the md5 of data/prepared."""
     params = load(Prepare, root / PREPARE)
-    with _alone(root, "data"):
+    with lock(root, DATA):
         if stale_because(root, "prepare"):
             from tasks.dvc_repo import bring_up_to_date
 
@@ -138,18 +137,12 @@ def report_and_record(root: Path) -> Path:
     """Run the stage `report` if it is stale; the report's path."""
     from weathervane.report import REPORT, report
 
-    with _alone(root, "data"):
+    with lock(root, DATA):
         if stale_because(root, "report"):
             from tasks.dvc_repo import bring_up_to_date
 
             bring_up_to_date(root, "report", lambda: report(root))
         return root / project.PREPARED / REPORT
-
-
-def _alone(root: Path, name: str) -> FileLock:
-    """Two retrainings at once take turns at the data."""
-    (root / project.LOCKS).mkdir(parents=True, exist_ok=True)
-    return FileLock(root / project.LOCKS / f"{name}.lock")
 
 
 def _set_aside(root: Path, dataset: str) -> Path | None:

@@ -7,12 +7,10 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from filelock import FileLock
-
 from tasks.data_versions import CACHE, cached, has_bytes, heads, objects, versions
 from tasks.dvc_lock import raw_md5
+from tasks.locks import DATA, lock
 from tasks.tracking_inventory import inventory
-from weathervane import project
 
 
 @dataclass
@@ -76,8 +74,7 @@ def collect(root: Path) -> Census:
     """Remove what nobody needs from DVC's cache; the remote is left alone. Returns what was there before."""
     from tasks.dvc_repo import locked
 
-    (root / project.LOCKS).mkdir(parents=True, exist_ok=True)
-    with FileLock(root / project.LOCKS / "data.lock"), locked(root):
+    with lock(root, DATA), locked(root):
         found = census(root)
         for path in sorted(found.unneeded, key=lambda path: path.suffix != ".dir"):  # a list promises its files
             path.unlink(missing_ok=True)

@@ -18,10 +18,9 @@ from tasks.tracking_inventory import Held, Inventory, Registered, inventory
 from weathervane.errors import InputError
 from weathervane.files import sha256
 from weathervane.fingerprint import NUMERIC
+from weathervane.folds import VALIDATION
 from weathervane.ledger import Ledger, Row
 from weathervane.params import flatten
-
-VALIDATION = 0  # the fold that trainings leave out
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from tasks import tracking
 from tasks.answering import Answering, answering, named
 from tasks.data import prepared_copy
 from tasks.step import step
-from tasks.tracking_read import MONITORING, shown
+from tasks.tracking_read import MONITORING, page, uri
 from weathervane import layout
 from weathervane.drift import Judged, Monitor, judge
 from weathervane.errors import InputError
@@ -83,7 +83,7 @@ def monitor(root: Path, params: Monitor, what: str, device: str) -> Seen:
         about = About(layout.shown(params.source), answers.uri, answers.data, answers.model.spec.classes)
         write(Path(folder), about, params, before, after, lately, judged)
         run = _log(root, answers, lately, judged, Path(folder))
-    say(f"monitor: {judged.decision}: {judged.why}; {shown(root, run)}")
+    say(f"monitor: {judged.decision}: {judged.why}; {page(uri(root), run)}")
     return Seen(version.name, answers.uri, lately.files, lately.unusable, judged, run)
 
 
@@ -111,7 +111,7 @@ def _log(root: Path, answers: Answering, lately: "Lately", judged: Judged, folde
         "model": answers.uri,
         "data_md5": answers.data,
         "decision": judged.decision,
-        "why": judged.why[:5000],
+        "why": judged.why,
         "prefect_flow_run_id": str(runtime.flow_run.id or ""),
         "owner": me(),
     }

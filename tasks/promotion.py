@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
-from weathervane import project
+from tasks.locks import champion, lock
 from weathervane.errors import InputError
 
 if TYPE_CHECKING:
@@ -56,8 +56,7 @@ class Standing:
 
 def alone(root: Path, name: str) -> FileLock:
     """One decision at a time about a dataset's champion on this host; freed by the system if the holder is killed."""
-    (root / project.LOCKS).mkdir(parents=True, exist_ok=True)
-    return FileLock(root / project.LOCKS / f"champion-{name}.lock")
+    return lock(root, champion(name))
 
 
 def standing(client: "MlflowClient", name: str) -> Standing:

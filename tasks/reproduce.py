@@ -13,12 +13,11 @@ from importlib.metadata import version as installed
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
-
 from tasks import tracking
 from tasks.code_versions import checked_out, has_commit
 from tasks.data_versions import materialise
 from tasks.dvc_lock import md5_of_prepared
+from tasks.locks import DATA, lock
 from tasks.tracking_inventory import Inventory, Registered
 from weathervane import lifeline, project
 from weathervane.errors import InputError, TrainingError
@@ -67,9 +66,8 @@ def reproduce(root: Path, stock: Inventory, version: Registered) -> Reproduction
     tags = {**stock.runs[run.tags["mlflow.parentRunId"]].tags, **run.tags}
     _refuse_without_code(root, version, tags)
     folder = root / project.WORK / f"reproduce-{version.name}-{version.version}"
-    (root / project.LOCKS).mkdir(parents=True, exist_ok=True)
-    with FileLock(root / project.LOCKS / "reproduce.lock"), checked_out(root, tags["git_commit"], folder) as code:
-        with FileLock(root / project.LOCKS / "data.lock"):
+    with lock(root, "reproduce"), checked_out(root, tags["git_commit"], folder) as code:
+        with lock(root, DATA):
             raw = materialise(root, tags["data_md5"]) / project.RAW
         (code / project.RAW).symlink_to(raw)
         _run(code, "weathervane.prepare")

@@ -21,12 +21,12 @@ from typing import Annotated, Any
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-from filelock import FileLock
 from pydantic import BeforeValidator
 
 from tasks import tracking
 from tasks.alone import alone
 from tasks.data_versions import has_bytes
+from tasks.locks import DATA, champion, lock
 from tasks.plan import make_plan, read_variants
 from tasks.tracking_inventory import Held, Inventory, Registered, inventory
 from tasks.tracking_read import CLEANED, uri
@@ -129,8 +129,8 @@ def clean(root: Path, older: Retention) -> tuple[Survey, list[str]]:
     names = sorted({run.dataset for run in inventory(root).runs.values()})
     with ExitStack() as held:
         held.enter_context(alone(root))
-        for name in (*(f"champion-{name}" for name in names), "data"):
-            held.enter_context(FileLock(root / project.LOCKS / f"{name}.lock"))
+        for name in (*map(champion, names), DATA):
+            held.enter_context(lock(root, name))
         found = survey(root, older)
         for path in found.targets(Path):
             _discard(root, path)

@@ -38,7 +38,7 @@ def open_retraining(root: Path, plan: Plan) -> str:
         "data_md5": plan.data_md5,
         "seed": str(plan.seed),
         "variants": " ".join(candidate.name for candidate in plan.candidates),
-        "why": "; ".join(f"{c.name}: {c.why}" for c in plan.candidates)[:5000],
+        "why": "; ".join(f"{c.name}: {c.why}" for c in plan.candidates),
         "reused_runs": " ".join(candidate.run.run_id for candidate in plan.candidates if candidate.run),
         "prefect_flow_run_id": str(runtime.flow_run.id or ""),
         "prefect_flow_run": str(runtime.flow_run.name or ""),
@@ -80,7 +80,7 @@ def open_variant(root: Path, plan: Plan, candidate: Candidate, parent: str) -> s
         "dataset": plan.dataset,
         "data_md5": plan.data_md5,
         "seed": str(plan.seed),
-        "why": candidate.why[:5000],
+        "why": candidate.why,
         "prepared_by": prepared_by(root),
         plan.kind: tracking.client(root).get_run(parent).info.run_name,  # sorts the children by time
         "fingerprint": candidate.fingerprint,
@@ -117,9 +117,9 @@ def _what_is_new(root: Path, plan: Plan) -> str:
     if before is None:
         return "the first version"
     try:
-        return f"since {before}: {difference(root, before, plan.data_md5)}"[:5000]
+        return f"since {before}: {difference(root, before, plan.data_md5)}"
     except InputError as error:
-        return f"since {before}: not known: {error}"[:5000]
+        return f"since {before}: not known: {error}"
 
 
 def _mine(run: Run) -> bool:
@@ -131,7 +131,7 @@ def _mine(run: Run) -> bool:
 @step(name="close variant", **RETRY)
 def close_variant(root: Path, run: str, status: str, why: str) -> None:
     """End the run of a variant that came to nothing, with the reason."""
-    tracking.log(root, run, tags={"failure": why[:5000]})
+    tracking.log(root, run, tags={"failure": why})
     tracking.end_run(root, run, status)
 
 

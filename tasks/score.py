@@ -8,11 +8,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
 from tasks.answering import answering, named
+from tasks.locks import lock
 from tasks.step import step
-from weathervane import project
 from weathervane.errors import InputError
 from weathervane.listing import listing
 from weathervane.progress import bar, say
@@ -73,9 +73,8 @@ def score(root: Path, source: str, out: Path, what: str, device: str) -> Scored:
 def _alone(root: Path, out: Path) -> Iterator[None]:
     """Two runs would write one table."""
     mark = hashlib.sha256(os.fsencode(out.resolve())).hexdigest()[:16]
-    (root / project.LOCKS).mkdir(parents=True, exist_ok=True)
     try:
-        with FileLock(root / project.LOCKS / f"score-{mark}.lock", timeout=0):
+        with lock(root, f"score-{mark}", timeout=0):
             yield
     except Timeout:
         raise InputError(f"--out {out}: another run is writing it: wait for it, or name another file") from None

@@ -7,32 +7,30 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from filelock import FileLock
-
 from tasks import view
-from tasks.tracking_read import connect, uri
-from weathervane import project
+from tasks.locks import STORE, lock
+from tasks.tracking_read import connect, local, served, uri
 from weathervane.errors import InputError
 from weathervane.params import flatten
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
+TAG = 5000  # characters that every store of MLflow's takes
+
 
 @cache
 def client(root: Path) -> "MlflowClient":
     """A client of the project's tracking store, which is made first where it is not there yet."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    if database := local_database(root):
+    if database := local(uri(root)):
         make_database(root, database)
     return connect(uri(root))
 
 
 def make_database(root: Path, path: Path) -> None:
     """Make MLflow's database aside and rename it: two first starts at once, or a kill, would wedge it else."""
-    locks = root / project.LOCKS
-    locks.mkdir(parents=True, exist_ok=True)
-    with FileLock(locks / "mlflow.lock"):
+    with lock(root, STORE):
         if path.exists():
             return
         from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
@@ -54,13 +52,13 @@ def experiment(root: Path, dataset: str) -> str:
     found = client(root).get_experiment_by_name(dataset)
     if found is not None and found.lifecycle_stage == "deleted":
         client(root).restore_experiment(found.experiment_id)
-    database = local_database(root)
+    database = local(uri(root))
     # MLflow's default is mlruns/ below the folder that the person happens to stand in.
     beside = str(database.parent / "mlruns" / dataset) if database else None
     made = found.experiment_id if found else client(root).create_experiment(dataset, beside)
     current = client(root).get_experiment(made)
     location = current.artifact_location
-    if uri(root).startswith("http") and location.startswith(("/", "file:", ".")):
+    if served(uri(root)) and location.startswith(("/", "file:", ".")):
         raise InputError(
             f"MLFLOW_TRACKING_URI {uri(root)}: its artifact root is the local folder {location}, which other "
             "machines do not share: start the server with --serve-artifacts and --artifacts-destination"
@@ -75,7 +73,8 @@ def start_run(root: Path, experiment_id: str, name: str, tags: dict[str, str], p
     """Open a run; its id."""
     if parent:
         tags = {**tags, "mlflow.parentRunId": parent}
-    return str(client(root).create_run(experiment_id, tags=tags, run_name=name).info.run_id)
+    short = {key: str(value)[:TAG] for key, value in tags.items()}
+    return str(client(root).create_run(experiment_id, tags=short, run_name=name).info.run_id)
 
 
 def reopen_run(root: Path, run_id: str, tags: dict[str, str]) -> str:
@@ -108,7 +107,7 @@ def log(
         run_id,
         metrics=[Metric(key, float(value), now, 0) for key, value in (metrics or {}).items() if key not in held],
         params=[Param(key, str(value)) for key, value in flatten(params or {}).items()],
-        tags=[RunTag(key, value) for key, value in (tags or {}).items()],
+        tags=[RunTag(key, value[:TAG]) for key, value in (tags or {}).items()],
     )
 
 
@@ -161,9 +160,3 @@ def recorded(root: Path, run_id: str, step: str = "epoch") -> set[tuple[str, int
 def end_run(root: Path, run_id: str, status: str = "FINISHED") -> None:
     """Close a run as FINISHED, FAILED or KILLED."""
     client(root).set_terminated(run_id, status)
-
-
-def local_database(root: Path) -> Path | None:
-    """The file of a local store; None where it is a server."""
-    address = uri(root)
-    return Path(address.removeprefix("sqlite:///")).absolute() if address.startswith("sqlite:///") else None

@@ -13,7 +13,7 @@ from typing import Any
 
 from tasks import tracking
 from tasks.promotion import PREFIX
-from tasks.tracking_read import KINDS, MONITORING, opened, uri
+from tasks.tracking_read import KINDS, MONITORING, local, opened, uri
 
 OURS = (*KINDS.keys(), *KINDS.values(), MONITORING)
 
@@ -72,8 +72,8 @@ def inventory(root: Path) -> Inventory:
     Raises:
         InputError: a database that is none of MLflow's, a server that does not answer.
     """
-    local = uri(root).startswith("sqlite:///")
-    runs, versions, models = _from_sqlite(Path(uri(root).removeprefix("sqlite:///"))) if local else _by_client(root)
+    database = local(uri(root))
+    runs, versions, models = _from_sqlite(database) if database else _by_client(root)
     logged: dict[str, dict[str, str]] = defaultdict(dict)
     for model, run_id, location in models:
         logged[run_id][model] = location

@@ -25,6 +25,7 @@ from weathervane.errors import InputError
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
+SQLITE = "sqlite:///"
 TIMEOUT = 8.0  # seconds: a server that is down is told within ten
 PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
 CLEANED = "artifacts_deleted"  # tag of a run whose artifacts `weathervane clean` removed: the date
@@ -42,14 +43,11 @@ class Run:
     started: int
     tags: dict[str, str] = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
-    experiment: str = ""  # its id
 
 
-def page(address: str, run: Run) -> str:
-    """Where a person looks at the run, if it is on a server; else the run's id."""
-    if not address.startswith(("http://", "https://")):
-        return f"run {run.run_id}"
-    return f"{without_password(address)}/#/experiments/{run.experiment}/runs/{run.run_id}"
+def page(address: str, run_id: str) -> str:
+    """A run for a person to find: its page on a server, or its id."""
+    return f"{without_password(address)}/#/runs/{run_id}" if served(address) else f"MLflow run {run_id}"
 
 
 def without_password(address: str) -> str:
@@ -60,14 +58,17 @@ def without_password(address: str) -> str:
 
 def uri(root: Path) -> str:
     """MLFLOW_TRACKING_URI, or the database that a bare `mlflow ui` at the project's root reads."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{root / 'mlflow.db'}"
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"{SQLITE}{root / 'mlflow.db'}"
 
 
-def shown(root: Path, run_id: str) -> str:
-    """A run for a person to find: its page on a server, or its id."""
-    address = uri(root)
-    served = address.startswith(("http://", "https://"))
-    return f"{address.rstrip('/')}/#/runs/{run_id}" if served else f"MLflow run {run_id}"
+def served(address: str) -> bool:
+    """Is it that of an MLflow server."""
+    return address.startswith(("http://", "https://"))
+
+
+def local(address: str) -> Path | None:
+    """The file of a database on this machine; None for any other address."""
+    return Path(address.removeprefix(SQLITE)).absolute() if address.startswith(SQLITE) else None
 
 
 def runs(address: str, experiment: str, tag: str, values: Iterable[str]) -> list[Run]:
@@ -77,9 +78,9 @@ def runs(address: str, experiment: str, tag: str, values: Iterable[str]) -> list
         InputError: a server that does not answer or refuses, an address of an unknown kind.
     """
     wanted = list(values)
-    if address.startswith("sqlite:///"):
-        return _from_sqlite(Path(address.removeprefix("sqlite:///")), experiment, tag, wanted)
-    if address.startswith(("http://", "https://")):
+    if database := local(address):
+        return _from_sqlite(database, experiment, tag, wanted)
+    if served(address):
         return _from_server(address, experiment, tag, wanted)
     return _by_client(address, experiment, tag, wanted)
 
@@ -90,10 +91,10 @@ def running(address: str) -> list[Run]:
     Raises:
         InputError: as `runs`.
     """
-    if address.startswith("sqlite:///"):
-        return _select(Path(address.removeprefix("sqlite:///")), "r.status = 'RUNNING'", [])
+    if database := local(address):
+        return _select(database, "r.status = 'RUNNING'", [])
     wanted = "attributes.status = 'RUNNING'"
-    if address.startswith(("http://", "https://")):
+    if served(address):
         found = _call(address, "experiments/search", {"max_results": 1000})
         ids = [one["experiment_id"] for one in (found or {}).get("experiments", ())]
         return _search(address, ids, [wanted])
@@ -131,9 +132,9 @@ def tracked_root() -> Path:
 
 def check_server(address: str) -> None:
     """Ask a configured server for anything at all, so that one that is down is told before the work begins."""
-    if address.startswith(("http://", "https://")):
+    if served(address):
         _reach(address)
-    elif not address.startswith("sqlite:///"):
+    elif not local(address):
         connect(address)
 
 
@@ -147,7 +148,7 @@ def _select(path: Path, condition: str, arguments: list[str]) -> list[Run]:
         return []
     with opened(path) as database:
         rows = database.execute(
-            "SELECT r.run_uuid, r.name, r.status, r.start_time, r.experiment_id FROM runs r"
+            "SELECT r.run_uuid, r.name, r.status, r.start_time FROM runs r"
             " JOIN experiments e ON e.experiment_id = r.experiment_id"
             f" WHERE r.lifecycle_stage = 'active' AND {condition} ORDER BY r.start_time DESC",
             arguments,
@@ -160,9 +161,8 @@ def _select(path: Path, condition: str, arguments: list[str]) -> list[Run]:
                 started,
                 dict(database.execute("SELECT key, value FROM tags WHERE run_uuid = ?", [run_id])),
                 dict(database.execute("SELECT key, value FROM latest_metrics WHERE run_uuid = ?", [run_id])),
-                str(experiment),
             )
-            for run_id, name, status, started, experiment in rows
+            for run_id, name, status, started in rows
         ]
 
 
@@ -184,7 +184,6 @@ def _search(address: str, experiments: list[str], filters: list[str]) -> list[Ru
             int(run["info"]["start_time"]),
             {tag["key"]: tag["value"] for tag in run["data"].get("tags", ())},
             {metric["key"]: metric["value"] for metric in run["data"].get("metrics", ())},
-            run["info"]["experiment_id"],
         )
         for answer in answers
         for run in (answer or {}).get("runs", ())
@@ -245,7 +244,6 @@ def _ask(client: Any, experiments: list[str], filters: list[str]) -> list[Run]:
             r.info.start_time,
             r.data.tags,
             r.data.metrics,
-            r.info.experiment_id,
         )
         for answer in answers
         for r in answer
@@ -273,7 +271,7 @@ def connect(address: str) -> "MlflowClient":
 
 def _reach(address: str) -> None:
     """Told within seconds if nothing answers: MLflow itself would try for minutes."""
-    if address.startswith(("http://", "https://")):
+    if served(address):
         _call(address, "experiments/get-by-name?experiment_name=Default")
         return
     try:

@@ -68,7 +68,6 @@ class Report:
     duplicates: list[tuple[str, str]] = field(default_factory=list)  # (name, of which)
     quarantined: list[Quarantined] = field(default_factory=list)
     ignored: list[str] = field(default_factory=list)
-    excluded: list[Row] = field(default_factory=list)  # accepted, but tie groups of different splits
     large_groups: dict[str, int] = field(default_factory=dict)  # near-duplicate groups of over 10, with their sizes
 
     def __str__(self) -> str:
@@ -273,7 +272,6 @@ def _sort_out(params: Ingest, root: Path, ledger: Ledger, staging: Path, record:
     if fresh:
         report.accepted = _place(params, ledger, list(fresh.values()), _signatures(root, ledger, record))
     report.decoded = record.looks
-    report.excluded = [row for row in report.accepted if row.split == EXCLUDED]
     sizes = Counter(row.group for row in (*ledger.rows, *report.accepted))
     report.large_groups = {group: size for group, size in sizes.items() if size > LARGE_GROUP}
     return report
