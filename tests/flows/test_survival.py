@@ -98,7 +98,7 @@ def test_dead_runs_are_ended_by_command(home: Home, again: int) -> None:
     """`weathervane runs clean` ends the runs of a killed retraining as killed, with the reason, and says which; after
     that there is nothing to end."""
     known = {run.info.run_id for run in home.runs()}
-    process = start(home, "--variants", "dnn", "--set", f"train.epochs={100_000 + again}")
+    process = start(home, "--variants", "dnn", "--set", f"train.epochs={200_000 + again}")
     trained(home, process, "dnn", 2)
     process.kill()
     process.wait()
