@@ -1,4 +1,4 @@
-# Everything sets itself up first: a machine needs Python 3.11 or newer, git and make.
+# Everything sets itself up first: a machine needs Python 3.11 to 3.13, git and make.
 PYTHON ?= python3
 BIN := .venv/bin
 export DO_NOT_TRACK := true
@@ -71,10 +71,10 @@ lock: setup
 
 # Everything that the README quotes as a ratio, measured here, and its table and picture; an hour on an idle machine.
 bench: setup .venv-peers/ready
+	@$(BIN)/python -m benchmarks.predict
 	@$(BIN)/python -m benchmarks.startup
 	@$(BIN)/python -m benchmarks.growth
 	@$(BIN)/python -m benchmarks.scale
-	@$(BIN)/python -m benchmarks.predict
 	@$(BIN)/python -m benchmarks.drift
 	@$(BIN)/python -m benchmarks.bare
 	@PYTHONPATH=$(CURDIR) .venv-peers/bin/python -m benchmarks.efficiency

@@ -5,7 +5,6 @@ photographs (`--photographs`, a zip) the decoder is not measured.
 """
 
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -19,6 +18,7 @@ import numpy as np
 import typer
 from PIL import Image
 
+from benchmarks.photographs import DEFAULT, Photographs
 from benchmarks.results import Entry, entry, record
 from weathervane import images
 from weathervane.duplicates import pairs, signature
@@ -26,7 +26,6 @@ from weathervane.layout import labels
 from weathervane.parallel import in_order
 from weathervane.progress import say, track
 
-PHOTOGRAPHS = Path(os.environ.get("WEATHERVANE_PHOTOGRAPHS", Path(__file__).parents[2] / "shared/data/dataset2.zip"))
 SIZE = 96  # pixels, as in params/prepare.yaml
 WORKERS = (0, 1, 2, 4)  # of torchvision's loader
 REPEATS = 5
@@ -56,7 +55,7 @@ print(json.dumps(measured | {"before": before, "peak": peak()}))
 
 def main(
     most: Annotated[int, typer.Option(help="images of the largest size: 1000, 10000, 100000; 0: none")] = 1_000,
-    photographs: Annotated[Path, typer.Option(help="zip of real photographs, by class")] = PHOTOGRAPHS,
+    photographs: Photographs = DEFAULT,
 ) -> None:
     """Measure, print and record."""
     entries = [*growth([size for size in (1_000, 10_000, 100_000) if size <= most]), all_pairs(100_000)]

@@ -7,7 +7,6 @@ learnt from, one half, chosen anew for each draw, stands for those of lately, th
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
 
 import numpy as np
 import pandas as pd
@@ -15,7 +14,7 @@ import torch
 import typer
 from PIL import Image, ImageFilter
 
-from benchmarks.data import PHOTOGRAPHS
+from benchmarks.photographs import DEFAULT, Photographs
 from benchmarks.results import Entry, record
 from benchmarks.suspects import take_in
 from weathervane import project, variant
@@ -106,7 +105,7 @@ def share(name: str, found: list[bool]) -> Entry:
 
 
 def main(
-    photographs: Annotated[Path, typer.Option(help="zip of real photographs, by class")] = PHOTOGRAPHS,
+    photographs: Photographs = DEFAULT,
     draws: int = 400,
     epochs: int = 20,
 ) -> None:

@@ -15,8 +15,8 @@ import torch
 import typer
 from torch import Tensor
 
-from benchmarks.data import PHOTOGRAPHS
 from benchmarks.peers import augmentation, take_in
+from benchmarks.photographs import DEFAULT, Photographs
 from benchmarks.results import Entry, entry, record
 from weathervane import variant
 from weathervane.augment import augment, mix
@@ -37,7 +37,7 @@ ALONE = Ranks()
 
 
 def main(
-    photographs: Annotated[Path, typer.Option(help="zip of real photographs, by class")] = PHOTOGRAPHS,
+    photographs: Photographs = DEFAULT,
     rounds: Annotated[int, typer.Option(min=1)] = 15,
     device: Annotated[str, typer.Option(help="as of 'weathervane retrain'")] = "auto",
 ) -> None:

@@ -19,7 +19,7 @@ from typing import Annotated, Any
 
 import typer
 
-from benchmarks.data import PHOTOGRAPHS
+from benchmarks.photographs import DEFAULT, Photographs
 from benchmarks.results import Entry, entry, record
 from weathervane import variant
 from weathervane.ingest import Ingest, ingest
@@ -314,7 +314,7 @@ def measure(home: Path, which: str, names: list[str], rounds: int) -> list[Entry
 
 
 def main(
-    photographs: Annotated[Path, typer.Option(help="zip of real photographs, by class")] = PHOTOGRAPHS,
+    photographs: Photographs = DEFAULT,
     rounds: Annotated[int, typer.Option(min=1)] = 3,
     only: Annotated[list[str] | None, typer.Option(help="contestants besides weathervane; all by default")] = None,
     alone: Annotated[str, typer.Option(hidden=True)] = "",

@@ -9,12 +9,11 @@ import time
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Annotated
 
 import numpy as np
 import typer
 
-from benchmarks.data import PHOTOGRAPHS
+from benchmarks.photographs import DEFAULT, Photographs
 from benchmarks.results import Entry, entry, record
 from weathervane import project, variant
 from weathervane.listing import Reader, listing
@@ -71,7 +70,7 @@ def measure(name: str, folder: Path, rounds: int, device: str) -> list[Entry]:
 
 
 def main(
-    photographs: Annotated[Path, typer.Option(help="zip of real photographs, by class")] = PHOTOGRAPHS,
+    photographs: Photographs = DEFAULT,
     rounds: int = 7,
     device: str = "auto",
 ) -> None:

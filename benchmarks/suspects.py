@@ -4,7 +4,6 @@ A CNN is trained on the flipped labels for each seed, and once on the labels as 
 what a model's own word finds: as many images, those that it finds least probable to be what their label says.
 """
 
-import os
 import shutil
 import tempfile
 import time
@@ -15,6 +14,7 @@ import numpy as np
 import torch
 import typer
 
+from benchmarks.photographs import DEFAULT, Photographs
 from benchmarks.results import entry, record
 from weathervane import project, variant
 from weathervane.fit import fit
@@ -25,7 +25,6 @@ from weathervane.progress import say
 from weathervane.store import Store
 from weathervane.suspects import suspects
 
-PHOTOGRAPHS = Path(os.environ.get("WEATHERVANE_PHOTOGRAPHS", Path(__file__).parents[2] / "shared/data/dataset2.zip"))
 SHARE = 0.1
 
 
@@ -77,7 +76,7 @@ def measure(prepared: Path, seed: int | None, epochs: int) -> dict[str, float]:
 
 
 def main(
-    photographs: Annotated[Path, typer.Option(help="zip of real photographs, by class")] = PHOTOGRAPHS,
+    photographs: Photographs = DEFAULT,
     seeds: Annotated[int, typer.Option(help="trainings on flipped labels")] = 3,
     epochs: int = 40,
 ) -> None:

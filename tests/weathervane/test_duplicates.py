@@ -2,7 +2,6 @@
 
 import io
 import itertools
-import os
 import zipfile
 from pathlib import Path
 
@@ -14,11 +13,6 @@ from PIL import Image
 
 from weathervane.duplicates import groups, pairs, signature
 from weathervane.images import open_image, upright_rgb
-
-PHOTOGRAPHS = Path(
-    os.environ.get("WEATHERVANE_PHOTOGRAPHS")
-    or Path(__file__).resolve().parents[2].parent / "shared" / "data" / "dataset2.zip"
-)
 
 
 def _textured(rng: np.random.Generator) -> Image.Image:
@@ -174,11 +168,9 @@ def test_wrong_arrays_are_refused():
 
 
 @pytest.fixture(scope="module")
-def photographs() -> list[Image.Image]:
-    if not PHOTOGRAPHS.is_file():
-        pytest.skip(f"no photographs at {PHOTOGRAPHS}: set WEATHERVANE_PHOTOGRAPHS to the publisher's dataset2.zip")
+def pictures(photographs: Path) -> list[Image.Image]:
     found = []
-    with zipfile.ZipFile(PHOTOGRAPHS) as archive:
+    with zipfile.ZipFile(photographs) as archive:
         for name in sorted(archive.namelist()):
             if name.endswith("/"):
                 continue
@@ -188,35 +180,35 @@ def photographs() -> list[Image.Image]:
     return found
 
 
-def test_photographs_make_small_groups(photographs):
+def test_photographs_make_small_groups(pictures):
     """Of the 905 photographs about a tenth are copies; no group is larger than 4, so nothing chains."""
-    found = groups(len(photographs), pairs(*_stacked(photographs)))
-    assert 0.88 <= len(set(found.tolist())) / len(photographs) <= 0.91
+    found = groups(len(pictures), pairs(*_stacked(pictures)))
+    assert 0.88 <= len(set(found.tolist())) / len(pictures) <= 0.91
     assert np.bincount(found).max() == 4
 
 
 @pytest.mark.fault(12, trials=181)
-def test_copies_of_photographs_are_found(photographs):
+def test_copies_of_photographs_are_found(pictures):
     """At least 95 % of recompressed and resized photographs are paired with their original."""
     rng = np.random.default_rng(7)
-    originals = photographs[::5]
+    originals = pictures[::5]
     assert _found(originals, [_copied(image, rng) for image in originals]) >= 0.95
 
 
-def test_an_independent_hash_finds_no_further_duplicates(photographs):
+def test_an_independent_hash_finds_no_further_duplicates(pictures):
     """What a 512-bit hash of another kind takes for copies stands in one group.
 
     The 17x16 row hash alone (256 bits, at most 12) also pairs any two pictures of a sun in the middle, over
     classes; so rows and columns are hashed, with the same share of bits.
     """
     bits = []
-    for image in photographs:
+    for image in pictures:
         luma = image.convert("L")
         rows = np.asarray(luma.resize((17, 16), Image.Resampling.LANCZOS))
         columns = np.asarray(luma.resize((16, 17), Image.Resampling.LANCZOS))
         bits.append(np.concatenate([rows[:, 1:] > rows[:, :-1], (columns[1:] > columns[:-1])], axis=None))
     signs = np.array(bits) * np.float32(2) - 1
     i, j = np.nonzero(np.triu((512 - signs @ signs.T) / 2 <= 24, 1))
-    assert len(i) >= 0.1 * len(photographs)
-    found = groups(len(photographs), pairs(*_stacked(photographs)))
+    assert len(i) >= 0.1 * len(pictures)
+    found = groups(len(pictures), pairs(*_stacked(pictures)))
     np.testing.assert_array_equal(found[i], found[j])
