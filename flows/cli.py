@@ -15,24 +15,31 @@ app = typer.Typer(
 )
 
 
+Variants = Annotated[
+    list[str] | None,
+    typer.Option(help="Names from params/models, several at once; 'weathervane variants' says which by default."),
+]
+Changes = Annotated[
+    list[str] | None, typer.Option("--set", help="train.epochs=5 for all, cnn.train.epochs=5 for one variant.")
+]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")]
+Model = Annotated[str, typer.Option(help="models:/weather/7, models:/weather@champion, or 7; the champion.")]
+Open = Annotated[bool, typer.Option("--open/--no-open", help="Open the page in a browser.")]
+
+
 @app.command()
 def retrain(
     source: Annotated[
         str | None,
-        typer.Option(help="A folder, a zip or tar archive, or 'synthetic': becomes the project's source."),
+        typer.Option(help="A folder, a zip or tar archive, 'mendeley' or 'synthetic': becomes the project's source."),
     ] = None,
     dataset: Annotated[
         str | None,
         typer.Option(help="Name of the dataset and of its registered model; 'weather' with a new source."),
     ] = None,
-    variants: Annotated[
-        list[str] | None, typer.Option(help="Names from params/models, several at once; see 'weathervane variants'.")
-    ] = None,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="train.epochs=5 for all, cnn.train.epochs=5 for one variant."),
-    ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
+    variants: Variants = None,
+    set_: Changes = None,
+    device: Device = "auto",
     seed: Annotated[int, typer.Option(min=0, help="Of initialisation, order and augmentation.")] = 0,
     data_version: Annotated[
         str | None, typer.Option(help="Train on another version of the data; see 'weathervane data versions'.")
@@ -75,16 +82,11 @@ def retrain(
 @app.command()
 def crossval(
     folds: Annotated[int, typer.Option(help="As many trainings a variant, each without one of them.")] = 5,
-    variants: Annotated[
-        list[str] | None, typer.Option(help="Names from params/models, several at once; all by default.")
-    ] = None,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="train.epochs=5 for all, cnn.train.epochs=5 for one variant."),
-    ] = None,
+    variants: Variants = None,
+    set_: Changes = None,
     share: Annotated[float, typer.Option(help="Share of the images to learn from: a learning curve's step.")] = 1.0,
     seed: Annotated[int, typer.Option(min=0, help="Of folds, initialisation, order and augmentation.")] = 0,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
+    device: Device = "auto",
     out: Annotated[
         Path | None, typer.Option(help="Also write the table there: .json for all of it, .md to read.")
     ] = None,
@@ -103,8 +105,8 @@ def crossval(
 def predict(
     source: Annotated[str, typer.Argument(help="A folder, a zip or tar archive, or a pattern such as 'photos/*.jpg'.")],
     out: Annotated[Path, typer.Option(help="A .parquet, .csv or .jsonl: a row a photograph.")],
-    model: Annotated[str, typer.Option(help="models:/weather/7, models:/weather@champion, or 7; the champion.")] = "",
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
+    model: Model = "",
+    device: Device = "auto",
 ) -> None:
     """Score photographs without labels; started again after a kill, it scores what is missing."""
     from flows.predict_command import run_predict
@@ -120,8 +122,8 @@ def monitor(
     days: Annotated[
         float | None, typer.Option(min=0, help="Of a folder, only files that changed in so many days; 0: all.")
     ] = None,
-    model: Annotated[str, typer.Option(help="models:/weather/7, models:/weather@champion, or 7; the champion.")] = "",
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
+    model: Model = "",
+    device: Device = "auto",
 ) -> None:
     """Say whether photographs of lately still look like those that a model was trained on."""
     from flows.monitor_command import run_monitor
@@ -134,8 +136,8 @@ def suggest(
     source: Annotated[str, typer.Argument(help="A folder, an archive, a pattern, or a table that predict wrote.")],
     n: Annotated[int, typer.Option("--n", min=1, help="How many.")] = 50,
     out: Annotated[Path, typer.Option(help="A new folder: they, contact sheets and a table.")] = Path("suggested"),
-    model: Annotated[str, typer.Option(help="models:/weather/7, models:/weather@champion, or 7; the champion.")] = "",
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
+    model: Model = "",
+    device: Device = "auto",
 ) -> None:
     """Choose the photographs most worth a label: unsure of, or unlike what a model has learnt from, each kind once."""
     from flows.suggest_command import run_suggest
@@ -321,7 +323,7 @@ def notify(
 @app.command()
 def ui(
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 5000,
-    open_: Annotated[bool, typer.Option("--open/--no-open", help="Open the page in a browser.")] = True,
+    open_: Open = True,
 ) -> None:
     """Show the runs in MLflow's pages, on loopback, until Ctrl-C."""
     from flows.ui import serve
@@ -331,10 +333,10 @@ def ui(
 
 @app.command()
 def demo(
-    model: Annotated[str, typer.Option(help="models:/weather/7, models:/weather@champion, or 7; the champion.")] = "",
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
+    model: Model = "",
+    device: Device = "auto",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8501,
-    open_: Annotated[bool, typer.Option("--open/--no-open", help="Open the page in a browser.")] = True,
+    open_: Open = True,
 ) -> None:
     """Serve a page that takes a photograph and shows the model's answer, on loopback, until Ctrl-C."""
     from flows.demo import serve
@@ -378,10 +380,8 @@ def trigger(
         str,
         typer.Argument(help="retrain, ingest, crossval, predict, monitor, or a deployment as in retrain/nightly."),
     ],
-    variants: Annotated[
-        list[str] | None, typer.Option(help="Names from params/models, several at once; all by default.")
-    ] = None,
-    set_: Annotated[list[str] | None, typer.Option("--set", help="As in 'weathervane retrain'.")] = None,
+    variants: Variants = None,
+    set_: Changes = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1 or mps, of the worker.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Of initialisation, order and augmentation.")] = None,
     data_version: Annotated[str | None, typer.Option(help="Another version of the data than today's.")] = None,

@@ -4,10 +4,10 @@ A worker runs in a clone that somebody made (`git clone`, `make setup`), with th
 gets code to it; the data comes by DVC, where `data/raw.dvc` says that there is a newer version.
 """
 
-import subprocess
 from pathlib import Path
 
 from tasks.alone import alone
+from tasks.git import git
 from weathervane.progress import say
 
 ROOT = Path(__file__).parents[1]
@@ -48,5 +48,5 @@ def _pull(root: Path) -> None:
 
 def _git(root: Path, *arguments: str) -> str | None:
     """What it prints; None where it fails."""
-    done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True)
+    done = git(root, *arguments)
     return done.stdout.rstrip() if done.returncode == 0 else None

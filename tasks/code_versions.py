@@ -2,17 +2,19 @@
 
 import os
 import shutil
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tasks.git import git
 from weathervane.errors import InputError
+
+NO_HOOKS = ("-c", f"core.hooksPath={os.devnull}")  # DVC's would check out data
 
 
 def has_commit(root: Path, commit: str) -> bool:
     """True if this clone holds the commit."""
-    return _git(root, "cat-file", "-e", f"{commit}^{{commit}}").returncode == 0
+    return git(root, "cat-file", "-e", f"{commit}^{{commit}}").returncode == 0
 
 
 @contextmanager
@@ -23,16 +25,10 @@ def checked_out(root: Path, commit: str, folder: Path) -> Iterator[Path]:
         InputError: git cannot check it out.
     """
     shutil.rmtree(folder, ignore_errors=True)  # of one that was killed; the forces are for git's record of it
-    done = _git(root, "worktree", "add", "--force", "--force", "--detach", str(folder), commit)
+    done = git(root, *NO_HOOKS, "worktree", "add", "--force", "--force", "--detach", str(folder), commit)
     try:
         if done.returncode:
             raise InputError(f"commit {commit}: git cannot check it out: {' '.join(done.stderr.split())}")
         yield folder
     finally:
-        _git(root, "worktree", "remove", "--force", "--force", str(folder))
-
-
-def _git(root: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
-    # Hooks are off: DVC's would check out data.
-    command = ["git", "-c", f"core.hooksPath={os.devnull}", *arguments]
-    return subprocess.run(command, cwd=root, capture_output=True, text=True)
+        git(root, *NO_HOOKS, "worktree", "remove", "--force", "--force", str(folder))

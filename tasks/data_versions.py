@@ -6,7 +6,6 @@ DVC's cache holds their bytes. Read without importing DVC or MLflow.
 
 import json
 import shutil
-import subprocess
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.dvc_lock import md5, raw_md5, tracked_dataset
+from tasks.git import git
 from tasks.tracking_read import runs, uri
 from weathervane import project
 from weathervane.errors import InputError
@@ -104,7 +104,8 @@ def objects(root: Path, version: str) -> set[str]:
 
 def heads(root: Path) -> dict[str, str]:
     """The version at the head of each branch (remote ones, too) and tag that tracks one, by the branch's name."""
-    names = _git(root, "for-each-ref", "--format=%(refname:short)", "refs/heads", "refs/tags", "refs/remotes").split()
+    everywhere = ("refs/heads", "refs/tags", "refs/remotes")
+    names = git(root, "for-each-ref", "--format=%(refname:short)", *everywhere).stdout.split()
     tracked = ((name, _tracked_at(root, name)) for name in names)
     return {name: version for name, version in tracked if version}
 
@@ -215,7 +216,7 @@ def _object(root: Path, digest: str) -> Path:
 
 
 def _in_git(root: Path) -> list[Version]:
-    log = _git(root, "log", "--format=%H %cI", "--", "data/raw.dvc")
+    log = git(root, "log", "--format=%H %cI", "--", "data/raw.dvc").stdout
     lines = (line.split() for line in log.splitlines())
     tracked = ((_tracked_at(root, commit), date, commit) for commit, date in lines)
     return [
@@ -244,21 +245,13 @@ def _in_mlflow(root: Path) -> list[Version]:
 
 
 def _tracked_at(root: Path, revision: str) -> str | None:
-    text = _git(root, "show", f"{revision}:data/raw.dvc") if not revision.startswith("-") else ""
+    text = git(root, "show", f"{revision}:data/raw.dvc").stdout if not revision.startswith("-") else ""
     if not text:
         return None
     from ruamel.yaml import YAML
 
     content: dict[str, Any] = YAML(typ="safe", pure=True).load(text)
     return str(content["outs"][0]["md5"])
-
-
-def _git(root: Path, *arguments: str) -> str:
-    """What git prints; nothing where it fails or is absent."""
-    try:
-        return subprocess.run(["git", *arguments], cwd=root, check=True, capture_output=True, text=True).stdout
-    except (OSError, subprocess.CalledProcessError):
-        return ""
 
 
 def _counted(what: str, names: Iterable[str]) -> Iterator[str]:

@@ -81,7 +81,6 @@ def md5(path: Path) -> str | None:
     files = sorted(file.relative_to(path).as_posix() for file in path.rglob("*") if file.is_file())
     digests = in_order(lambda name: md5(path / name), files)
     listing = [{"md5": digest, "relpath": name} for digest, name in zip(digests, files, strict=True)]
-    listing.sort(key=lambda entry: str(entry["relpath"]))
     return hashlib.md5(json.dumps(listing, sort_keys=True).encode(), usedforsecurity=False).hexdigest() + ".dir"
 
 

@@ -3,10 +3,10 @@
 For a worker that has a clone of its own; a person commits by hand (`commit: never`).
 """
 
-import subprocess
 from pathlib import Path
 
 from tasks.data import INGEST
+from tasks.git import git
 from tasks.momentary import RETRY
 from tasks.step import step
 from weathervane.errors import InputError
@@ -46,13 +46,13 @@ def _push(root: Path) -> None:
         try:
             _git(root, "pull", "--quiet", "--rebase", "--autostash")
         except InputError as conflict:
-            begun = subprocess.run(["git", "rebase", "--abort"], cwd=root, capture_output=True).returncode == 0
+            begun = git(root, "rebase", "--abort").returncode == 0
             raise (conflict if begun else refused) from None
         _git(root, "push", "--quiet")
 
 
 def _git(root: Path, *arguments: str) -> str:
-    done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True)
+    done = git(root, *arguments)
     if done.returncode:
         raise InputError(f"commit: push in params/ingest.yaml: 'git {arguments[0]}' failed: {done.stderr.strip()}")
     return done.stdout

@@ -5,7 +5,6 @@ What was interrupted is gone on with: the same parent, the same children. So ope
 
 import json
 import platform
-import subprocess
 import time
 from importlib.metadata import version
 from pathlib import Path
@@ -16,6 +15,7 @@ from prefect import runtime
 from tasks import tracking
 from tasks.changes import prepared_by
 from tasks.data_versions import difference
+from tasks.git import git
 from tasks.momentary import RETRY
 from tasks.plan import Candidate, Plan
 from tasks.step import step
@@ -179,13 +179,8 @@ def _note(rows: list[dict[str, Any]], tags: dict[str, str]) -> str:
 def commit(root: Path) -> dict[str, str]:
     """Tags git_commit and git_dirty; dirty leaves out what a retraining itself writes (the data's own files)."""
     data_files = {"data/raw.dvc", "dvc.lock", "params/ingest.yaml"}
-    try:
-        head = _git(root, "rev-parse", "HEAD").strip()
-        changed = {line[3:] for line in _git(root, "status", "--porcelain", "-uno").splitlines()}
-    except (OSError, subprocess.CalledProcessError):
+    head = git(root, "rev-parse", "HEAD")
+    if head.returncode:
         return {"git_commit": "none"}
-    return {"git_commit": head, "git_dirty": json.dumps(bool(changed - data_files))}
-
-
-def _git(root: Path, *arguments: str) -> str:
-    return subprocess.run(["git", *arguments], cwd=root, check=True, capture_output=True, text=True).stdout
+    changed = {line[3:] for line in git(root, "status", "--porcelain", "-uno").stdout.splitlines()}
+    return {"git_commit": head.stdout.strip(), "git_dirty": json.dumps(bool(changed - data_files))}

@@ -1,4 +1,4 @@
-"""Retrainings that are killed with SIGKILL at the boundary of a stage: FAULTS row 28.
+"""Retrainings that are killed with SIGKILL at the boundary of a stage: fault 28.
 
 `python -m benchmarks.drills.boundary` kills one before and one after each stage, starts it again, and compares what
 MLflow, DVC and Prefect hold with what a retraining that was never killed leaves. With a stage's name and `before` or

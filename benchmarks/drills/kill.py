@@ -1,4 +1,4 @@
-"""Trainings that are killed with SIGKILL at random moments: FAULTS row 29.
+"""Trainings that are killed with SIGKILL at random moments: fault 29.
 
 `python -m benchmarks.drills.kill --trials 300` prints how many of the trainings came to the very weights and the very
 metrics of one that was never killed. Each is killed up to three times, in processes forked after torch was imported.

@@ -1,4 +1,4 @@
-"""A tracking server that is killed, or slow to answer, while a variant trains: FAULTS rows 20 and 21.
+"""A tracking server that is killed, or slow to answer, while a variant trains: faults 20 and 21.
 
 `python -m benchmarks.drills.tracking --trials 40` prints in how many trainings no metric was lost or doubled, and how
 long the training itself was held up at most; with `--delay 5`, how much longer trainings take with the server so many

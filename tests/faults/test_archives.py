@@ -1,4 +1,4 @@
-"""Archives that mean harm, or are damaged: FAULTS.md, row 51."""
+"""Archives that mean harm, or are damaged: fault 51."""
 
 import io
 import random

@@ -1,4 +1,4 @@
-"""FAULTS row 43: a file that changes between prepare and train is named, and nothing is trained or scored on it."""
+"""fault 43: a file that changes between prepare and train is named, and nothing is trained or scored on it."""
 
 import json
 import re

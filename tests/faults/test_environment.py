@@ -1,4 +1,4 @@
-"""Folders that cannot be written to: FAULTS row 18."""
+"""Folders that cannot be written to: fault 18."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""FAULTS rows 45 and 47: classes that come, go or change their name, and labels that are wrong."""
+"""faults 45 and 47: classes that come, go or change their name, and labels that are wrong."""
 
 import shutil
 from pathlib import Path

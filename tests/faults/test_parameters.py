@@ -1,4 +1,4 @@
-"""Values that no parameter may have, and names that would leave their folder or reach a shell: FAULTS rows 14 to 16."""
+"""Values that no parameter may have, and names that would leave their folder or reach a shell: faults 14 to 16."""
 
 import random
 import subprocess

@@ -1,7 +1,4 @@
-"""Killed at any moment, out of room, and with much that is known already: FAULTS.md, rows 17 and 28 for the data.
-
-The drill: `WEATHERVANE_KILLS=200 pytest tests/faults/test_scale.py -k random`.
-"""
+"""Killed at any moment, out of room, and with much that is known already: rows 17 and 28, for the data."""
 
 import io
 import os
@@ -19,6 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.rows import often
 from weathervane.errors import InputError
 from weathervane.files import replacing
 from weathervane.ingest import Ingest, Report, ingest, inspect, refuse_edits, unchanged
@@ -28,7 +26,7 @@ from weathervane.sources import Local
 from weathervane.store import Store
 
 ROOT = Path(__file__).parents[2]
-KILLS = int(os.environ.get("WEATHERVANE_KILLS", "10"))
+KILLS = often(10, 200)
 
 # What processes of their own can do to a project.
 STEPS = """
@@ -224,6 +222,7 @@ def killed_at_random(step: str, root: Path, source: Path, longest: float, seed: 
     return killed
 
 
+@pytest.mark.fault(28, trials=KILLS)
 @pytest.mark.slow
 @pytest.mark.drill
 def test_kills_at_random_moments(tmp_path: Path) -> None:
@@ -409,6 +408,7 @@ def test_images_without_a_ledger_are_not_dealt_anew(source: Path, tmp_path: Path
 # Row 17: no room
 
 WRITERS = """
+from tests.rows import often
 from weathervane.errors import InputError
 from weathervane.files import replacing
 from weathervane.ledger import Ledger
@@ -506,6 +506,7 @@ def test_prepare_on_a_full_disk(tmp_path: Path) -> None:
 
 RECORD = """
 from tasks.data import ingest_and_record
+from tests.rows import often
 from weathervane.errors import InputError
 try:
     ingest_and_record(Path(sys.argv[1]))

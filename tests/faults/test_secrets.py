@@ -1,4 +1,4 @@
-"""FAULTS row 52: a secret reaches no log, no database, no file of ours, and nobody's terminal, whatever fails."""
+"""fault 52: a secret reaches no log, no database, no file of ours, and nobody's terminal, whatever fails."""
 
 import base64
 import os

@@ -1,4 +1,4 @@
-"""A tracking server that dies while a variant trains: FAULTS row 20. Full: `python -m benchmarks.drills.tracking`."""
+"""A tracking server that dies while a variant trains: fault 20. Full: `python -m benchmarks.drills.tracking`."""
 
 import subprocess
 import sys

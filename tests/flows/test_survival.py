@@ -1,4 +1,4 @@
-"""What is left of a retraining that was killed, and how the next start goes on: FAULTS rows 28, 33, 34 and 38."""
+"""What is left of a retraining that was killed, and how the next start goes on: faults 28, 33, 34 and 38."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Checkpoints on disk: FAULTS rows 17, 30 and 31."""
+"""Checkpoints on disk: faults 17, 30 and 31."""
 
 import os
 import random

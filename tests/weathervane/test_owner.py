@@ -38,7 +38,7 @@ def test_of_another_machine_nothing_is_known() -> None:
 
 @pytest.mark.fault(23)
 def test_clocks_do_not_matter(monkeypatch) -> None:
-    """An hour back or a day forth, a process is who it was (FAULTS row 23)."""
+    """An hour back or a day forth, a process is who it was (fault 23)."""
     line = me()
     for shift in (-3600, 86400):
         real = time.time

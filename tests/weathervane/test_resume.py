@@ -1,4 +1,4 @@
-"""A training that was interrupted goes on: FAULTS rows 24, 29, 32, 36 and 37."""
+"""A training that was interrupted goes on: faults 24, 29, 32, 36 and 37."""
 
 import json
 import os
