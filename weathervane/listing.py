@@ -57,7 +57,7 @@ def listing(text: str) -> Listing:
     try:
         place, found = _found(text)
     except (ValueError, RuntimeError, OSError) as error:  # a pattern that pathlib refuses, a home that nobody has
-        raise InputError(f"{text}: {error}") from None
+        raise InputError(f"{text or repr(text)}: {error}") from None
     kept = [name for name in found if not layout.ignored(name)]
     if not kept:
         raise InputError(f"{text}: no file to score there")
@@ -79,7 +79,7 @@ def _found(text: str) -> tuple[Path, list[str]]:
         files = (path for path in place.glob(str(PurePath(*parts[fixed:]))) if not path.is_dir())
         inside = (path for path in files if path.parent.resolve().is_relative_to(home))  # no folder that is a link out
         return place, sorted(path.relative_to(place).as_posix() for path in inside)
-    raise InputError(f"{text!r}: no such folder, zip or tar archive, photograph, or pattern such as 'photos/*.jpg'")
+    raise InputError("no such folder, zip or tar archive, photograph, or pattern such as 'photos/*.jpg'")
 
 
 def _reader(place: Path, name: str) -> Reader:

@@ -145,7 +145,10 @@ def test_the_champion_is_exported(home: Home, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["nowhere", "--out", "p.csv"], "'nowhere': no such folder, zip or tar archive, photograph, or pattern"),
+        (
+            ["nowhere", "--out", "p.csv"],
+            "weathervane: nowhere: no such folder, zip or tar archive, photograph, or pattern",
+        ),
         (["data/raw", "--out", "p.xlsx"], "--out p.xlsx: the name has to end in .parquet, .csv, .jsonl"),
         (["data/raw", "--out", "gone/p.csv"], "--out gone/p.csv: the folder gone is not there"),
         (["data/raw", "--out", "p.csv", "--model", "99"], "99: weather-synthetic has the versions "),
