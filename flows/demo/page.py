@@ -66,8 +66,12 @@ def show(answers: Answering, data: bytes) -> None:
     picture, low, high = evidence(model, pixels, best)
     seen, why = st.columns(2)
     seen.image(pixels, width="stretch", caption="The centre square, which the model sees.")
-    hidden = f"Of {model.spec.classes[best]}, {low:.1%} to {high:.1%} is left while a grey square hides a part of it"
-    why.image(picture, width="stretch", caption=f"{hidden}: least at the yellow places.")
+    least, most, name = f"{low:.1%}", f"{high:.1%}", model.spec.classes[best]
+    if least == most:
+        why.caption(f"Of {name}, {least} is left wherever a grey square hides a part of it: no place alone decides.")
+    else:
+        hidden = f"Of {name}, {least} to {most} is left while a grey square hides a part of it"
+        why.image(picture, width="stretch", caption=f"{hidden}: least at the yellow places.")
 
 
 if __name__ == "__main__":
