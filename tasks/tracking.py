@@ -16,7 +16,7 @@ from weathervane.params import flatten
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-TAG = 5000  # characters that every store of MLflow's takes
+TAG = 8000  # characters of a tag, MLflow's own limit
 
 
 @cache
