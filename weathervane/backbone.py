@@ -3,7 +3,6 @@
 torchvision takes seconds to import, so that happens inside. Legend: N = images, S = size, K = classes.
 """
 
-import pickle
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +11,6 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -23,7 +21,6 @@ from weathervane.files import sha256
 
 PATIENCE = 30.0  # seconds without a byte
 AUXILIARY = ("aux1.", "aux2.", "AuxLogits.")  # heads in the middle of GoogLeNet and Inception, which we leave out
-UNREADABLE = (OSError, EOFError, KeyError, TypeError, ValueError, RuntimeError, pickle.UnpicklingError, SafetensorError)
 
 
 class Transfer(nn.Module):
@@ -162,7 +159,7 @@ def read(path: Path, digest: str) -> dict[str, Tensor]:
         if not all(value.layout is torch.strided for value in held.values()):  # torch does not look at their indices
             raise ValueError("a state_dict of dense tensors is expected, some are sparse")
         return held
-    except UNREADABLE as error:
+    except Exception as error:  # of a damaged pickle torch raises whatever it stumbles over, an IndexError among them
         raise InputError(f"network.weights: {path}: {in_brief(error)}") from None
 
 
@@ -188,7 +185,7 @@ def fetch(name: str, weights: str) -> dict[str, Tensor]:
         if not sha256(cached).startswith(cached.stem.rsplit("-", 1)[1]):
             raise ValueError("it is damaged; remove it")
         return get_model(name, weights=entry, progress=False).state_dict()
-    except UNREADABLE as error:
+    except Exception as error:  # likewise
         raise InputError(
             f"network.weights: {entry.url}: {in_brief(error)}: fetch it by other means and put it at {cached}, name "
             "another file (network.weights: FILE, network.sha256: its sha256), or start fresh (network.weights: none)"

@@ -363,5 +363,6 @@ def main(races: int = 200, retrainings: int = 50, loads: int = 10_000) -> None:
 
 
 if __name__ == "__main__":
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # processes side by side, whose threads would wait for each other
     apply()
     nursery() if sys.argv[1:] == ["nursery"] else typer.run(main)

@@ -261,6 +261,24 @@ def test_no_other_weights_are_loaded(tmp_path: Path) -> None:
         assert "\n" not in str(told.value), number
 
 
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol:UserWarning")
+@pytest.mark.fault(50, trials=MUTANTS)
+@pytest.mark.parametrize("legacy", [True, False], ids=["pickle", "zip"])
+def test_damaged_weights_of_torch_are_refused(legacy: bool, tmp_path: Path) -> None:
+    """A state_dict that was damaged anywhere, with a sha256 that fits, gives tensors or one line: no traceback."""
+    path, chance = tmp_path / "weights.pt", random.Random(0)
+    torch.save({"weight": torch.ones(3, 3)}, path, _use_new_zipfile_serialization=not legacy)
+    whole = path.read_bytes()
+    for number in range(MUTANTS):
+        path.write_bytes(flipped(whole, chance))
+        try:
+            held = backbone.read(path, hashlib.sha256(path.read_bytes()).hexdigest())
+        except InputError as error:
+            assert "\n" not in str(error), number
+        else:
+            assert all(isinstance(value, torch.Tensor) for value in held.values())
+
+
 def sparse(kind: str) -> torch.Tensor:
     """A sparse tensor whose indices lead out of it."""
     values = torch.ones(3)

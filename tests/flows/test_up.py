@@ -161,7 +161,7 @@ def test_late_runs_of_a_schedule_are_one(team: Team) -> None:
     mine = [run for run in team.flow_runs() if run["id"] not in known and run["parameters"]["seed"] == 2]
     assert len(mine) == 4 and all(run["auto_scheduled"] for run in mine)
     names = [team.ended(run["id"])["name"] for run in mine]
-    assert sorted(set(names)) == ["Not promoted", "Skipped"] and names.count("Not promoted") == 1, names
+    assert sorted(names)[1:] == ["Skipped"] * 3 and sorted(names)[0] in ("Promoted", "Not promoted"), names
     assert len([run for run in team.runs("retraining") if run.data.tags["seed"] == "2"]) == 1
 
 
