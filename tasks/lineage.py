@@ -14,6 +14,7 @@ from pathlib import Path
 
 from tasks.code_versions import has_commit
 from tasks.data_versions import has_bytes, ledger_of, versions
+from tasks.promotion import BY_HAND
 from tasks.tracking_inventory import Held, Inventory, Registered, inventory
 from weathervane.errors import InputError
 from weathervane.files import sha256
@@ -78,6 +79,7 @@ def origin(root: Path, stock: Inventory, version: Registered) -> dict[str, str]:
     return {
         "model": f"{version}, variant {tags.get('variant', 'unknown')}, registered {moment(version.created)} UTC",
         "decision": ": ".join(filter(None, (decision, version.tags.get("why")))),
+        **({"by hand": version.tags[BY_HAND]} if BY_HAND in version.tags else {}),
         "data": f"{data_md5}, {_content(ledger_of(root, data_md5))}",
         "its bytes": _whereabouts(root, data_md5),
         "code": _code(root, tags),

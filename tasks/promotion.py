@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 CHAMPION, PREVIOUS = "champion", "previous"
 PREFIX = "move."
+BY_HAND = "by_hand"  # tag of a version that a person made champion: how, who, why
 WHY = 2000  # characters: a tag of a registered model holds 5,000
 
 
@@ -165,7 +166,10 @@ def _by_hand(client: "MlflowClient", name: str, now: Standing, version: str, pol
     if not client.list_artifacts(found.run_id, "model"):
         raise InputError(f"version {version} of {name}: its run {found.run_id} no longer holds the model")
     wanted = Move("", now.champion, str(found.version), by, why, best=str(found.version), policy=policy)
-    if seen := move(client, name, now.champion, wanted):
+    seen = move(client, name, now.champion, wanted)
+    # On the version as well, for whoever asks where it comes from.
+    client.set_model_version_tag(name, str(found.version), BY_HAND, f"{policy} by {by}: {why}"[:WHY])
+    if seen:
         raise InputError(f"{name}: version {version} was made champion, and {seen}")
     return wanted
 

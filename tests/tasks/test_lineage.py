@@ -96,7 +96,10 @@ def test_a_model_is_traced_to_all_that_made_it(clone: Clone, head: str) -> None:
     assert told["made with"].startswith("torch 2.13.0, ") and "cpu, 2 threads; machine host" in told["made with"]
     assert (told["flow run"], told["parent run"]) == ("f1 (brave-hen)", f"{parent} (retrain 1)")
     assert (told["child run"], told["weights"]) == (f"{run} (cnn)", f"sha256 {WEIGHTS}")
-    assert told["decision"] == "promoted: the first champion"
+    assert told["decision"] == "promoted: the first champion" and "by hand" not in told
+    clone.client.set_model_version_tag("weather", "1", "by_hand", "promote by anna: wins on the new site")
+    told = origin(clone.root, inventory(clone.root), find(inventory(clone.root), "1", "weather"))
+    assert told["by hand"] == "promote by anna: wins on the new site"
 
 
 @pytest.mark.slow

@@ -74,6 +74,7 @@ def test_a_person_promotes_and_rolls_back(root: Path, name: str) -> None:
     assert (now.champion, now.previous, now.best) == ("2", "4", "2")
     promotion.rollback(client, name, "it does", "anna")
     assert told(root, name) == ["->1 better", "1>2 better", "2>4 promote", "4>2 rollback", "2>4 rollback"]
+    assert client.get_model_version(name, "2").tags["by_hand"] == "rollback by anna: it does not"
 
 
 @pytest.mark.parametrize(("version", "why"), [("9", "has versions 1, 2, 3, 4"), ("1", "is champion already")])
