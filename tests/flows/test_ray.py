@@ -3,6 +3,7 @@
 import contextlib
 import socket
 import subprocess
+import tempfile
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -72,13 +73,16 @@ def machines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Machine
         edit(clone / "params/prepare.yaml", "shard: 4096", "shard: 25")
         smaller(clone)
     first, second = (Machine(home / name) for name in ("first", "second"))
-    try:
-        first.start("--head", "--port", str(port), "--include-dashboard", "false", "--temp-dir", str(home / "r"))
-        second.start("--address", f"127.0.0.1:{port}")
-        yield first, second
-    finally:
-        second.kill()
-        first.kill()
+    with tempfile.TemporaryDirectory(
+        prefix="ray-", ignore_cleanup_errors=True
+    ) as short:  # a socket's path has 107 bytes
+        try:
+            first.start("--head", "--port", str(port), "--include-dashboard", "false", "--temp-dir", short)
+            second.start("--address", f"127.0.0.1:{port}")
+            yield first, second
+        finally:
+            second.kill()
+            first.kill()
 
 
 @pytest.fixture(scope="module")
