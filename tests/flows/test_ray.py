@@ -3,8 +3,8 @@
 import contextlib
 import socket
 import subprocess
-import tempfile
 import sys
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,9 +73,7 @@ def machines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Machine
         edit(clone / "params/prepare.yaml", "shard: 4096", "shard: 25")
         smaller(clone)
     first, second = (Machine(home / name) for name in ("first", "second"))
-    with tempfile.TemporaryDirectory(
-        prefix="ray-", ignore_cleanup_errors=True
-    ) as short:  # a socket's path has 107 bytes
+    with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as short:
         try:
             first.start("--head", "--port", str(port), "--include-dashboard", "false", "--temp-dir", short)
             second.start("--address", f"127.0.0.1:{port}")
