@@ -73,6 +73,7 @@ def machines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Machine
         edit(clone / "params/prepare.yaml", "shard: 4096", "shard: 25")
         smaller(clone)
     first, second = (Machine(home / name) for name in ("first", "second"))
+    # The path of a socket has 107 bytes at most.
     with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as short:
         try:
             first.start("--head", "--port", str(port), "--include-dashboard", "false", "--temp-dir", short)
