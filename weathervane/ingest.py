@@ -142,8 +142,10 @@ def ingest(params: Ingest, root: Path) -> Report:
             report = _sort_out(params, root, ledger, staging, record, counts)
         _check(params, root, ledger, report)
         _move_in(root, ledger, report, staging)
-        with replacing(root / project.WORK / "ingest.json") as file:
+        # Written where a kill leaves it with the rest that the next ingest clears away.
+        with replacing(staging / "receipt.json") as file:
             json.dump({"state": _state(params, root, sources)}, file)
+        (staging / "receipt.json").replace(root / project.WORK / "ingest.json")
     except Exception:
         shutil.rmtree(staging, ignore_errors=True)
         raise
