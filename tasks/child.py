@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -101,7 +102,8 @@ def train_in_child(
                         step(note=f"val accuracy {line['metrics']['val_accuracy']:.3f}")
                     shown = max(shown, len(lines))
                     watch(lines, False)
-                    time.sleep(POLL)
+                    with suppress(subprocess.TimeoutExpired):
+                        child.wait(POLL)
         finally:
             _end(child)
     watch(record(folder), True)

@@ -76,7 +76,7 @@ class Store:
         import pyarrow.parquet as pq
 
         try:
-            table = pq.read_table(self.folder / MANIFEST)
+            table = pq.ParquetFile(self.folder / MANIFEST).read()  # read_table imports pandas
         except ValueError as error:
             raise InputError(f"{self.folder / MANIFEST}: {' '.join(str(error).split())[:200]}") from None
         return {name: np.array(table[name].to_pylist()) for name in table.column_names}

@@ -26,7 +26,7 @@ def filters_picture(net: "nn.Module", size: int, title: str, path: Path) -> None
     n, _, height, width = filters.shape
     columns = min(n, math.ceil((WIDE * n * height / width) ** 0.5))
     tiles = enlarged(signed(filters.permute(0, 2, 3, 1).numpy()), PIXELS // columns)
-    whole = grid(tiles, columns, gap=6)
+    whole = grid(tiles, columns, (6, 6))
     figure = Figure(figsize=(8.2, 0.4 + 8.2 * whole.shape[0] / whole.shape[1]), layout="constrained")
     axes = figure.subplots()
     axes.imshow(whole, interpolation="nearest")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from weathervane.pictures.style import GREY, colours, save
+from weathervane.pictures.tiles import grid
 from weathervane.store import Store
 
 if TYPE_CHECKING:
@@ -29,13 +30,16 @@ def contact_sheet(before: np.ndarray, after: list[np.ndarray], title: str, path:
     from matplotlib.figure import Figure
 
     rows, columns = len(before), 1 + len(after)
+    tiles = np.stack([before, *after], 1).reshape(-1, *before.shape[1:])
+    whole = grid(tiles, columns)
     figure = Figure(figsize=(1.15 * columns, 1.15 * rows + 0.4), layout="constrained")
-    for number, axes in enumerate(figure.subplots(rows, columns, squeeze=False).flat):
-        row, column = divmod(number, columns)
-        axes.imshow(before[row] if column == 0 else after[column - 1][row])
-        axes.set_axis_off()
-        if row == 0:
-            axes.set_title("image" if column == 0 else f"draw {column}", fontsize=8)
+    axes = figure.subplots()
+    axes.imshow(whole)
+    axes.set_frame_on(False)
+    axes.set_yticks([])
+    middles = (np.arange(columns) + 0.5) * whole.shape[1] / columns - 0.5
+    axes.set_xticks(middles, ["image", *(f"draw {number}" for number in range(1, columns))], fontsize=8)
+    axes.tick_params(length=0, top=True, labeltop=True, bottom=False, labelbottom=False)
     figure.suptitle(title, fontsize=10)
     save(figure, path)
 
@@ -116,23 +120,24 @@ def sheet(pixels: np.ndarray, captions: list[list[Line]], classes: list[str], he
     """Photographs, uint8 [N, S, S, 3], in a grid with lines below each."""
     from matplotlib.figure import Figure
 
-    rows = -(-len(pixels) // COLUMNS)
+    rows, side = -(-len(pixels) // COLUMNS), pixels.shape[1]
     figure = Figure(figsize=(1.6 * COLUMNS, 0.5 + 2.1 * rows), layout="constrained")
     figure.suptitle(heading, fontsize=10)
-    colour = colours(classes)
-    for number, axes in enumerate(figure.subplots(rows, COLUMNS, squeeze=False).flat if rows else ()):
+    colour, below, beside = colours(classes), round(0.36 * side), round(0.06 * side)
+    if rows:
+        axes = figure.subplots()
+        axes.imshow(grid(pixels, COLUMNS, (below, beside)))
         axes.set_axis_off()
-        if number < len(pixels):
-            axes.imshow(pixels[number])
-            for line, (text, label) in enumerate(captions[number]):
-                axes.text(
-                    0,
-                    -0.04 - 0.12 * line,
-                    text,
-                    transform=axes.transAxes,
-                    va="top",
-                    fontsize=8,
-                    color=colour.get(label, GREY),
-                    parse_math=False,
-                )
+    for number, lines in enumerate(captions):
+        row, column = divmod(number, COLUMNS)
+        for line, (text, label) in enumerate(lines):
+            axes.text(
+                column * (side + beside) - 0.5,
+                row * (side + below) + (1.04 + 0.12 * line) * side,
+                text,
+                va="top",
+                fontsize=8,
+                color=colour.get(label, GREY),
+                parse_math=False,
+            )
     save(figure, path)

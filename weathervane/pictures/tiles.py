@@ -12,13 +12,18 @@ def signed(values: np.ndarray) -> np.ndarray:
     return 0.5 + values / np.where(most > 0, 2 * most, 1)
 
 
-def grid(tiles: np.ndarray, columns: int, gap: int = 2) -> np.ndarray:
-    """[N, H, W, 3], colours 0-1, to one image of rows of tiles, with `gap` white pixels in between."""
+def grid(tiles: np.ndarray, columns: int, gap: tuple[int, int] = (2, 2)) -> np.ndarray:
+    """[N, H, W, 3], uint8 or colours 0-1, to one image of rows of tiles, with white pixels in between.
+
+    Args:
+        gap: how many of them below a tile, and to the right of it.
+    """
     n, height, width, _ = tiles.shape
-    rows = -(-n // columns)
-    whole = np.ones((rows * (height + gap) - gap, columns * (width + gap) - gap, 3))
+    down, across = height + gap[0], width + gap[1]
+    shape = (-(-n // columns) * down - gap[0], columns * across - gap[1], 3)
+    whole = np.full(shape, 255 if tiles.dtype == np.uint8 else 1, tiles.dtype)
     for number, tile in enumerate(tiles):
-        top, left = number // columns * (height + gap), number % columns * (width + gap)
+        top, left = number // columns * down, number % columns * across
         whole[top : top + height, left : left + width] = tile
     return whole
 

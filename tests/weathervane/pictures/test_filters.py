@@ -79,7 +79,7 @@ def test_each_filter_is_a_tile(tmp_path: Path) -> None:
 def test_tiles_stand_in_reading_order() -> None:
     """A row is full before the next one begins; what is left of the last one stays white, and so do the gaps."""
     tiles = np.arange(5)[:, None, None, None] / 10 + np.zeros((5, 2, 3, 3))
-    whole = grid(tiles, 3, gap=1)
+    whole = grid(tiles, 3, (1, 1))
     assert whole.shape == (5, 11, 3)
     assert [whole[0, 0, 0], whole[0, 4, 0], whole[0, 8, 0], whole[3, 0, 0], whole[3, 4, 0]] == [0, 0.1, 0.2, 0.3, 0.4]
     assert (whole[2] == 1).all() and (whole[:, 3] == 1).all() and (whole[3:, 8:] == 1).all()
