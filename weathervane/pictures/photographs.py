@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from weathervane.pictures.style import GREY, colours, save
-from weathervane.pictures.tiles import grid
+from weathervane.pictures.tiles import grid, stretched
 from weathervane.store import Store
 
 if TYPE_CHECKING:
@@ -25,12 +25,13 @@ def contact_sheet(before: np.ndarray, after: list[np.ndarray], title: str, path:
 
     Args:
         before: uint8 [N, S, S, 3].
-        after: several draws, uint8 [N, S, S, 3] each.
+        after: several draws, uint8 [N, T, T, 3] each, which are shown at the size of the images.
     """
     from matplotlib.figure import Figure
 
     rows, columns = len(before), 1 + len(after)
-    tiles = np.stack([before, *after], 1).reshape(-1, *before.shape[1:])
+    draws = [stretched(draw, before.shape[1]) for draw in after]
+    tiles = np.stack([before, *draws], 1).reshape(-1, *before.shape[1:])
     whole = grid(tiles, columns)
     figure = Figure(figsize=(1.15 * columns, 1.15 * rows + 0.4), layout="constrained")
     axes = figure.subplots()

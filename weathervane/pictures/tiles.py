@@ -32,3 +32,9 @@ def enlarged(tiles: np.ndarray, width: int) -> np.ndarray:
     """[N, H, W, 3] with every pixel repeated, so that a tile is about `width` pixels wide."""
     times = max(1, round(width / tiles.shape[2]))
     return tiles.repeat(times, 1).repeat(times, 2)
+
+
+def stretched(tiles: np.ndarray, side: int) -> np.ndarray:
+    """[N, S, S, 3] to [N, side, side, 3], each pixel from the nearest one."""
+    nearest = np.arange(side) * tiles.shape[1] // side
+    return tiles[:, nearest][:, :, nearest]

@@ -86,10 +86,11 @@ def test_disagreements_are_where_two_models_differ(plain: Store, tmp_path: Path)
 
 
 def test_a_contact_sheet_shows_every_image_and_draw(tmp_path: Path) -> None:
-    """A row an image, a column a draw: each cell has the colour of its picture, in its place."""
+    """A row an image, a column a draw: each cell has the colour of its picture, in its place, also where training sees
+    its images smaller than they are."""
     rng = np.random.default_rng(0)
     before = rng.integers(0, 256, (3, 1, 1, 3), dtype=np.uint8).repeat(16, 1).repeat(16, 2)
-    after = [rng.integers(0, 256, (3, 1, 1, 3), dtype=np.uint8).repeat(16, 1).repeat(16, 2) for _ in range(4)]
+    after = [rng.integers(0, 256, (3, 1, 1, 3), dtype=np.uint8).repeat(14, 1).repeat(14, 2) for _ in range(4)]
     contact_sheet(before, after, "a variant with a very long name indeed: what augmentation makes", tmp_path / "s.png")
     pixels = looked_at(tmp_path / "s.png")
     assert uncut(pixels)
