@@ -415,11 +415,12 @@ def main() -> None:
     """Entry point: exit status 0 done, unchanged or not promoted; 1 a variant failed; 2 bad input."""
     from flows.child import ServerError
     from flows.environment import apply
-    from weathervane.errors import InputError
+    from weathervane.errors import InputError, without_secrets
 
     try:
         apply()
-        app(args=_spread(sys.argv[1:]), prog_name="weathervane")
+        with without_secrets():
+            app(args=_spread(sys.argv[1:]), prog_name="weathervane")
     except InputError as error:
         print(f"weathervane: {error}", file=sys.stderr)
         sys.exit(2)

@@ -6,7 +6,7 @@ An automation of prefect.yaml waits for it and starts a retraining, which takes 
 from dataclasses import asdict
 from typing import Annotated, Any
 
-from prefect import flow
+from prefect import flow, runtime
 from prefect.events import emit_event
 from pydantic import Field
 
@@ -14,6 +14,7 @@ from flows.outcome import outcome
 from flows.retrain import DEVICE
 from tasks.monitor import asked
 from tasks.monitor import monitor as look
+from tasks.step import step
 from tasks.tracking_read import check_server, uri
 from weathervane import project
 
@@ -47,7 +48,7 @@ def work(source: str, days: float | None, model: str, device: str) -> dict[str, 
     root = project.root()
     params = asked(root, source, days)
     check_server(uri(root))
-    seen = look(root, params, model, device)
+    seen = step(name="monitor")(look)(root, params, model, device, str(runtime.flow_run.id))
     if seen.judged.decision == "drift":
         resource = {"prefect.resource.id": f"weathervane.dataset.{seen.dataset}", "prefect.resource.name": seen.dataset}
         emit_event(SEEN, resource, payload={"model": seen.model, "why": seen.judged.why, "run_id": seen.run_id})

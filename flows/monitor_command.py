@@ -1,4 +1,4 @@
-"""`weathervane monitor`: the step of the flow of that name, without Prefect; so nothing is told but on the terminal."""
+"""`weathervane monitor`: what the step of the flow does, without Prefect; so nothing is told but on the terminal."""
 
 from tasks.tracking_read import check_server, uri
 from weathervane import project
@@ -12,7 +12,7 @@ def run_monitor(source: str, days: float | None, model: str, device: str) -> Non
 
     params = asked(root, source, days)
     check_server(uri(root))
-    seen = monitor.fn(root, params, model, device)
+    seen = monitor(root, params, model, device)
     if seen.judged.findings:
         rows = [
             [one.name, f"{one.difference:.2f}", f"{one.p:.2g}", one.before, one.after, "drifted" if one.drifted else ""]

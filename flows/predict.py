@@ -10,6 +10,7 @@ from pydantic import Field
 from flows.outcome import outcome
 from flows.retrain import DEVICE
 from tasks.score import score
+from tasks.step import step
 from tasks.tracking_read import tracked_root
 
 
@@ -37,5 +38,5 @@ def predict(
 def work(source: str, out: str, model: str, device: str) -> dict[str, Any]:
     """The flow's step; see `predict`."""
     root = tracked_root()
-    scored = score(root, source, root / Path(out).expanduser(), model, device)
+    scored = step(name="score")(score)(root, source, root / Path(out).expanduser(), model, device)
     return {"decision": "scored", "why": str(scored), **asdict(scored)}

@@ -1,4 +1,4 @@
-"""`weathervane predict`: the step of the flow of that name, without Prefect."""
+"""`weathervane predict`: what the step of the flow does, without Prefect."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ def run_predict(source: str, out: Path, model: str, device: str) -> None:
     root = tracked_root()
     from tasks.score import score
 
-    scored = score.fn(root, source, out, model, device)
+    scored = score(root, source, out, model, device)
     if scored.problems:
         tabulate(["cannot be used", "why"], [[shown(path), why] for path, why in scored.problems[:SHOWN]])
         if len(scored.problems) > SHOWN:

@@ -1,4 +1,4 @@
-"""The step `monitor`: do photographs that are scored lately still look like the champion's training data?"""
+"""Watching: do photographs that are scored lately still look like the champion's training data?"""
 
 import tempfile
 import time
@@ -6,12 +6,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from prefect import runtime
-
 from tasks import tracking
 from tasks.answering import Answering, answering, named
 from tasks.data import prepared_copy
-from tasks.step import step
 from tasks.tracking_read import MONITORING, page, uri
 from weathervane import layout
 from weathervane.drift import Judged, Monitor, judge
@@ -54,9 +51,8 @@ def asked(root: Path, source: str = "", days: float | None = None) -> Monitor:
     return params
 
 
-@step(name="monitor")
-def monitor(root: Path, params: Monitor, what: str, device: str) -> Seen:
-    """Score what is in the source, compare, and log a run with the report.
+def monitor(root: Path, params: Monitor, what: str, device: str, flow_run: str = "") -> Seen:
+    """Score what is in the source, compare, and log a run with the report, which says of what flow run it is.
 
     Raises:
         InputError: nothing to look at, no such model, or its training data is gone.
@@ -82,7 +78,7 @@ def monitor(root: Path, params: Monitor, what: str, device: str) -> Seen:
     with tempfile.TemporaryDirectory() as folder:
         about = About(layout.shown(params.source), answers.uri, answers.data, answers.model.spec.classes)
         write(Path(folder), about, params, before, after, lately, judged)
-        run = _log(root, answers, lately, judged, Path(folder))
+        run = _log(root, answers, lately, judged, Path(folder), flow_run)
     say(f"monitor: {judged.decision}: {judged.why}; {page(uri(root), run)}")
     return Seen(version.name, answers.uri, lately.files, lately.unusable, judged, run)
 
@@ -102,7 +98,7 @@ def _lately(found: Listing, days: float) -> Listing:
     return replace(found, names=names)
 
 
-def _log(root: Path, answers: Answering, lately: "Lately", judged: Judged, folder: Path) -> str:
+def _log(root: Path, answers: Answering, lately: "Lately", judged: Judged, folder: Path, flow_run: str) -> str:
     """A run of the dataset's experiment; its id."""
     dataset = answers.version.name
     tags = {
@@ -112,7 +108,7 @@ def _log(root: Path, answers: Answering, lately: "Lately", judged: Judged, folde
         "data_md5": answers.data,
         "decision": judged.decision,
         "why": judged.why,
-        "prefect_flow_run_id": str(runtime.flow_run.id or ""),
+        "prefect_flow_run_id": flow_run,
         "owner": me(),
     }
     name = time.strftime("monitor %Y-%m-%d %H:%M:%S")

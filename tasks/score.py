@@ -1,4 +1,4 @@
-"""The step `score`: photographs without labels to a table, a row each, by a registered model."""
+"""Scoring: photographs without labels to a table, a row each, by a registered model."""
 
 import hashlib
 import os
@@ -12,7 +12,6 @@ from filelock import Timeout
 
 from tasks.answering import answering, named
 from tasks.locks import lock
-from tasks.step import step
 from weathervane.errors import InputError
 from weathervane.listing import listing
 from weathervane.progress import bar, say
@@ -39,7 +38,6 @@ class Scored:
         )
 
 
-@step(name="score")
 def score(root: Path, source: str, out: Path, what: str, device: str) -> Scored:
     """Score a folder, an archive or a pattern of names; started again after a kill, only what is missing.
 

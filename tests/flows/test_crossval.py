@@ -17,7 +17,7 @@ from tests.flows.test_retrain import HEAVY
 from weathervane.ledger import Ledger
 
 pytestmark = pytest.mark.slow
-ASKED = ["--folds", "3", "--variants", "dnn", "lstm", "--set", "train.epochs=2"]
+ASKED = ["--folds", "2", "--variants", "dnn", "lstm", "--set", "train.epochs=2"]
 
 
 def crossval(home: Home, *arguments: str, **variables: str) -> "subprocess.CompletedProcess[str]":
@@ -34,7 +34,7 @@ def out_of_fold(home: Home, run: Any) -> pd.DataFrame:
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
-    """Two variants of two epochs in three folds."""
+    """Two variants of two epochs in two folds."""
     with home_after(tmp_path_factory, "crossval", *ASKED, "--out", "table.json") as made:
         assert made.first.returncode == 0, made.first.stdout + made.first.stderr
         yield made
@@ -49,7 +49,7 @@ def test_every_image_is_predicted_once(home: Home) -> None:
     for table in tables:
         assert len(table) == len(rows)
         assert dict(zip(table["sha256"], zip(table["label"], table["group"], strict=True), strict=True)) == rows
-        assert set(table["fold"]) == {0, 1, 2}
+        assert set(table["fold"]) == {0, 1}
         assert (table.groupby("group")["fold"].nunique() == 1).all()
     folds = [table.set_index("sha256")["fold"].sort_index() for table in tables]
     assert folds[0].equals(folds[1])
@@ -73,7 +73,7 @@ def test_the_figures_are_those_of_the_predictions(home: Home) -> None:
         right = (table["label"] == table["predicted"]).groupby(table["fold"]).mean()
         assert {point.step: point.value for point in history} == pytest.approx(right.to_dict())
         seconds = [point.value for point in home.mlflow.get_metric_history(run.info.run_id, "fold/seconds")]
-        assert len(seconds) == 3 and metrics["train/seconds"] == pytest.approx(sum(seconds) / 3)
+        assert len(seconds) == 2 and metrics["train/seconds"] == pytest.approx(sum(seconds) / 2)
         assert metrics["train/parameters"] > 1000
 
 
@@ -91,12 +91,12 @@ def test_mlflow_has_a_parent_and_a_child_for_each_variant(home: Home) -> None:
     assert tables == ["variants.json", "pairs.json"]
     tracked = (home.root / "data/raw.dvc").read_text()
     for run in (parent, *children):
-        assert (run.data.tags["folds"], run.data.tags["seed"], run.data.tags["share"]) == ("3", "0", "1.0")
+        assert (run.data.tags["folds"], run.data.tags["seed"], run.data.tags["share"]) == ("2", "0", "1.0")
         assert run.data.tags["data_md5"] in tracked
         assert run.data.tags["mlflow.source.name"] == "flows/crossval.py"
     for run in children:
         assert run.data.tags["mlflow.parentRunId"] == parent.info.run_id
-        assert run.data.tags["ingredient.folds"] == "3" and run.data.params["train.epochs"] == "2"
+        assert run.data.tags["ingredient.folds"] == "2" and run.data.params["train.epochs"] == "2"
         files = {file.path for file in home.mlflow.list_artifacts(run.info.run_id)}
         assert files == {"predictions", "confusion.png", "mistakes.png"}
     assert list((home.root / ".weathervane/training").iterdir()) == []
@@ -106,8 +106,8 @@ def test_mlflow_has_a_parent_and_a_child_for_each_variant(home: Home) -> None:
     steps = [re.sub("-[0-9a-f]{3}$", "", name) for name in names]
     assert steps == [
         *("end dead runs", "ingest", "prepare", "open crossval"),
-        *("open variant", "train dnn, fold 0", "train dnn, fold 1", "train dnn, fold 2", "pool dnn"),
-        *("open variant", "train lstm, fold 0", "train lstm, fold 1", "train lstm, fold 2", "pool lstm"),
+        *("open variant", "train dnn, fold 0", "train dnn, fold 1", "pool dnn"),
+        *("open variant", "train lstm, fold 0", "train lstm, fold 1", "pool lstm"),
         "close crossval",
     ]
 
@@ -122,13 +122,13 @@ def test_the_table_can_be_written_and_is_said(home: Home) -> None:
         ("dnn", "lstm"), key=lambda name: -next(row["accuracy"] for row in record["rows"] if row["variant"] == name)
     )
     assert record["images"] == 60 and len(record["pairs"]) == 1 and record["failed"] == {}
-    assert record["command"] == f"weathervane crossval --folds 3 --seed 0 {' '.join(ASKED[2:])}"
+    assert record["command"] == f"weathervane crossval --folds 2 --seed 0 {' '.join(ASKED[2:])}"
     for row in record["rows"]:
         assert row["seconds"] > 0 and row["parameters"] > 1000 and row["machine"].endswith("cores")
         line = next(line for line in home.first.stdout.splitlines() if line.startswith(f"{row['variant']} "))
         assert f"{row['accuracy']:.3f} ({row['accuracy_low']:.3f}–{row['accuracy_high']:.3f})" in line
-    assert "60 images in " in home.first.stdout and "3 folds, seed 0" in home.first.stdout
-    assert all(f"dnn, fold {number} of 3: accuracy" in home.first.stdout for number in (1, 2, 3))
+    assert "60 images in " in home.first.stdout and "2 folds, seed 0" in home.first.stdout
+    assert all(f"dnn, fold {number} of 2: accuracy" in home.first.stdout for number in (1, 2))
 
 
 def test_a_second_time_nothing_is_trained(home: Home) -> None:
@@ -153,7 +153,7 @@ def test_a_failure_takes_nobody_along(home: Home) -> None:
     known = {run.info.run_id for run in home.runs()}
     done = crossval(home, *ASKED, "dnn.train.lr=1e30")
     assert done.returncode == 1, done.stdout + done.stderr
-    assert re.search("^dnn: failed: dnn, fold 1 of 3: .*loss is .*: lower train.lr$", done.stdout, re.M), done.stdout
+    assert re.search("^dnn: failed: dnn, fold 1 of 2: .*loss is .*: lower train.lr$", done.stdout, re.M), done.stdout
     assert "lstm: unchanged since run" in done.stdout
     runs = {run.data.tags["kind"]: run for run in home.runs() if run.info.run_id not in known}
     assert {kind: run.info.status for kind, run in runs.items()} == {"crossval": "FAILED", "crossval variant": "FAILED"}

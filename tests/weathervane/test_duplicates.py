@@ -180,6 +180,7 @@ def pictures(photographs: Path) -> list[Image.Image]:
     return found
 
 
+@pytest.mark.slow
 def test_photographs_make_small_groups(pictures):
     """Of the 905 photographs about a tenth are copies; no group is larger than 4, so nothing chains."""
     found = groups(len(pictures), pairs(*_stacked(pictures)))
@@ -195,6 +196,7 @@ def test_copies_of_photographs_are_found(pictures):
     assert _found(originals, [_copied(image, rng) for image in originals]) >= 0.95
 
 
+@pytest.mark.slow
 def test_an_independent_hash_finds_no_further_duplicates(pictures):
     """What a 512-bit hash of another kind takes for copies stands in one group.
 

@@ -111,6 +111,7 @@ def test_unequal_groups_count_by_their_effective_size() -> None:
     assert share_interval(0.0, np.array([])) == (0.0, 1.0)
 
 
+@pytest.mark.slow
 def test_intervals_hold_the_truth_as_often_as_they_say() -> None:
     """Of 100 test sets of 100 pairs of copies, 90 to 99 have the true value in each interval: that of 90 % right.
 

@@ -82,6 +82,7 @@ def test_the_code_is_told_file_by_file() -> None:
     assert len(set(files.values())) == len(files) and len(needed["code"]) < 4000
 
 
+@pytest.mark.slow
 def test_code_that_a_variant_runs_retrains_it(tree: Path) -> None:
     """A change in the loop's modules retrains every variant, one in a family's module that family's; one in a module
     that training never imports, or a new line in the list of families, nobody's."""

@@ -182,6 +182,7 @@ def test_different_classes_are_compared_on_the_common_ones() -> None:
         compare(ours, theirs, "3", (["dog", "rain"], ["cat", "rain"]), set(), pd.DataFrame(), RULES)
 
 
+@pytest.mark.slow
 def test_the_interval_covers_the_difference() -> None:
     """95 % intervals of the difference hold the true one in about 95 of 100 test sets; near-duplicates widen them."""
     rng, inside = np.random.default_rng(0), 0
@@ -288,6 +289,7 @@ def test_a_slice_that_got_worse_is_a_veto() -> None:
     assert compare(answers(ours), answers(theirs), "3", classes, set(), dark, RULES).losses == ()
 
 
+@pytest.mark.slow
 def test_many_slices_do_not_veto_by_chance() -> None:
     """Two equal models, 12 classes: with Holm's correction a veto comes up in at most 1 of 30 comparisons."""
     rng, vetoes = np.random.default_rng(1), 0

@@ -18,7 +18,8 @@ def python(code: str) -> str:
 @pytest.mark.parametrize(
     "module",
     [
-        *("weathervane.variant", "weathervane.fingerprint", "weathervane.train", "tasks.plan"),
+        *("weathervane.variant", "weathervane.fingerprint", "weathervane.train", "tasks.plan", "tasks.score"),
+        "tasks.monitor",
         *("flows.cli", "flows.command", "flows.crossval_command"),
     ],
 )

@@ -21,6 +21,8 @@ from weathervane.fit import Outcome, fit
 from weathervane.models import FAMILIES
 from weathervane.store import Store
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 CPU = torch.device("cpu")
 
@@ -51,7 +53,6 @@ def whole(store: Store, tmp_path_factory: pytest.TempPathFactory) -> dict[str, d
 
 
 @pytest.mark.fault(29)
-@pytest.mark.slow
 def test_killed_at_random_moments_the_weights_are_the_same() -> None:
     """Four trainings of cnn, dnn and lstm, killed with SIGKILL about 8 times in all, in the middle of epochs as well,
     come to the weights and the metrics of trainings that were never killed, to the last bit."""
@@ -62,7 +63,6 @@ def test_killed_at_random_moments_the_weights_are_the_same() -> None:
     assert found[1] == "4" and int(found[2]) >= 4
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", FAMILIES)
 def test_every_family_goes_on_from_the_middle_of_an_epoch(
     name: str, store: Store, tmp_path: Path, whole: dict[str, dict[str, Any]]
@@ -235,7 +235,6 @@ def test_a_loss_that_explodes_keeps_the_last_good_checkpoint(
 
 
 @pytest.mark.fault(32, trials=2, drilled=8)
-@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_asked_to_leave_it_saves_and_leaves(number: signal.Signals, store: Store, tmp_path: Path) -> None:
     """10 s after SIGTERM or SIGINT at the latest the process is gone with status 3 and a checkpoint; started again, it

@@ -196,6 +196,7 @@ def test_a_training_does_not_outlive_its_parent(job: dict[str, Any], tmp_path: P
             training.kill()
 
 
+@pytest.mark.slow
 def test_a_child_that_will_not_leave_is_made_to(tmp_path: Path) -> None:
     """A child that ignores SIGTERM is killed a little later; while its parent lives it is left alone."""
     code = "import signal, time; from weathervane import lifeline; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"

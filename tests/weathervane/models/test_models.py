@@ -96,6 +96,7 @@ def test_gradient_reaches_every_parameter(name: str) -> None:
         assert parameter.grad.abs().sum() > 0, where
 
 
+@pytest.mark.slow
 @every_variant
 def test_overfits_one_batch(name: str, store: Store) -> None:
     """A network that can learn brings the loss on 16 rendered skies under 0.1 within 60 steps."""
@@ -129,6 +130,7 @@ def twice(
     return runs
 
 
+@pytest.mark.slow
 def test_equal_seeds_give_equal_weights(twice: list[tuple[Path, Outcome]]) -> None:
     """On a CPU a seed decides every bit of the weights; another seed gives others."""
     first, again, other = ((folder / "model/model.safetensors").read_bytes() for folder, _ in twice)
@@ -136,6 +138,7 @@ def test_equal_seeds_give_equal_weights(twice: list[tuple[Path, Outcome]]) -> No
     assert first != other
 
 
+@pytest.mark.slow
 def test_a_saved_model_computes_the_same(twice: list[tuple[Path, Outcome]], store: Store, tmp_path: Path) -> None:
     """From memory through safetensors and back, the logits are the same to the last bit."""
     folder, outcome = twice[0]

@@ -30,6 +30,8 @@ from weathervane.state import begin, optimization
 from weathervane.store import Store
 from weathervane.variant import Variant
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[3]
 BACKBONE = "shufflenet_v2_x0_5"
 FAST = {"network.backbone": BACKBONE, "network.input_size": 32, "size": 32, "train.batch": 16, "train.epochs": 3}

@@ -54,6 +54,7 @@ def test_every_variant_is_looked_into(name: str, store: Store, tmp_path: Path) -
     assert torch.equal(torch.get_rng_state(), random)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("error")
 def test_a_network_that_has_died_is_drawn(store: Store, tmp_path: Path) -> None:
     """All weights 0, so that no gradient and no signal gets back: what can be drawn is, and nothing fails."""
