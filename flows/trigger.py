@@ -20,6 +20,7 @@ from weathervane.errors import InputError, masked
 from weathervane.progress import as_json, console, logger, say
 
 POLL = 2.0  # seconds
+FLOW = "prefect.flow_runs"  # the logger that says with a traceback what the state says in a line
 
 
 def trigger(flow: str, parameters: dict[str, Any], wait: bool) -> int:
@@ -78,13 +79,15 @@ def _show_log(prefect: SyncPrefectClient, run: FlowRun, since: datetime | None) 
     wanted = LogFilter(flow_run_id=LogFilterFlowRunId(any_=[run.id]), timestamp=after)
     for line in prefect.read_logs(wanted):
         if since is None or line.timestamp > since:
-            if line.name == logger().name or line.level >= logging.WARNING:  # not what Prefect says of each task
-                say(f"{line.timestamp.astimezone():%H:%M:%S}  {line.message}")
+            ours = line.name == logger().name
+            if ours or (line.level >= logging.WARNING and line.name != FLOW):  # not what Prefect says of each task
+                said = line.message if ours else line.message.partition("\n")[0]  # without its tracebacks
+                say(f"{line.timestamp.astimezone():%H:%M:%S}  {said}")
             since = line.timestamp
     return since
 
 
-def _print(text: str) -> None:
+def _show_markdown(text: str) -> None:
     """Markdown for a person, its lines for a machine."""
     if as_json():
         say(text)
@@ -103,6 +106,6 @@ def _show_result(run: FlowRun) -> int:
         say("MLFLOW_TRACKING_URI is not set: the figures are on the team's MLflow server")
     elif dataset := run.labels.get(HOLDS):
         for found in runs(address, str(dataset), "prefect_flow_run_id", [str(run.id)])[:1]:
-            _print(found.tags.get("mlflow.note.content", ""))
+            _show_markdown(found.tags.get("mlflow.note.content", ""))
             say(page(address, found.run_id))
     return 0 if state.is_completed() or state.is_paused() else 1

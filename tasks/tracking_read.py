@@ -10,7 +10,7 @@ import os
 import socket
 import sqlite3
 from collections.abc import Iterable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from http.client import HTTPException
 from pathlib import Path
@@ -29,6 +29,7 @@ SQLITE = "sqlite:///"
 TIMEOUT = 8.0  # seconds: a server that is down is told within ten
 PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
 CLEANED = "artifacts_deleted"  # tag of a run whose artifacts `weathervane clean` removed: the date
+TRAININGS = "workflowType=machine_learning"  # MLflow's pages are those for agents without it
 MONITORING = "monitoring"  # tag `kind` of a run that has no children
 KINDS = {"retraining": "variant", "crossval": "crossval variant"}  # tag `kind` of a parent run → of its children
 
@@ -46,8 +47,14 @@ class Run:
 
 
 def page(address: str, run_id: str) -> str:
-    """A run for a person to find: its page on a server, or its id."""
-    return f"{without_password(address)}/#/runs/{run_id}" if served(address) else f"MLflow run {run_id}"
+    """A run for a person to find: its page on a server, as those of trainings are shown (not of agents); or its id."""
+    if not served(address):
+        return f"MLflow run {run_id}"
+    place = f"runs/{run_id}"
+    with suppress(InputError):  # this address leads there as well
+        if found := _call(address, f"runs/get?run_id={quote(run_id)}"):
+            place = f"experiments/{found['run']['info']['experiment_id']}/{place}?{TRAININGS}"
+    return f"{without_password(address)}/#/{place}"
 
 
 def without_password(address: str) -> str:

@@ -6,10 +6,12 @@ Without one, MLflow shows a table without a figure in it, and a chart for each o
 import json
 from typing import Any
 
+from tasks.tracking_read import TRAININGS
+
 NAME, SIDE_BY_SIDE = "Compare variants", "Pictures side by side"
 KEY = "compare-variants"
 TAG = f"mlflow.sharedViewState.{KEY}"
-QUERY = f"?workflowType=machine_learning&viewStateShareKey={KEY}&compareRunsMode=CHART"  # of the page that shows it
+QUERY = f"?{TRAININGS}&viewStateShareKey={KEY}&compareRunsMode=CHART"  # of the page that shows it
 
 # The newest retraining first. Sorted by its date instead, MLflow hides the variants below their parents.
 ORDER = "tags.`retraining`"

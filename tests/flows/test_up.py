@@ -138,6 +138,7 @@ def test_a_wrong_value_is_refused_before_anything_runs(
     refused = team.run("trigger", "retrain", *arguments)
     assert refused.returncode == status, refused
     assert re.search(words, refused.stdout + refused.stderr), refused
+    assert "Traceback" not in refused.stdout + refused.stderr
     assert len(team.runs()) == before
 
 

@@ -276,7 +276,16 @@ def test_a_server_that_refuses_gets_what_mlflow_itself_would_send(
         seen.clear()
 
 
-def test_a_run_is_shown_by_its_page_or_its_id() -> None:
-    """A person gets a link where there is a server, and else the run's id."""
-    assert page("sqlite:///mlflow.db", "4f2a") == "MLflow run 4f2a"
-    assert page("https://anna:secret@mlflow.example.org/", "4f2a") == "https://mlflow.example.org/#/runs/4f2a"
+def test_a_run_is_shown_by_its_page_or_its_id(written: Written, server: str) -> None:
+    """A person gets a link where there is a server, without a password and to MLflow's pages for trainings; a shorter
+    one while it does not answer; else the id of the run."""
+    from mlflow import MlflowClient
+
+    run = written.variants[0].run_id
+    assert page(written.address, run) == f"MLflow run {run}"
+    experiment = MlflowClient(server).get_run(run).info.experiment_id
+    shown = f"{server}/#/experiments/{experiment}/runs/{run}?workflowType=machine_learning"
+    assert page(server.replace("//", "//anna:secret@"), run) == shown
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        gone = f"http://127.0.0.1:{free.getsockname()[1]}"
+    assert page(gone, "4f2a") == f"{gone}/#/runs/4f2a"
