@@ -1,4 +1,5 @@
 import json
+import re
 import subprocess
 import sys
 import time
@@ -117,7 +118,9 @@ def test_every_state_is_recorded_when_the_server_stops_right_after_a_flow(server
     done = subprocess.run([sys.executable, script, home / "runs.log"], capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stdout) == (0, "380\n"), done.stderr
     assert "Error" not in done.stderr
-    assert (home / "runs.log").read_text() == ""
+    told = re.findall(r"\| (?:WARNING|ERROR|CRITICAL) .*", (home / "runs.log").read_text())
+    # Prefect's own recorder does again what the stop cut off, and says so.
+    assert [line for line in told if not line.endswith(" to retry, 0 dropped)")] == []
 
     (run,), _ = ask(f"{server.url}/flow_runs/filter", {"flows": {"name": {"any_": ["doubles"]}}})
     assert run["state_type"] == "COMPLETED"
