@@ -114,6 +114,13 @@ def until(look: Callable[[], Found], what: str, patience: float = PATIENCE) -> F
     return found
 
 
+def unscheduled(root: Path) -> Path:
+    """A project whose schedules are of no use in a test: none comes up in the middle of it."""
+    path = root / "prefect.yaml"
+    path.write_text(re.sub(r"cron: .*", "cron: 0 0 29 2 *", path.read_text()))
+    return root
+
+
 @contextlib.contextmanager
 def up(root: Path, *arguments: str, **settings: str) -> Iterator[Team]:
     """The command, ended by Ctrl-C afterwards with whatever it started."""

@@ -16,7 +16,7 @@ from tests.conftest import copy_project
 from tests.flows.browser import CHROMIUM
 from tests.flows.demo import demo
 from tests.flows.serving import ask, encoded, serving
-from tests.flows.team import Team, until, up
+from tests.flows.team import Team, unscheduled, until, up
 from weathervane import synthetic
 
 pytestmark = pytest.mark.slow
@@ -43,7 +43,7 @@ def team(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Team]:
     edited(root / "params/ingest.yaml", ("per_class: 100", "per_class: 25"))
     gate = [("margin: 0.03", "margin: 0.49"), ("min_images: 50", "min_images: 1"), ("ece_low: 0.1", "ece_low: 1.0")]
     edited(root / "params/register.yaml", *gate, ("_margin: 0.05", "_margin: 0.99"), ("_rise: 0.05", "_rise: 1.0"))
-    edited(root / "prefect.yaml", ("cron: .*", "cron: 0 0 29 2 *"))
+    unscheduled(root)
     with up(root, PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS="3") as team:
         yield team
 

@@ -18,7 +18,7 @@ import pytest
 from flows.child import free
 from tests.conftest import copy_project
 from tests.flows.conftest import smaller, weathervane
-from tests.flows.team import Team, cmdline, up
+from tests.flows.team import Team, cmdline, unscheduled, up
 
 pytestmark = pytest.mark.slow
 PASSWORD = "correct-horse-battery"
@@ -93,7 +93,7 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
 
 @pytest.fixture(scope="module")
 def team(database: Database, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Team]:
-    root = smaller(copy_project(tmp_path_factory.mktemp("guarded")))
+    root = unscheduled(smaller(copy_project(tmp_path_factory.mktemp("guarded"))))
     stores = {
         "PREFECT_API_DATABASE_CONNECTION_URL": database.url("postgresql+asyncpg", "prefect"),
         "MLFLOW_BACKEND_STORE_URI": database.url("postgresql", "mlflow"),

@@ -17,7 +17,7 @@ import pytest
 from tests.conftest import copy_project
 from tests.flows.browser import browser
 from tests.flows.conftest import smaller, weathervane
-from tests.flows.team import Team, cmdline, until, up
+from tests.flows.team import Team, cmdline, unscheduled, until, up
 
 FAST = ["train.epochs=1", "dnn.network.hidden=[8, 8]"]
 pytestmark = pytest.mark.slow
@@ -25,9 +25,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def team(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Team]:
-    root = smaller(copy_project(tmp_path_factory.mktemp("team")))
-    deployments = root / "prefect.yaml"  # its schedules are of no use here
-    deployments.write_text(re.sub(r"cron: .*", "cron: 0 0 29 2 *", deployments.read_text()))
+    root = unscheduled(smaller(copy_project(tmp_path_factory.mktemp("team"))))
     with up(root, PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS="3") as team:
         yield team
 
