@@ -20,7 +20,7 @@ from weathervane.errors import InputError, masked
 from weathervane.progress import as_json, console, logger, say
 
 POLL = 2.0  # seconds
-FLOW = "prefect.flow_runs"  # the logger that says with a traceback what the state says in a line
+FLOW_RUNS = "prefect.flow_runs"  # the logger that says with a traceback what the state says in a line
 
 
 def trigger(flow: str, parameters: dict[str, Any], wait: bool) -> int:
@@ -80,7 +80,7 @@ def _show_log(prefect: SyncPrefectClient, run: FlowRun, since: datetime | None) 
     for line in prefect.read_logs(wanted):
         if since is None or line.timestamp > since:
             ours = line.name == logger().name
-            if ours or (line.level >= logging.WARNING and line.name != FLOW):  # not what Prefect says of each task
+            if ours or (line.level >= logging.WARNING and line.name != FLOW_RUNS):  # not what Prefect says of each task
                 said = line.message if ours else line.message.partition("\n")[0]  # without its tracebacks
                 say(f"{line.timestamp.astimezone():%H:%M:%S}  {said}")
             since = line.timestamp
