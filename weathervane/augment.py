@@ -12,7 +12,7 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
-from weathervane.device import per_channel
+from weathervane.device import brought, per_channel
 from weathervane.variant import Augment
 
 GREY = (0.299, 0.587, 0.114)  # ITU-R BT.601 luma
@@ -84,31 +84,41 @@ def erase(images: Tensor, share: float, generator: Generator) -> Tensor:
 
 
 def mix(images: Tensor, targets: Tensor, policy: Augment, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-    """Mixup (Zhang et al. 2017, arXiv 1710.09412) or CutMix (Yun et al. 2019, arXiv 1905.04899) of a batch.
+    """Mixup (Zhang et al. 2017, arXiv 1710.09412) or CutMix (Yun et al. 2019, arXiv 1905.04899) of each batch.
 
     Args:
-        images: float32 [N, 3, S, S].
-        targets: float32 [N, K], rows that sum to 1.
+        images: float32 [B, N, 3, S, S], B batches.
+        targets: float32 [B, N, K], rows that sum to 1.
 
     Returns:
-        Both, blended with the batch turned round by one place.
+        Both, each batch blended with itself turned round by one place.
     """
+    if not (policy.mixup or policy.cutmix):
+        return images, targets
+    kept = np.stack([_kept(policy, images.shape[-1], rng) for _ in images])
+    images = _blended(images, kept[:, None, None])
+    return images, _blended(targets, kept.mean((1, 2))[:, None, None])
+
+
+def _kept(policy: Augment, size: int, rng: np.random.Generator) -> np.ndarray:
+    """How much of itself an image keeps, in 0-1: float64 [S, S], or [1, 1] where no rectangles are cut at all."""
     cut = policy.cutmix > 0 and (policy.mixup == 0 or rng.random() < 0.5)
     alpha = policy.cutmix if cut else policy.mixup
-    if alpha == 0:
-        return images, targets
     keep = float(rng.beta(alpha, alpha))
-    others, size = images.roll(1, 0), images.shape[-1]
-    if cut:
-        centre, half = rng.uniform(0, size, 2), size * math.sqrt(1 - keep) / 2
-        corners = np.rint([centre - half, centre + half]).clip(0, size).astype(int).tolist()
-        (top, left), (bottom, right) = corners
-        images = images.clone()
-        images[:, :, top:bottom, left:right] = others[:, :, top:bottom, left:right]
-        keep = 1 - (bottom - top) * (right - left) / size**2
-    else:
-        images = keep * images + (1 - keep) * others
-    return images, keep * targets + (1 - keep) * targets.roll(1, 0)
+    side = size if policy.cutmix else 1
+    if not cut:
+        return np.full((side, side), keep)
+    centre, half = rng.uniform(0, size, 2), size * math.sqrt(1 - keep) / 2
+    corners = np.rint([centre - half, centre + half]).clip(0, size).astype(int).tolist()
+    (top, left), (bottom, right) = corners
+    kept = np.ones((side, side))
+    kept[top:bottom, left:right] = 0
+    return kept
+
+
+def _blended(batches: Tensor, kept: np.ndarray) -> Tensor:
+    own, other = (brought(share, batches.device) for share in (kept, 1 - kept))
+    return own * batches + other * batches.roll(1, 1)
 
 
 def _rectangle(size: int, width: Tensor, height: Tensor, x: Tensor, y: Tensor) -> Tensor:

@@ -3,6 +3,8 @@
 Legend: N = images, S = size.
 """
 
+from functools import cache
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -64,4 +66,16 @@ def normalise(images: Tensor) -> Tensor:
 
 def per_channel(values: tuple[float, ...], device: torch.device) -> Tensor:
     """float32 [C, 1, 1] on the device; a CUDA device is not waited for."""
-    return torch.tensor(values)[:, None, None].to(device, non_blocking=device.type == "cuda")
+    return _there(values, device) if device.type == "cuda" else torch.tensor(values)[:, None, None].to(device)
+
+
+@cache
+def _there(values: tuple[float, ...], device: torch.device) -> Tensor:
+    """Brought there once: what is recorded there may bring nothing."""
+    with torch.inference_mode(False):  # or it could not be used in training later
+        return torch.tensor(values, device=device)[:, None, None]
+
+
+def brought(values: np.ndarray, device: torch.device) -> Tensor:
+    """float32 on the device, which is not waited for."""
+    return torch.from_numpy(values.astype(np.float32)).to(device, non_blocking=device.type == "cuda")

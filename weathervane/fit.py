@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from weathervane.gradients import GRADIENTS, WATCHED, pulls
 from weathervane.model import PROBE, Model, Spec, logits
 from weathervane.pixels import Pixels, room
 from weathervane.ranks import Ranks
+from weathervane.recorded import Recorder
 from weathervane.resume import Checkpoints
 from weathervane.state import State, begin
 from weathervane.store import Store
@@ -34,6 +36,9 @@ from weathervane.variant import Variant
 
 METRICS = "metrics.jsonl"
 EXPLODED = 1000.0  # times the loss of guessing: no training comes back from there
+TOGETHER = 1 << 26  # bytes of images that a GPU augments at once
+LOWER = {"cuda": torch.bfloat16}  # what a kind of device trains in, where that is faster than float32
+ONCE = Recorder(False)
 
 
 @dataclass(frozen=True)
@@ -128,14 +133,14 @@ def fit(
                         raise Interrupted(f"interrupted in epoch {state.epoch + 1}; the checkpoint is written")
             loss = finite(state, train, ranks)
             pulled = pulls(state.net, *watched, state.epoch, variant.train.epochs)
-            accuracy, val_loss = validate(state.judged, val, variant.flip_test)
+            accuracy, val_loss = validate(state.judged, val, variant.flip_test, state.recorder)
             if not math.isfinite(val_loss):
                 raise TrainingError(f"validation loss is {val_loss} after epoch {state.epoch + 1}: lower train.lr")
             if (accuracy, -val_loss) > state.best[:2]:
                 state.best = (accuracy, -val_loss, state.epoch + 1)
                 state.kept = {key: value.detach().clone() for key, value in state.judged.state_dict().items()}
             metrics = {"train_loss": loss, "val_loss": val_loss, "val_accuracy": accuracy}
-            metrics |= {"lr": state.schedule.get_last_lr()[0], "seconds": state.end_epoch()}
+            metrics |= {"lr": state.schedule.rate, "seconds": state.end_epoch()}
             if ranks.first:
                 record(folder / METRICS, state.epoch, metrics=metrics)
                 record(folder / GRADIENTS, state.epoch, **pulled)
@@ -178,17 +183,44 @@ def run_epoch(state: State, train: Part, variant: Variant, ranks: Ranks) -> Iter
     if hasattr(state.net, "start_epoch"):
         state.net.start_epoch(state.epoch)
     if state.order is None:
-        state.order = shuffled(len(train.labels), variant.train.batch, state.rng).to(train.labels.device)
-    left = state.order[len(state.losses) :]
-    for chosen, pixels in zip(left, train.images.batches(left), strict=True):
-        images = augment(unit(pixels), variant.augment, state.generator)
-        images, targets = mix(images, train.targets[chosen], variant.augment, state.rng)
-        state.losses.append(gradients(state, ranks.part(images), ranks.part(targets), variant.train.label_smoothing))
-        state.optimizer.step()
+        order, device = shuffled(len(train.labels), variant.train.batch, state.rng), train.labels.device
+        state.order = order.to(device, non_blocking=device.type == "cuda")
+    work = partial(step, state, variant.train.label_smoothing)
+    learning = sum(p.requires_grad for p in state.net.parameters())
+    for images, targets in batches(state, train, variant):
+        given = ranks.part(images), ranks.part(targets)
+        state.losses.append(state.recorder.run("step", work, *given, like=(state.micro, learning)))
         state.schedule.step()
-        if state.averaged:
-            state.averaged.update_parameters(state.net)
         yield
+
+
+def batches(state: State, train: Part, variant: Variant) -> Iterator[tuple[Tensor, Tensor]]:
+    """Augmented images, float32 [B, 3, S', S'], and targets, float32 [B, K], of each step that the epoch still has.
+
+    A GPU makes those of many steps at once: its kernels are so short there that their number is what counts.
+    """
+    assert state.order is not None
+    left, together = state.order[len(state.losses) :], 1
+    if left.device.type == "cuda":
+        together = max(1, TOGETHER // (12 * variant.size**2 * left.shape[1]))
+    blocks = left.split(together) if len(left) else ()
+    coming = train.images.batches(block.flatten() for block in blocks)
+
+    def augmented(pixels: Tensor) -> Tensor:
+        return augment(unit(pixels), variant.augment, state.generator)
+
+    for block, pixels in zip(blocks, coming, strict=True):
+        images = state.recorder.run(f"{len(pixels)} images", augmented, pixels).unflatten(0, block.shape)
+        yield from zip(*mix(images, train.targets[block], variant.augment, state.rng), strict=True)
+
+
+def step(state: State, smoothing: float, images: Tensor, targets: Tensor) -> Tensor:
+    """Forward, backward, optimiser, average; the mean loss of the batch."""
+    loss = gradients(state, images, targets, smoothing)
+    state.optimizer.step()
+    if state.averaged:
+        state.averaged.update_parameters(state.net)
+    return loss
 
 
 def shuffled(n: int, size: int, rng: np.random.Generator) -> Tensor:
@@ -202,19 +234,22 @@ def gradients(state: State, images: Tensor, targets: Tensor, smoothing: float) -
 
     Normalisation then sees the smaller parts, so results are not those of the whole batch to the last bit.
     """
+    kind = images.device.type
     while True:
         state.optimizer.zero_grad(set_to_none=True)
         try:
             total = torch.zeros((), device=images.device)
             parts = math.ceil(len(images) / state.micro)  # as even as can be: normalisation needs two images in each
             for part, wanted in zip(images.tensor_split(parts), targets.tensor_split(parts), strict=True):
-                with torch.autocast(part.device.type, torch.bfloat16, enabled=part.device.type == "cuda"):
+                with torch.autocast(kind, LOWER.get(kind), enabled=kind in LOWER):
                     out = state.forward(normalise(part).contiguous(memory_format=torch.channels_last))
                 loss = F.cross_entropy(out.float(), wanted, label_smoothing=smoothing) * (len(part) / len(images))
                 loss.backward()
                 total += loss.detach()
             return total
         except torch.OutOfMemoryError:
+            if images.is_cuda and torch.cuda.is_current_stream_capturing():  # the recorder goes on without
+                raise
             if state.several:  # the other processes are in the middle of this batch
                 raise TrainingError("out of memory in one of several processes: lower train.batch or size") from None
             if state.micro < 4:  # normalisation needs two images
@@ -233,10 +268,10 @@ def finite(state: State, train: Part, ranks: Ranks) -> float:
     mean = ranks.mean(torch.stack(state.losses))
     state.losses, values = list(mean), mean.tolist()
     assert state.order is not None
-    for step, value in enumerate(values):
+    for number, value in enumerate(values):
         if not value < EXPLODED * math.log(train.targets.shape[1]):
-            first, *others = train.paths[state.order[step].cpu().numpy()]
-            place = f"epoch {state.epoch + 1}, step {step + 1} of {len(state.order)}"
+            first, *others = train.paths[state.order[number].cpu().numpy()]
+            place = f"epoch {state.epoch + 1}, step {number + 1} of {len(state.order)}"
             raise TrainingError(
                 f"loss is {value:g} in {place} (its batch: {first} and {len(others)} others): lower train.lr"
             )
@@ -244,16 +279,17 @@ def finite(state: State, train: Part, ranks: Ranks) -> float:
 
 
 @torch.inference_mode()
-def outputs(net: nn.Module, part: Part, flip: bool) -> Tensor:
+def outputs(net: nn.Module, part: Part, flip: bool, recorder: Recorder = ONCE) -> Tensor:
     """float32 logits [N, K] of a part, as it is."""
     net.eval()
     blocks = part.images.batches(torch.arange(len(part.images), device=part.labels.device).split(256))
-    return torch.cat([logits(net, block, flip) for block in blocks])
+    work = partial(logits, net, flip=flip)
+    return torch.cat([recorder.run(f"outputs of {len(block)}", work, block, like=id(net)) for block in blocks])
 
 
-def validate(net: nn.Module, part: Part, flip: bool) -> tuple[float, float]:
+def validate(net: nn.Module, part: Part, flip: bool, recorder: Recorder = ONCE) -> tuple[float, float]:
     """Accuracy (0-1) and mean cross-entropy (nats)."""
-    out = outputs(net, part, flip)
+    out = outputs(net, part, flip, recorder)
     right = (out.argmax(1) == part.labels).sum().item()
     return right / len(out), F.cross_entropy(out, part.labels).item()
 

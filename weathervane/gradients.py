@@ -45,7 +45,7 @@ def layer_norms(net: nn.Module) -> dict[str, float]:
     Of the last backward pass, which is still there; weights without a gradient are left out.
     """
     held = {name: p.grad for name, p in net.named_parameters() if p.ndim >= 2 and p.grad is not None}
-    norms = torch.stack([grad.norm() for grad in held.values()]).tolist() if held else []
+    norms = torch.stack(torch._foreach_norm(list(held.values()))).tolist() if held else []
     return {name: norm for name, norm in zip(held, norms, strict=True) if math.isfinite(norm)}
 
 

@@ -10,7 +10,7 @@ from weathervane import checkpoint
 from weathervane.progress import say
 from weathervane.state import State, content, restore, tensors
 
-FORMAT = 1
+FORMAT = 2
 LONG = 60.0  # seconds after which an epoch that is not over yet gets a checkpoint
 SHARE = 0.05  # of the training's time that checkpoints may take; shorter epochs share one
 

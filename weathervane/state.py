@@ -13,12 +13,14 @@ from typing import Any, cast
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from weathervane.average import Average
 from weathervane.eager import eager
 from weathervane.errors import InputError
 from weathervane.model import Spec, build
 from weathervane.ranks import Ranks
+from weathervane.recorded import Recorder
+from weathervane.schedule import Schedule
 from weathervane.variant import Train
 
 
@@ -28,9 +30,10 @@ class State:
 
     net: nn.Module
     forward: nn.Module  # through which a batch goes: the network itself, or with the gradients of all processes
-    averaged: AveragedModel | None
+    averaged: Average | None
     optimizer: torch.optim.Optimizer
-    schedule: torch.optim.lr_scheduler.LRScheduler
+    schedule: Schedule
+    recorder: Recorder  # by which the device does again what it has done before
     rng: np.random.Generator  # order and blending of batches, on the host
     generator: torch.Generator  # augmentation, on the device
     planned: int  # images that go through the network at once
@@ -58,7 +61,7 @@ class State:
     @property
     def steps(self) -> int:
         """Steps done since the beginning."""
-        return int(self.schedule.last_epoch)
+        return self.schedule.done
 
     @property
     def spent(self) -> float:
@@ -97,7 +100,9 @@ def begin(spec: Spec, train: Train, n: int, device: torch.device, seed: int, ran
             "train.batch"
         )
     forward = ranks.averaging(compiled(net, device) if train.compile else net)
-    return State(net, forward, average(net, train.ema), optimizer, schedule, rng, generator, micro, micro)
+    averaged = Average(net, train.ema) if train.ema else None
+    recorder = Recorder(device.type == "cuda" and ranks.count == 1, generator)
+    return State(net, forward, averaged, optimizer, schedule, recorder, rng, generator, micro, micro)
 
 
 def compiled(net: nn.Module, device: torch.device) -> nn.Module:
@@ -131,7 +136,7 @@ def content(state: State) -> dict[str, Any]:
     """The rest, as JSON holds it."""
     return {
         "rng": state.rng.bit_generator.state,
-        "schedule": {key: value for key, value in state.schedule.state_dict().items() if key != "lr_lambdas"},
+        "steps": state.steps,
         "micro": state.micro if state.micro < state.planned else None,
         "epoch": state.epoch,
         "best": [state.best[0], state.best[1], state.best[2]] if state.kept else None,
@@ -155,9 +160,7 @@ def restore(state: State, held: dict[str, Tensor], rest: dict[str, Any]) -> None
     if state.averaged:
         state.averaged.load_state_dict(below("averaged."))
     _restore_optimizer(state.optimizer, below("optimizer."))
-    state.schedule.load_state_dict(rest["schedule"] | {"lr_lambdas": [None] * len(state.optimizer.param_groups)})
-    for group, rate in zip(state.optimizer.param_groups, state.schedule.get_last_lr(), strict=True):
-        group["lr"] = rate
+    state.schedule.go_to(rest["steps"])
     state.rng.bit_generator.state = rest["rng"]
     state.generator.set_state(held["random.generator"])
     torch.set_rng_state(held["random.global"])
@@ -185,35 +188,26 @@ def _restore_optimizer(optimizer: torch.optim.Optimizer, held: dict[str, Tensor]
     optimizer.load_state_dict({"state": slots, "param_groups": optimizer.state_dict()["param_groups"]})
 
 
-def optimization(
-    net: nn.Module, train: Train, steps: int
-) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
-    """The optimiser and its one-cycle schedule; weights of one dimension do not decay."""
+def optimization(net: nn.Module, train: Train, steps: int) -> tuple[torch.optim.Optimizer, Schedule]:
+    """The optimiser and its one-cycle schedule; weights of one dimension do not decay.
+
+    On a GPU a step is one kernel for many weights, and the rates lie there, so that a recorded step reads them.
+    """
+    device = next(net.parameters()).device
+    on_gpu = device.type == "cuda"
+
+    def rate(value: float) -> float | Tensor:
+        return torch.tensor(value, device=device) if on_gpu else value
+
     groups: list[dict[str, Any]] = []
-    for parameters, rate in net.parts() if hasattr(net, "parts") else [(list(net.parameters()), 1.0)]:
+    for parameters, share in net.parts() if hasattr(net, "parts") else [(list(net.parameters()), 1.0)]:
         flat = [p for p in parameters if p.ndim < 2]
         deep = [p for p in parameters if p.ndim >= 2]
-        groups.append({"params": deep, "weight_decay": train.weight_decay, "lr": train.lr * rate})
-        groups.append({"params": flat, "weight_decay": 0.0, "lr": train.lr * rate})
+        groups.append({"params": deep, "weight_decay": train.weight_decay, "lr": rate(train.lr * share)})
+        groups.append({"params": flat, "weight_decay": 0.0, "lr": rate(train.lr * share)})
     optimizer: torch.optim.Optimizer
     if train.optimizer == "adamw":
-        optimizer = eager(torch.optim.AdamW)(groups, lr=train.lr)
+        optimizer = eager(torch.optim.AdamW)(groups, lr=train.lr, fused=on_gpu, capturable=on_gpu)
     else:
-        optimizer = eager(torch.optim.SGD)(groups, lr=train.lr, momentum=0.9, nesterov=True)
-    # Not torch's OneCycleLR, which divides by zero where the rise comes to one step.
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: one_cycle((step + 0.5) / steps, train.warmup))
-    return optimizer, schedule
-
-
-def one_cycle(done: float, warmup: float) -> float:
-    """The share (0-1) of the peak learning rate when a share `done` of all steps is: half a cosine up, half one down.
-
-    Smith & Topin 2017 (arXiv 1708.07120).
-    """
-    phase = done / warmup - 1 if done < warmup else (done - warmup) / (1 - warmup)
-    return (1 + math.cos(math.pi * phase)) / 2
-
-
-def average(net: nn.Module, decay: float) -> AveragedModel | None:
-    """An exponential moving average of weights and of normalisation statistics; None if `decay` is 0."""
-    return AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True) if decay else None
+        optimizer = eager(torch.optim.SGD)(groups, lr=train.lr, momentum=0.9, nesterov=True, fused=on_gpu)
+    return optimizer, Schedule(optimizer, steps, train.warmup)

@@ -215,6 +215,11 @@ NUMBERED = torch.arange(6.0)[:, None, None, None].expand(6, 3, SIZE, SIZE)
 TARGETS = torch.eye(6)
 
 
+def mixed(images: Tensor, targets: Tensor, policy: Augment, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+    out = mix(images[None], targets[None], policy, rng)
+    return out[0][0], out[1][0]
+
+
 def test_no_blending_returns_the_batch_itself() -> None:
     """With mixup and cutmix off nothing is copied or drawn."""
     rng = np.random.default_rng(0)
@@ -227,7 +232,7 @@ def test_no_blending_returns_the_batch_itself() -> None:
 def test_targets_stay_shares(on: dict[str, float]) -> None:
     """Each row of the blended targets sums to 1 and none is negative; the inputs are not written to."""
     for seed in range(30):
-        images, targets = mix(NUMBERED, TARGETS, policy(**on), np.random.default_rng(seed))
+        images, targets = mixed(NUMBERED, TARGETS, policy(**on), np.random.default_rng(seed))
         assert torch.allclose(targets.sum(1), torch.ones(6)) and targets.min() >= 0
         assert images.shape == NUMBERED.shape and images.dtype == torch.float32
     assert torch.equal(TARGETS, torch.eye(6)) and NUMBERED[3, 0, 5, 5] == 3
@@ -238,7 +243,7 @@ def test_mixup_blends_images_as_it_blends_targets() -> None:
     images = torch.rand(6, 3, 8, 8, generator=seeded())
     shares = []
     for seed in range(30):
-        out, targets = mix(images, TARGETS, policy(mixup=0.4), np.random.default_rng(seed))
+        out, targets = mixed(images, TARGETS, policy(mixup=0.4), np.random.default_rng(seed))
         keep = targets[0, 0]
         assert torch.allclose(out, keep * images + (1 - keep) * images.roll(1, 0), atol=1e-6)
         assert torch.allclose(targets, keep * TARGETS + (1 - keep) * TARGETS.roll(1, 0), atol=1e-6)
@@ -249,7 +254,7 @@ def test_mixup_blends_images_as_it_blends_targets() -> None:
 def test_cutmix_targets_are_the_shares_of_pixels() -> None:
     """One rectangle comes from the neighbour; the targets say exactly which share of the pixels that is."""
     for seed in range(50):
-        out, targets = mix(NUMBERED, TARGETS, policy(cutmix=1.0), np.random.default_rng(seed))
+        out, targets = mixed(NUMBERED, TARGETS, policy(cutmix=1.0), np.random.default_rng(seed))
         for number in range(6):
             kept = out[number] == number
             assert (out[number][~kept] == (number - 1) % 6).all()
@@ -263,7 +268,7 @@ def test_cutmix_favours_no_corner() -> None:
     than the one opposite."""
     rng, hit = np.random.default_rng(0), torch.zeros(SIZE, SIZE)
     for _ in range(3000):
-        out, _ = mix(NUMBERED[:2], torch.eye(2), policy(cutmix=1.0), rng)
+        out, _ = mixed(NUMBERED[:2], torch.eye(2), policy(cutmix=1.0), rng)
         hit += out[0, 0]
     hit /= 3000
     assert (hit - hit.flip(0, 1)).abs().max() < 0.05
@@ -274,7 +279,18 @@ def test_blending_follows_its_generator(name: str) -> None:
     """Equal numpy generators, equal batches."""
 
     def make(seed: int) -> Tensor:
-        return mix(NUMBERED, TARGETS, policy(**{name: 1.0}), np.random.default_rng(seed))[0]
+        return mixed(NUMBERED, TARGETS, policy(**{name: 1.0}), np.random.default_rng(seed))[0]
 
     assert torch.equal(make(1), make(1))
     assert not torch.equal(make(1), make(2))
+
+
+def test_batches_blended_together_are_those_blended_one_by_one() -> None:
+    """Three batches in one call draw what three calls draw, and come out the same: a GPU blends many at once."""
+    images, targets = torch.rand(3, 6, 3, 8, 8, generator=seeded()), TARGETS.expand(3, 6, 6)
+    for on in ({"mixup": 0.4}, {"cutmix": 1.0}, {"mixup": 0.4, "cutmix": 1.0}):
+        rng, again = np.random.default_rng(1), np.random.default_rng(1)
+        together = mix(images, targets, policy(**on), rng)
+        alone = [mixed(*batch, policy(**on), again) for batch in zip(images, targets, strict=True)]
+        for part, parts in zip(together, zip(*alone, strict=True), strict=True):
+            assert torch.equal(part, torch.stack(parts))

@@ -12,10 +12,12 @@ import pytest
 import torch
 from torch import nn
 
+from weathervane.average import Average
 from weathervane.errors import InputError, TrainingError
 from weathervane.fit import Outcome, fit, shuffled
 from weathervane.model import Model
-from weathervane.state import average, one_cycle, optimization
+from weathervane.schedule import one_cycle
+from weathervane.state import optimization
 from weathervane.store import Store
 from weathervane.variant import Train, Variant
 
@@ -196,14 +198,13 @@ def test_biases_and_normalisation_do_not_decay() -> None:
         optimizer, schedule = optimization(net, train, 10)
         decay = {id(p): group["weight_decay"] for group in optimizer.param_groups for p in group["params"]}
         assert [decay[id(p)] for p in net.parameters()] == [0.3, 0, 0, 0, 0.3, 0]
-        assert 0 < schedule.get_last_lr()[0] < train.lr
+        assert optimizer.param_groups[0]["lr"] == schedule.rate and 0 < schedule.rate < train.lr
 
 
 def test_the_average_follows_weights_and_statistics() -> None:
-    """ema: 0.9 keeps 0.9 of the average at each step, for weights and for normalisation statistics; 0 keeps none."""
+    """ema: 0.9 keeps 0.9 of the average at each step, for weights and for normalisation statistics."""
     net = nn.BatchNorm1d(1)
-    averaged = average(net, 0.9)
-    assert averaged is not None and average(net, 0.0) is None
+    averaged = Average(net, 0.9)
     for weight, wanted in ((1.0, 1.0), (2.0, 1.1), (2.0, 1.19)):
         with torch.no_grad():
             net.weight.fill_(weight)

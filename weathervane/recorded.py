@@ -1,0 +1,79 @@
+"""A step as one launch: what a GPU did for it once is recorded, and done again by itself (a CUDA graph).
+
+A step of a small network is hundreds of kernels of a few microseconds each. The host needs longer to launch them than
+the GPU to run them; a recording leaves that out, and computes the same to the last bit.
+"""
+
+from collections.abc import Callable, Hashable
+
+import torch
+from torch import Tensor
+
+SEEN = 3  # calls before the recording: libraries choose their kernels, optimisers make their state
+
+
+class Recorder:
+    """Calls work on tensors; with `on`, from the fourth time on as a recording of it.
+
+    Work that is recorded reads whatever else it uses where it lay then, launches the same again, and must not wait for
+    the device. Its random numbers go on, those of `generator` too.
+    """
+
+    def __init__(self, on: bool, generator: torch.Generator | None = None) -> None:
+        self._on, self._generator = on, generator
+        self._made: dict[str, tuple[Hashable, _Recording]] = {}
+
+    def run(self, name: str, work: Callable[..., Tensor], *given: Tensor, like: Hashable = None) -> Tensor:
+        """What `work` makes of `given`. A recording under this name counts as long as shapes and `like` are equal.
+
+        Raises:
+            torch.OutOfMemoryError: as `work` raises it; where only the recording finds no memory, there is none.
+        """
+        if not self._on:
+            return work(*given)
+        key = (like, *(one.shape for one in given))
+        held, recording = self._made.get(name, (None, None))
+        if recording is None or held != key:
+            self._made.pop(name, None)  # first, so that its memory is free
+            recording = _Recording(work, self._generator)
+            self._made[name] = key, recording
+        return recording(*given)
+
+
+class _Recording:
+    def __init__(self, work: Callable[..., Tensor], generator: torch.Generator | None) -> None:
+        self._work, self._generator, self._seen, self._stream = work, generator, 0, torch.cuda.Stream()
+        self._graph: torch.cuda.CUDAGraph | None = None
+
+    def __call__(self, *given: Tensor) -> Tensor:
+        if self._seen == SEEN:
+            self._record(given)
+        self._seen += 1
+        if self._graph is None:
+            return self._beside(given)
+        for place, one in zip(self._given, given, strict=True):
+            place.copy_(one)
+        self._graph.replay()
+        return self._result.clone()
+
+    def _beside(self, given: tuple[Tensor, ...]) -> Tensor:
+        """On the stream that the recording is made on, where whatever `work` keeps for later has to come from."""
+        usual = torch.cuda.current_stream()
+        self._stream.wait_stream(usual)
+        with torch.cuda.stream(self._stream):
+            result = self._work(*given)
+        usual.wait_stream(self._stream)
+        return result
+
+    def _record(self, given: tuple[Tensor, ...]) -> None:
+        graph = torch.cuda.CUDAGraph()
+        if self._generator is not None:
+            graph.register_generator_state(self._generator)
+        try:
+            self._given = [one.clone() for one in given]
+            with torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
+                self._result = self._work(*self._given)
+        except torch.OutOfMemoryError:
+            torch.cuda.empty_cache()
+            return
+        self._graph = graph
