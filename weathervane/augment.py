@@ -67,9 +67,9 @@ def colour(images: Tensor, policy: Augment, generator: Generator) -> Tensor:
     images = images * (1 + (2 * bright - 1) * policy.brightness)
     luma = per_channel(GREY, images.device)
     mean = (images * luma).sum(1, keepdim=True).mean((2, 3), keepdim=True)
-    images = mean + (images - mean) * (1 + (2 * hard - 1) * policy.contrast)
+    images = images.sub_(mean).mul_(1 + (2 * hard - 1) * policy.contrast).add_(mean)
     grey = (images * luma).sum(1, keepdim=True)
-    return (grey + (images - grey) * (1 + (2 * vivid - 1) * policy.saturation)).clamp(0, 1)
+    return images.sub_(grey).mul_(1 + (2 * vivid - 1) * policy.saturation).add_(grey).clamp_(0, 1)
 
 
 def erase(images: Tensor, share: float, generator: Generator) -> Tensor:

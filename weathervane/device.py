@@ -56,12 +56,12 @@ def resident(pixels: np.ndarray, size: int, device: torch.device) -> Tensor:
 
 def unit(images: Tensor) -> Tensor:
     """uint8 0-255 to float32 0-1."""
-    return images.float() / 255
+    return images.float().div_(255)
 
 
 def normalise(images: Tensor) -> Tensor:
     """float32 0-1 [N, 3, S, S] to zero mean and unit variance a channel, by ImageNet's statistics."""
-    return (images - per_channel(MEAN, images.device)) / per_channel(STD, images.device)
+    return (images - per_channel(MEAN, images.device)).div_(per_channel(STD, images.device))
 
 
 def per_channel(values: tuple[float, ...], device: torch.device) -> Tensor:

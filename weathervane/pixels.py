@@ -41,8 +41,8 @@ class Pixels:
 
     def take(self, chosen: Tensor) -> Tensor:
         """uint8 [B, 3, S, S] on the device, of int64 [B] in 0..N-1."""
-        if self.held is not None:
-            return self.held[chosen]
+        if self.held is not None:  # as rows that are copied whole: value by value it takes ten times as long
+            return self.held.permute(0, 2, 3, 1).index_select(0, chosen).permute(0, 3, 1, 2)
         pixels = self._store.pixels(self._rows[chosen.cpu().numpy()])
         return resident(pixels, self._size, self._device)
 
