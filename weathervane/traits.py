@@ -13,11 +13,12 @@ def traits(pixels: np.ndarray) -> dict[str, float]:
     the channels, 0-1 (HSV). sharpness: variance of the Laplacian of luma in squared grey levels, 0 upwards
     (Pech-Pacheco et al. 2000).
     """
-    rgb = pixels.astype(np.float32)
-    luma = rgb @ LUMA
-    most, least = rgb.max(2), rgb.min(2)
+    luma = pixels.astype(np.float32) @ LUMA
+    red, green, blue = np.moveaxis(pixels, 2, 0)  # pair by pair: numpy takes the largest of three in ten times the time
+    most = np.maximum(np.maximum(red, green), blue)
+    least = np.minimum(np.minimum(red, green), blue)
     inner = luma[1:-1, 1:-1]
     laplacian = luma[:-2, 1:-1] + luma[2:, 1:-1] + luma[1:-1, :-2] + luma[1:-1, 2:] - 4 * inner
-    saturation = (most - least) / np.maximum(most, 1)
+    saturation = (most - least) / np.maximum(most, 1, dtype=np.float32)
     found = (luma.mean() / 255, luma.std() / 255, saturation.mean(), laplacian.var())
     return dict(zip(TRAITS, map(float, found), strict=True))
