@@ -19,19 +19,20 @@ from benchmarks.peers import augmentation, take_in
 from benchmarks.photographs import DEFAULT, Photographs
 from benchmarks.results import Entry, entry, record
 from weathervane import variant
-from weathervane.augment import augment, mix
-from weathervane.device import choose, normalise, unit
-from weathervane.fit import Part, gradients, load, run_epoch
+from weathervane.device import choose, normalise
+from weathervane.fit import Part, batches, load, run_epoch, step
 from weathervane.model import Spec
+from weathervane.parallel import cores
 from weathervane.prepare import Prepare, prepare
 from weathervane.process import settle
 from weathervane.progress import track
 from weathervane.ranks import Ranks
+from weathervane.recorded import SEEN
 from weathervane.state import State, begin
 from weathervane.store import Store
 
 ROOT = Path(__file__).parents[1]
-WORKERS = (0, 1, 2, 4)  # of torchvision's loader
+WORKERS = (cores() // 2, cores(), 2 * cores())  # of torchvision's loader
 LARGEST = 96  # pixels, as in params/prepare.yaml
 ALONE = Ranks()
 
@@ -40,6 +41,7 @@ def main(
     photographs: Photographs = DEFAULT,
     rounds: Annotated[int, typer.Option(min=1)] = 15,
     device: Annotated[str, typer.Option(help="as of 'weathervane retrain'")] = "auto",
+    only: Annotated[list[str] | None, typer.Option(help="fit, compile, data; all by default")] = None,
 ) -> None:
     """Measure, print and record."""
     settle()  # torch is there already: of its two settings that of memory only, for both sides of each ratio
@@ -48,9 +50,13 @@ def main(
         take_in(photographs, root)
         prepare(Prepare(image_size=LARGEST, shard=4096), root)
         store, where = Store(root / "data/prepared"), choose(device)
-        found = [fit_efficiency(name, store, where, rounds) for name in variant.defaults(ROOT)]
-        found += [*pipeline("cnn", store, root / "data/raw", where, rounds), *compiled("cnn", store, where, rounds)]
-        record(found)
+        parts: dict[str, Callable[[], list[Entry]]] = {
+            "fit": lambda: [fit_efficiency(name, store, where, rounds) for name in variant.defaults(ROOT)],
+            "compile": lambda: compiled("cnn", store, where, rounds),
+            "data": lambda: pipeline("cnn", store, root / "data/raw", where, rounds),
+        }
+        for name in only or parts:
+            record(parts[name]())
 
 
 def compiled(name: str, store: Store, device: torch.device, rounds: int) -> list[Entry]:
@@ -58,14 +64,13 @@ def compiled(name: str, store: Store, device: torch.device, rounds: int) -> list
     steps = {}
     for asked in (False, True):
         one, state, train = ready(name, store, device, {"train.compile": asked})
-        images, targets = batch(state, train, one, torch.arange(one.train.batch, device=device))
-        steps[asked] = partial(gradients, state, images, targets, one.train.label_smoothing)
+        steps[asked] = constant(state, train, one)
     first = taken(steps[True], device)
-    taken(steps[False], device)
 
     def ten(asked: bool) -> float:
         return taken(lambda: [steps[asked]() for _ in range(10)], device)
 
+    ten(True), ten(False)  # warm
     ratios = [ten(False) / ten(True) for _ in track(range(rounds), f"{name}: compiled", rounds)]
     kind = f"{name} on {device.type}"
     return [
@@ -77,27 +82,24 @@ def compiled(name: str, store: Store, device: torch.device, rounds: int) -> list
 def fit_efficiency(name: str, store: Store, device: torch.device, rounds: int) -> Entry:
     """Speed of an epoch with data and augmentation ÷ that of as many steps on one batch that stays where it is."""
     one, state, train = ready(name, store, device)
-    steps = len(train.labels) // one.train.batch
-    chosen = torch.arange(one.train.batch, device=device)
-    images, targets = batch(state, train, one, chosen)
+    alone, steps = constant(state, train, one), len(train.labels) // one.train.batch
 
     def with_data() -> None:
         for _ in run_epoch(state, train, one, ALONE):
             pass
         state.order, state.losses = None, []
 
-    def constant() -> None:
+    def network() -> None:
         for _ in range(steps):
-            gradients(state, images, targets, one.train.label_smoothing)
-            state.optimizer.step()
+            state.losses.append(alone())
             state.schedule.step()
-            if state.averaged:
-                state.averaged.update_parameters(state.net)
+        state.losses = []
 
     ratios = []
-    taken(constant, device), taken(with_data, device)  # warm
+    for _ in range(SEEN + 1):  # the last of them is the recording, on a GPU
+        taken(network, device), taken(with_data, device)
     for _ in track(range(rounds), f"{name}: fit", rounds):
-        own = taken(constant, device)
+        own = taken(network, device)
         ratios.append(own / taken(with_data, device))
     return entry(f"fit_efficiency, {name} on {device.type}", ratios, "of the network alone")
 
@@ -109,11 +111,12 @@ def pipeline(name: str, store: Store, raw: Path, device: torch.device, rounds: i
 
     one, state, train = ready(name, store, device)
     steps = len(train.labels) // one.train.batch
-    order = torch.randperm(len(train.labels), device=device)[: steps * one.train.batch].view(steps, -1)
+    state.order = torch.randperm(len(train.labels), device=device)[: steps * one.train.batch].view(steps, -1)
+    images = state.order.numel()
 
     def ours() -> None:
-        for chosen in order:
-            normalise(batch(state, train, one, chosen)[0])
+        for made, _ in batches(state, train, one):
+            normalise(made)
 
     dataset = ImageFolder(str(raw), augmentation(one))
     loaders = {
@@ -128,11 +131,11 @@ def pipeline(name: str, store: Store, raw: Path, device: torch.device, rounds: i
 
         return go
 
-    for loop in (ours, *map(theirs, WORKERS)):
+    for loop in (*[ours] * (SEEN + 1), *map(theirs, WORKERS)):
         taken(loop, device)
     speed: dict[str, list[float]] = {"ours": [], **{str(workers): [] for workers in WORKERS}}
     for _ in track(range(rounds), "batches", rounds):
-        speed["ours"].append(order.numel() / taken(ours, device))
+        speed["ours"].append(images / taken(ours, device))
         for workers in WORKERS:
             speed[str(workers)].append(len(dataset) / taken(theirs(workers), device))
     best = max(map(str, WORKERS), key=lambda workers: sorted(speed[workers])[rounds // 2])
@@ -160,10 +163,12 @@ def ready(
     return one, state, train
 
 
-def batch(state: State, train: Part, one: variant.Variant, chosen: Tensor) -> tuple[Tensor, Tensor]:
-    """Images and targets of a step, as `run_epoch` makes them."""
-    images = augment(unit(train.images.take(chosen)), one.augment, state.generator)
-    return mix(images, train.targets[chosen], one.augment, state.rng)
+def constant(state: State, train: Part, one: variant.Variant) -> Callable[[], Tensor]:
+    """A step as `run_epoch` takes it, always on the same batch."""
+    state.order = torch.arange(one.train.batch, device=train.labels.device)[None]
+    images, targets = next(batches(state, train, one))
+    state.order, work = None, partial(step, state, one.train.label_smoothing)
+    return lambda: state.recorder.run("constant", work, images, targets)
 
 
 def bandwidth(device: torch.device) -> float:

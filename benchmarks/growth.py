@@ -23,19 +23,23 @@ from weathervane.progress import say, track
 ROOT = Path(__file__).parents[1]
 SIZE, SHARD = 64, 4096
 LIMIT = 50e6  # bytes of pixels that stay on the device: some 4,000 images
-STEPS = 300
+STEPS = {"cpu": 300, "cuda": 3000}
 CLASSES = ["cloudy", "rain", "shine", "sunrise"]
 
 
 def main(
     most: Annotated[int, typer.Option(help="images of the largest size")] = 100_000,
     rounds: Annotated[int, typer.Option(min=1)] = 3,
+    device: Annotated[str, typer.Option(help="as of 'weathervane retrain'")] = "cpu",
     alone: Annotated[str, typer.Option(hidden=True)] = "",
 ) -> None:
     """Measure, print and record."""
     if alone:
-        say(json.dumps(train(Path(alone))))
+        say(json.dumps(train(Path(alone), device)))
         return
+    from weathervane.device import choose
+
+    choose(device)  # refused now, if at all
     entries = list[Entry]()
     with tempfile.TemporaryDirectory() as folder:
         sizes = [size for size in (1_000, 10_000, 100_000) if size <= most]
@@ -45,7 +49,9 @@ def main(
         for _ in track(range(rounds), "train", rounds):
             for size in sizes:
                 command = [sys.executable, "-m", "benchmarks.growth", "--alone", str(Path(folder) / str(size))]
-                done = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
+                done = subprocess.run(
+                    [*command, "--device", device], cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True
+                )
                 measured[size].append(json.loads(done.stdout.splitlines()[-1]))
     for size, runs in measured.items():
         entries.append(entry(f"growth_images_per_second, {size:,}", [run["speed"] for run in runs], "images/s"))
@@ -76,33 +82,37 @@ def generate(folder: Path, count: int) -> None:
     seal(folder)
 
 
-def train(folder: Path) -> dict[str, float]:
+def train(folder: Path, device: str) -> dict[str, float]:
     """Images a second over STEPS steps, and MiB that were taken meanwhile, without those of files, which go back."""
     settle()
     import torch
 
     from weathervane import variant
+    from weathervane.device import choose
     from weathervane.fit import load, run_epoch
     from weathervane.model import Spec
     from weathervane.ranks import Ranks
     from weathervane.state import begin
     from weathervane.store import Store
 
-    store, one, cpu = Store(folder), variant.load(ROOT, "dnn"), torch.device("cpu")
+    store, one, where = Store(folder), variant.load(ROOT, "dnn"), choose(device)
     len(store.manifest["label"])
     before = anonymous()
-    part, _ = load(store, one, 0, cpu, LIMIT)
+    part, _ = load(store, one, 0, where, LIMIT)
     spec = Spec("dnn", one.family, one.network, one.size, store.size, store.classes, one.flip_test)
-    state, done, most = begin(spec, one.train, len(part.labels), cpu, 0, Ranks()), 0, 0.0
-    while done < STEPS:
+    state, done, most = begin(spec, one.train, len(part.labels), where, 0, Ranks()), 0, 0.0
+    steps, idle = STEPS[where.type], torch.cuda.synchronize if where.type == "cuda" else lambda: None
+    while done < steps:
         for _ in run_epoch(state, part, one, Ranks()):
-            if done == STEPS // 10:  # warm
+            if done == steps // 10:  # warm
+                idle()
                 began = time.perf_counter()
             done, most = done + 1, max(most, anonymous())
-            if done == STEPS:
+            if done == steps:
                 break
         state.order, state.losses = None, []
-    counted = STEPS - STEPS // 10 - 1
+    idle()
+    counted = steps - steps // 10 - 1
     return {"speed": counted * one.train.batch / (time.perf_counter() - began), "memory": most - before}
 
 

@@ -1,9 +1,9 @@
 """Ten epochs on photographs that lie on disk, by this project and by what one would else take.
 
-`python -m benchmarks.peers` (`make bench` installs them first). Everyone trains the same network in float32 with the
-same size, batch and optimiser on the same photographs, and validates after each epoch; how pixels come from files to
-the network is each one's own. The clock begins when everything is imported; for this project it includes ingest
-(checksums, near-duplicates, the check of every file) and prepare.
+`python -m benchmarks.peers` (`make bench` installs them first). Everyone trains the same network with the same size,
+batch and optimiser on the same photographs, in float32 on a CPU and with bfloat16 on a GPU, and validates after each
+epoch; how pixels come from files to the network is each one's own. The clock begins when everything is imported and the
+device is there; for this project it includes ingest (checksums, near-duplicates, the check of every file) and prepare.
 """
 
 import json
@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -24,6 +25,7 @@ from benchmarks.results import Entry, entry, record
 from weathervane import variant
 from weathervane.ingest import Ingest, ingest
 from weathervane.ledger import Ledger
+from weathervane.parallel import cores
 from weathervane.prepare import Prepare, prepare
 from weathervane.process import settle
 from weathervane.progress import say, track
@@ -31,7 +33,7 @@ from weathervane.variant import Variant
 
 ROOT = Path(__file__).parents[1]
 SIZE, EPOCHS, BATCH, VALIDATION = 64, 10, 32, 0
-WORKERS = (0, 1, 2)  # that the tuned loop may choose from
+WORKERS = (cores() // 4, cores() // 2, cores())  # that the tuned loop may choose from
 AT_64 = {"size": SIZE, "flip_test": False, "train.epochs": EPOCHS, "train.batch": BATCH}
 VARIANTS: dict[str, dict[str, Any]] = {"cnn": AT_64 | {"augment.scale": 1.0}, "dnn": AT_64}
 
@@ -43,13 +45,28 @@ class Task:
     home: Path  # source/ for us, train/ and val/ for the others, a folder a class each
     variant: Variant
     workers: int
+    where: str  # cpu, or cuda
+
+    @property
+    def device(self) -> Any:
+        """A torch.device; torch is not imported before `settle`."""
+        from weathervane.device import choose
+
+        return choose(self.where)
+
+    @property
+    def lower(self) -> Any:
+        """A context in which networks compute in bfloat16 on a GPU."""
+        import torch
+
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda")
 
     def net(self) -> Any:
-        """The network; a torch.nn.Module."""
+        """The network on the device; a torch.nn.Module."""
         from weathervane.model import Spec, build
 
         one = self.variant
-        return build(Spec("peer", one.family, one.network, SIZE, SIZE, classes(self.home), False))
+        return build(Spec("peer", one.family, one.network, SIZE, SIZE, classes(self.home), False)).to(self.device)
 
     def optimizer(self, net: Any) -> Any:
         """SGD or AdamW with the variant's figures."""
@@ -72,7 +89,8 @@ def classes(home: Path) -> list[str]:
 def weathervane(task: Task) -> Go:
     """Ingest, prepare, fit."""
     settle()
-    import torch
+    for name in ("pandas", "pyarrow.parquet", "rich.progress", "scipy.optimize", "scipy.sparse.csgraph"):
+        import_module(name)  # each is needed on the way
 
     from weathervane.fit import fit
     from weathervane.store import Store
@@ -84,7 +102,7 @@ def weathervane(task: Task) -> Go:
             prepare(Prepare(image_size=SIZE, shard=4096), root)
             (root / "training").mkdir()
             store = Store(root / "data/prepared")
-            fit("peer", task.variant, store, root / "training", device=torch.device("cpu"), fold=VALIDATION)
+            fit("peer", task.variant, store, root / "training", device=task.device, fold=VALIDATION)
 
     return go
 
@@ -105,6 +123,10 @@ def _loop(task: Task, workers: int, channels_last: bool) -> Go:
 
     train, val = _loaders(task, workers)
     memory = torch.channels_last if channels_last else torch.contiguous_format
+    smoothing = task.variant.train.label_smoothing
+
+    def there(held: Any) -> Any:
+        return held.to(task.device, non_blocking=True)
 
     def go() -> None:
         net = task.net().to(memory_format=memory)
@@ -114,13 +136,14 @@ def _loop(task: Task, workers: int, channels_last: bool) -> Go:
             net.train()
             for images, labels in train:
                 optimizer.zero_grad()
-                out = net(images.contiguous(memory_format=memory))
-                F.cross_entropy(out, labels, label_smoothing=task.variant.train.label_smoothing).backward()
+                with task.lower:
+                    out = net(there(images).contiguous(memory_format=memory))
+                F.cross_entropy(out.float(), there(labels), label_smoothing=smoothing).backward()
                 optimizer.step()
                 rate.step()
             net.eval()
             with torch.inference_mode():
-                sum((net(images).argmax(1) == labels).sum().item() for images, labels in val)
+                sum((net(there(images)).argmax(1) == there(labels)).sum().item() for images, labels in val)
 
     return go
 
@@ -131,6 +154,7 @@ def _loaders(task: Task, workers: int) -> tuple[Any, Any]:
     from torchvision.datasets import ImageFolder
 
     options = {"batch_size": BATCH, "num_workers": workers, "persistent_workers": workers > 0}
+    options["pin_memory"] = workers > 0 and task.device.type == "cuda"  # the tuned loop alone has workers
     train = DataLoader(ImageFolder(str(task.home / "train"), augmentation(task.variant)), shuffle=True, **options)
     val = DataLoader(ImageFolder(str(task.home / "val"), as_it_is()), **options)
     return train, val
@@ -176,7 +200,7 @@ def timm(task: Task) -> Go:
 
     from weathervane.device import MEAN, STD
 
-    shared = {"input_size": (3, SIZE, SIZE), "batch_size": BATCH, "num_workers": 4, "device": torch.device("cpu")}
+    shared = {"input_size": (3, SIZE, SIZE), "batch_size": BATCH, "num_workers": 4, "device": task.device}
     shared |= {"mean": MEAN, "std": STD}
     train = create_loader(
         create_dataset("", root=str(task.home / "train")), is_training=True, color_jitter=0.4, hflip=0.5, **shared
@@ -190,7 +214,9 @@ def timm(task: Task) -> Go:
             net.train()
             for images, labels in train:
                 optimizer.zero_grad()
-                F.cross_entropy(net(images), labels, label_smoothing=told.label_smoothing).backward()
+                with task.lower:
+                    out = net(images)
+                F.cross_entropy(out.float(), labels, label_smoothing=told.label_smoothing).backward()
                 optimizer.step()
             net.eval()
             with torch.inference_mode():
@@ -224,9 +250,10 @@ def lightning(task: Task) -> Go:
             return task.optimizer(self.net)
 
     quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    where = {"accelerator": "gpu", "precision": "bf16-mixed"} if task.device.type == "cuda" else {"accelerator": "cpu"}
 
     def go() -> None:
-        Trainer(max_epochs=EPOCHS, accelerator="cpu", enable_model_summary=False, **quiet).fit(Module(), train, val)
+        Trainer(max_epochs=EPOCHS, enable_model_summary=False, **quiet, **where).fit(Module(), train, val)
 
     return go
 
@@ -286,24 +313,25 @@ def lay_out(archive: Path, home: Path) -> None:
                 copy.write_bytes((root / "data/raw" / row.path).read_bytes())
 
 
-def seconds(name: str, home: Path, which: str, workers: int) -> float:
+def seconds(name: str, home: Path, which: str, workers: int, device: str) -> float:
     """Of one contestant, in a process of its own."""
     command = [sys.executable, "-m", "benchmarks.peers", "--alone", name, "--home", str(home), "--variant", which]
-    done = subprocess.run([*command, "--workers", str(workers)], cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run(
+        [*command, "--workers", str(workers), "--device", device], cwd=ROOT, capture_output=True, text=True
+    )
     if done.returncode:
         raise RuntimeError(f"{name}: {done.stderr[-2000:]}")
     return float(json.loads(done.stdout.splitlines()[-1]))
 
 
-def measure(home: Path, which: str, names: list[str], rounds: int) -> list[Entry]:
+def measure(home: Path, which: str, names: list[str], rounds: int, device: str, workers: int | None) -> list[Entry]:
     """Everyone in turn, `rounds` times; ratios are of the same round."""
-    workers = 0
-    if "imagefolder, tuned" in names:
-        workers = min(WORKERS, key=lambda count: seconds("imagefolder, tuned", home, which, count))
+    if workers is None and "imagefolder, tuned" in names:
+        workers = min(WORKERS, key=lambda count: seconds("imagefolder, tuned", home, which, count, device))
     taken: dict[str, list[float]] = {name: [] for name in names}
     for _ in track(range(rounds), f"{which}, everyone", rounds):
         for name in names:
-            taken[name].append(seconds(name, home, which, workers))
+            taken[name].append(seconds(name, home, which, workers or 0, device))
     own = taken["weathervane"]
     found = [entry(f"{which}, {EPOCHS} epochs at {SIZE} px: {name}", times, "s") for name, times in taken.items()]
     for name in names[1:]:
@@ -317,15 +345,18 @@ def main(
     photographs: Photographs = DEFAULT,
     rounds: Annotated[int, typer.Option(min=1)] = 3,
     only: Annotated[list[str] | None, typer.Option(help="contestants besides weathervane; all by default")] = None,
+    device: Annotated[str, typer.Option(help="cpu, or cuda; fastai takes a GPU where there is one")] = "cpu",
+    which: Annotated[list[str] | None, typer.Option("--variant", help="cnn, dnn; both by default")] = None,
+    workers: Annotated[int | None, typer.Option(help="of the tuned loop; the best of a few by default")] = None,
     alone: Annotated[str, typer.Option(hidden=True)] = "",
     home: Annotated[Path, typer.Option(hidden=True)] = Path(),
-    which: Annotated[str, typer.Option("--variant", hidden=True)] = "",
-    workers: Annotated[int, typer.Option(hidden=True)] = 0,
 ) -> None:
     """Measure, print and record."""
     if alone:
-        one = variant.load(ROOT, which, VARIANTS[which])
-        go = CONTESTANTS[alone](Task(home, one, workers))
+        assert which is not None and workers is not None
+        task = Task(home, variant.load(ROOT, which[0], VARIANTS[which[0]]), workers, device)
+        go = CONTESTANTS[alone](task)
+        task.net()  # brings the device, too
         began = time.perf_counter()
         go()
         say(json.dumps(time.perf_counter() - began))
@@ -333,11 +364,15 @@ def main(
     if not photographs.is_file():
         say(f"{photographs}: not there: nothing is measured")
         raise typer.Exit(1)
+    from weathervane.device import choose
+
+    choose(device)  # refused now, if at all
     os.environ["HF_HUB_OFFLINE"] = "1"
     names = ["weathervane", *(only or [name for name in CONTESTANTS if name != "weathervane"])]
     with tempfile.TemporaryDirectory() as folder:
         lay_out(photographs, Path(folder))
-        record([one for which in VARIANTS for one in measure(Path(folder), which, names, rounds)])
+        for name in which or VARIANTS:
+            record(measure(Path(folder), name, names, rounds, device, workers))
 
 
 if __name__ == "__main__":

@@ -22,6 +22,12 @@ def command() -> str:
     return shlex.join(["python", "-m", f"{package}.{name}", *sys.argv[1:]])
 
 
+def here() -> str:
+    """The machine, with its GPU where torch is loaded and sees one."""
+    torch = sys.modules.get("torch")
+    return ", ".join([machine(), *([torch.cuda.get_device_name()] if torch and torch.cuda.is_available() else [])])
+
+
 @dataclass(frozen=True)
 class Entry:
     """A figure: the median of `n` measurements, and their smallest and largest."""
@@ -31,7 +37,7 @@ class Entry:
     unit: str
     n: int
     spread: tuple[float, float]
-    machine: str = field(default_factory=machine)
+    machine: str = field(default_factory=here)
     command: str = field(default_factory=command)
     date: str = field(default_factory=lambda: datetime.now(UTC).strftime("%Y-%m-%d"))
 
@@ -43,16 +49,16 @@ def entry(name: str, measured: Sequence[float], unit: str) -> Entry:
 
 
 def record(entries: list[Entry]) -> None:
-    """Print the figures as a table and write them to results.json, where they replace those of the same name."""
+    """Print the figures and write them to results.json, where they replace those of the same name and machine."""
     from rich.table import Table
 
     table = Table("what", "median", "unit", "n", "from", "to", box=None, pad_edge=False)
     for one in entries:
         table.add_row(one.name, f"{one.value:,}", one.unit, str(one.n), *(f"{end:,}" for end in one.spread))
     console().print(table)
-    names = {one.name for one in entries}
+    new = {(one.name, one.machine) for one in entries}
     held = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.is_file() else []
-    kept = [one for one in held if one["name"] not in names]
+    kept = [one for one in held if (one["name"], one["machine"]) not in new]
     with replacing(RESULTS) as file:
-        json.dump(sorted([*kept, *map(asdict, entries)], key=lambda one: one["name"]), file, indent=1)
+        json.dump(sorted([*kept, *map(asdict, entries)], key=lambda one: (one["machine"], one["name"])), file, indent=1)
         file.write("\n")

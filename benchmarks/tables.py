@@ -25,7 +25,12 @@ QUOTED = (  # beginnings of names in results.json, in the README's order
     "dnn, speedup",
     "data_speedup",
     "fit_efficiency",
+    "gpu_busy",
+    "kernels' share",
+    "recorded steps",
+    "bfloat16",
     "compile",
+    "recipe",
     "startup_seconds",
     "startup:",
     "noop_vs_dvc_repro",
@@ -46,16 +51,19 @@ def blocks(record: dict[str, Any], results: list[dict[str, Any]]) -> dict[str, s
 
 
 def bench_table(results: list[dict[str, Any]]) -> str:
-    """The quoted entries of results.json in Markdown."""
+    """The quoted entries of results.json in Markdown, a table for each machine."""
+    machines = dict.fromkeys(one["machine"] for one in quoted(results))
+    return "\n\n".join(_table([one for one in quoted(results) if one["machine"] == name], name) for name in machines)
+
+
+def _table(entries: list[dict[str, Any]], where: str) -> str:
     lines = ["| what | median | range | n | command |", "|---|---|---|---|---|"]
-    for one in quoted(results):
+    for one in entries:
         low, high = one["spread"]
         cells = [one["name"], f"{one['value']:,g} {one['unit']}", f"{low:,g}–{high:,g}", str(one["n"])]
         lines.append(f"| {' | '.join(cells)} | `{one['command']}` |")
-    machines, dates = ({one[key] for one in quoted(results)} for key in ("machine", "date"))
-    return "\n".join(
-        [*lines, "", f"{'; '.join(sorted(machines))}, no GPU; {' to '.join(sorted({min(dates), max(dates)}))}."]
-    )
+    dates = sorted({one["date"] for one in entries})
+    return "\n".join([*lines, "", f"{where}; {' to '.join(dict.fromkeys([dates[0], dates[-1]]))}."])
 
 
 def quoted(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -103,9 +111,14 @@ def draw(results: list[dict[str, Any]], path: Path) -> None:
     """How many times as long everyone else takes, as bars with their range."""
     from matplotlib.figure import Figure
 
-    groups = {name: [one for one in results if one["name"].startswith(f"{name}, speedup")] for name in ("cnn", "dnn")}
-    figure = Figure(figsize=(9, 3), layout="constrained")
-    for axes, (name, entries) in zip(figure.subplots(1, 2), groups.items(), strict=True):
+    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for one in results:
+        name, mark, _ = one["name"].partition(", speedup")
+        if mark:
+            groups.setdefault((one["machine"], name), []).append(one)
+    rows = -(-len(groups) // 2)
+    figure = Figure(figsize=(9, 3 * rows), layout="constrained")
+    for axes, ((machine, name), entries) in zip(figure.subplots(rows, 2).flat, groups.items(), strict=False):
         entries = sorted(entries, key=lambda one: one["value"])
         values = [one["value"] for one in entries]
         away = [
@@ -120,7 +133,7 @@ def draw(results: list[dict[str, Any]], path: Path) -> None:
             height=0.6,
         )
         axes.axvline(1, color="black", linewidth=1)
-        axes.set_title(f"{name}: time ÷ weathervane's", fontsize=10)
+        axes.set_title(f"{name}: time ÷ weathervane's\n{machine}", fontsize=9)
         axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=110)
 
