@@ -1,32 +1,34 @@
 """The weights that are validated and kept: an average over the last steps."""
 
+import copy
+
 import torch
-from torch import nn
-from torch.optim.swa_utils import AveragedModel
+from torch import Tensor, nn
 
 
-class Average(AveragedModel):
+class Average(nn.Module):
     """An exponential moving average of weights and of normalisation statistics; `decay` of it stays at each step.
 
-    Computes what torch's own does, which brings its counter to the device at each step, and waits for it.
+    What torch's `AveragedModel` computes, without its counter, which is brought to the device and waited for at each
+    step; and whole numbers, which count batches, are copied.
     """
 
     def __init__(self, net: nn.Module, decay: float) -> None:
-        super().__init__(net, use_buffers=True)
-        self._share = 1 - decay
+        super().__init__()
+        self.module, self.begun, self._share = copy.deepcopy(net), False, 1 - decay
 
     @torch.no_grad()
     def update_parameters(self, net: nn.Module) -> None:
-        """After each step of the optimiser. The first takes the weights as they are; whole numbers are copied."""
+        """After each step of the optimiser. The first takes the weights as they are."""
         pairs = list(zip(_held(self.module), _held(net), strict=True))
-        moving = [pair for pair in pairs if self.n_averaged and pair[0].is_floating_point()]
-        copied = [pair for pair in pairs if not (self.n_averaged and pair[0].is_floating_point())]
+        moving = [pair for pair in pairs if self.begun and pair[0].is_floating_point()]
+        copied = [pair for pair in pairs if not (self.begun and pair[0].is_floating_point())]
         if moving:
             torch._foreach_lerp_([own for own, _ in moving], [new for _, new in moving], self._share)
         if copied:
             torch._foreach_copy_([own for own, _ in copied], [new for _, new in copied])
-        self.n_averaged += 1
+        self.begun = True
 
 
-def _held(net: nn.Module) -> list[torch.Tensor]:
+def _held(net: nn.Module) -> list[Tensor]:
     return [*net.parameters(), *net.buffers()]

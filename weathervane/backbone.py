@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from weathervane.device import MEAN, STD
-from weathervane.errors import InputError
+from weathervane.errors import InputError, in_brief
 from weathervane.files import sha256
 
 PATIENCE = 30.0  # seconds without a byte
@@ -201,8 +201,3 @@ def patience() -> Iterator[None]:
         yield
     finally:
         socket.setdefaulttimeout(before)
-
-
-def in_brief(error: Exception) -> str:
-    """An error in one line."""
-    return " ".join(str(error).split())[:300] or type(error).__name__

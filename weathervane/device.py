@@ -3,6 +3,7 @@
 Legend: N = images, S = size.
 """
 
+from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 
 import numpy as np
@@ -54,9 +55,14 @@ def resident(pixels: np.ndarray, size: int, device: torch.device) -> Tensor:
     return torch.cat(parts).contiguous(memory_format=torch.channels_last)
 
 
+def current(device: torch.device) -> AbstractContextManager[object]:
+    """Within it streams and recordings are this GPU's, of several; nothing elsewhere."""
+    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
+
+
 def unit(images: Tensor) -> Tensor:
     """uint8 0-255 to float32 0-1."""
-    return images.float().div_(255)
+    return images / 255
 
 
 def normalise(images: Tensor) -> Tensor:

@@ -44,6 +44,11 @@ def without_secrets() -> Iterator[None]:
         raise RuntimeError(f"{type(error).__name__}: {told}") from None
 
 
+def in_brief(error: Exception) -> str:
+    """Somebody else's error in one line of 300 characters at most."""
+    return " ".join(str(error).split())[:300] or type(error).__name__
+
+
 class Told(Exception):
     """An error for a person: its message is masked from the start."""
 

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from weathervane.errors import InputError
+from weathervane.errors import InputError, in_brief
 from weathervane.files import replacing
 from weathervane.model import Model, logits
 
@@ -107,9 +107,7 @@ def _exported(model: Model, pixels: np.ndarray, about: dict[str, str]) -> bytes:
                 verbose=False,
             )
     except torch.onnx.OnnxExporterError as error:
-        raise InputError(
-            f"{model.spec.variant}: not expressible in ONNX: {' '.join(str(error).split())[:300]}"
-        ) from None
+        raise InputError(f"{model.spec.variant}: not expressible in ONNX: {in_brief(error)}") from None
     known = {"classes": json.dumps(model.spec.classes), "decode_size": str(model.spec.decode_size)}
     program.model.metadata_props.update({"variant": model.spec.variant, **known, **about})
     return program.model_proto.SerializeToString()

@@ -22,7 +22,7 @@ from torch.nn import functional as F
 
 from weathervane.augment import augment, mix
 from weathervane.calibration import temperature
-from weathervane.device import normalise, unit
+from weathervane.device import current, normalise, unit
 from weathervane.errors import InputError, Interrupted, TrainingError
 from weathervane.gradients import GRADIENTS, WATCHED, pulls
 from weathervane.model import PROBE, Model, Spec, logits
@@ -38,7 +38,7 @@ METRICS = "metrics.jsonl"
 EXPLODED = 1000.0  # times the loss of guessing: no training comes back from there
 TOGETHER = 1 << 26  # bytes of images that a GPU augments at once
 LOWER = {"cuda": torch.bfloat16}  # what a kind of device trains in, where that is faster than float32
-ONCE = Recorder(False)
+UNRECORDED = Recorder(False)
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ def fit(
         variant.flip_test,
         about or {},
     )
-    with seeded(seed, device):
+    with current(device), seeded(seed, device):
         state = begin(spec, variant.train, len(train.labels), device, seed, ranks)
         saved = Checkpoints(folder / "checkpoints", identity(variant, store, seed, fold), about or {})
         saved.resume(state)
@@ -145,6 +145,7 @@ def fit(
                 record(folder / METRICS, state.epoch, metrics=metrics)
                 record(folder / GRADIENTS, state.epoch, **pulled)
                 saved.save_if_cheap(state)
+    state.recorder.forget()
     state.net.load_state_dict(state.kept)
     spec = replace(spec, temperature=temperature(outputs(state.net, val, variant.flip_test), val.labels))
     gap = validate(state.net, train, variant.flip_test)[0] - state.best[0]
@@ -186,7 +187,7 @@ def run_epoch(state: State, train: Part, variant: Variant, ranks: Ranks) -> Iter
         order, device = shuffled(len(train.labels), variant.train.batch, state.rng), train.labels.device
         state.order = order.to(device, non_blocking=device.type == "cuda")
     work = partial(step, state, variant.train.label_smoothing)
-    learning = sum(p.requires_grad for p in state.net.parameters())
+    learning = tuple(p.requires_grad for p in state.net.parameters()), tuple(m.training for m in state.net.modules())
     for images, targets in batches(state, train, variant):
         given = ranks.part(images), ranks.part(targets)
         state.losses.append(state.recorder.run("step", work, *given, like=(state.micro, learning)))
@@ -200,10 +201,8 @@ def batches(state: State, train: Part, variant: Variant) -> Iterator[tuple[Tenso
     A GPU makes those of many steps at once: its kernels are so short there that their number is what counts.
     """
     assert state.order is not None
-    left, together = state.order[len(state.losses) :], 1
-    if left.device.type == "cuda":
-        together = max(1, TOGETHER // (12 * variant.size**2 * left.shape[1]))
-    blocks = left.split(together) if len(left) else ()
+    left = state.order[len(state.losses) :]
+    blocks = left.split(together(left.device, left.shape[1], variant.size)) if len(left) else ()
     coming = train.images.batches(block.flatten() for block in blocks)
 
     def augmented(pixels: Tensor) -> Tensor:
@@ -212,6 +211,11 @@ def batches(state: State, train: Part, variant: Variant) -> Iterator[tuple[Tenso
     for block, pixels in zip(blocks, coming, strict=True):
         images = state.recorder.run(f"{len(pixels)} images", augmented, pixels).unflatten(0, block.shape)
         yield from zip(*mix(images, train.targets[block], variant.augment, state.rng), strict=True)
+
+
+def together(device: torch.device, batch: int, size: int) -> int:
+    """How many steps' images are augmented at once."""
+    return max(1, TOGETHER // (12 * size**2 * batch)) if device.type == "cuda" else 1
 
 
 def step(state: State, smoothing: float, images: Tensor, targets: Tensor) -> Tensor:
@@ -279,7 +283,7 @@ def finite(state: State, train: Part, ranks: Ranks) -> float:
 
 
 @torch.inference_mode()
-def outputs(net: nn.Module, part: Part, flip: bool, recorder: Recorder = ONCE) -> Tensor:
+def outputs(net: nn.Module, part: Part, flip: bool, recorder: Recorder = UNRECORDED) -> Tensor:
     """float32 logits [N, K] of a part, as it is."""
     net.eval()
     blocks = part.images.batches(torch.arange(len(part.images), device=part.labels.device).split(256))
@@ -287,7 +291,7 @@ def outputs(net: nn.Module, part: Part, flip: bool, recorder: Recorder = ONCE) -
     return torch.cat([recorder.run(f"outputs of {len(block)}", work, block, like=id(net)) for block in blocks])
 
 
-def validate(net: nn.Module, part: Part, flip: bool, recorder: Recorder = ONCE) -> tuple[float, float]:
+def validate(net: nn.Module, part: Part, flip: bool, recorder: Recorder = UNRECORDED) -> tuple[float, float]:
     """Accuracy (0-1) and mean cross-entropy (nats)."""
     out = outputs(net, part, flip, recorder)
     right = (out.argmax(1) == part.labels).sum().item()

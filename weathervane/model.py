@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from weathervane import images
 from weathervane.device import normalise, resident, unit
-from weathervane.errors import InputError
+from weathervane.errors import InputError, in_brief
 from weathervane.files import replacing
 from weathervane.models import FAMILIES, family
 from weathervane.params import check
@@ -147,7 +147,7 @@ def build(spec: Spec) -> nn.Module:
 
 
 def logits(net: nn.Module, batch: Tensor, flip: bool) -> Tensor:
-    """uint8 [N, 3, S, S] to float32 [N, K], averaged with the mirror image's if `flip`; a GPU rounds as a CPU does."""
+    """uint8 [N, 3, S, S] to float32 [N, K], averaged with the mirror image's if `flip`; without TF32."""
     images = normalise(unit(batch))
     with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
         out = net(images)
@@ -155,4 +155,4 @@ def logits(net: nn.Module, batch: Tensor, flip: bool) -> Tensor:
 
 
 def _unusable(folder: Path, error: Exception) -> InputError:
-    return InputError(f"{folder}: not a usable model: {' '.join(str(error).split())[:300]}")
+    return InputError(f"{folder}: not a usable model: {in_brief(error)}")

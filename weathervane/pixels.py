@@ -17,7 +17,7 @@ from weathervane.device import resident
 from weathervane.store import Store
 
 SHARE = 0.5  # of the device's memory that pixels may take, unless a limit is given
-AHEAD = 4  # batches
+AHEAD = 4  # batches, or on a GPU what is augmented at once
 BLOCK = 1024  # images
 
 

@@ -9,6 +9,8 @@ from collections.abc import Callable, Hashable
 import torch
 from torch import Tensor
 
+from weathervane.errors import TrainingError, in_brief
+
 SEEN = 3  # calls before the recording: libraries choose their kernels, optimisers make their state
 
 
@@ -16,18 +18,21 @@ class Recorder:
     """Calls work on tensors; with `on`, from the fourth time on as a recording of it.
 
     Work that is recorded reads whatever else it uses where it lay then, launches the same again, and must not wait for
-    the device. Its random numbers go on, those of `generator` too.
+    the device or decide anything by what it finds there. Its random numbers go on, those of `generator` too.
     """
 
-    def __init__(self, on: bool, generator: torch.Generator | None = None) -> None:
-        self._on, self._generator = on, generator
+    def __init__(self, on: bool, generator: torch.Generator | None = None, notes: list[str] | None = None) -> None:
+        """`notes`: where it is said that something could not be recorded."""
+        self._on, self._generator, self._notes = on, generator, [] if notes is None else notes
         self._made: dict[str, tuple[Hashable, _Recording]] = {}
 
     def run(self, name: str, work: Callable[..., Tensor], *given: Tensor, like: Hashable = None) -> Tensor:
         """What `work` makes of `given`. A recording under this name counts as long as shapes and `like` are equal.
 
+        Where there is too little memory for a recording, none is made, and the work goes on as before.
+
         Raises:
-            torch.OutOfMemoryError: as `work` raises it; where only the recording finds no memory, there is none.
+            TrainingError: the work cannot be recorded.
         """
         if not self._on:
             return work(*given)
@@ -35,14 +40,19 @@ class Recorder:
         held, recording = self._made.get(name, (None, None))
         if recording is None or held != key:
             self._made.pop(name, None)  # first, so that its memory is free
-            recording = _Recording(work, self._generator)
+            recording = _Recording(work, self._generator, self._notes)
             self._made[name] = key, recording
         return recording(*given)
 
+    def forget(self) -> None:
+        """Give back the memory of all recordings."""
+        self._made.clear()
+
 
 class _Recording:
-    def __init__(self, work: Callable[..., Tensor], generator: torch.Generator | None) -> None:
-        self._work, self._generator, self._seen, self._stream = work, generator, 0, torch.cuda.Stream()
+    def __init__(self, work: Callable[..., Tensor], generator: torch.Generator | None, notes: list[str]) -> None:
+        self._work, self._generator, self._notes = work, generator, notes
+        self._seen, self._stream = 0, torch.cuda.Stream()
         self._graph: torch.cuda.CUDAGraph | None = None
 
     def __call__(self, *given: Tensor) -> Tensor:
@@ -71,9 +81,16 @@ class _Recording:
             graph.register_generator_state(self._generator)
         try:
             self._given = [one.clone() for one in given]
-            with torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
+            usual = torch.cuda.stream(torch.cuda.current_stream())  # back to it, also from a recording that fails
+            with usual, torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
                 self._result = self._work(*self._given)
+            self._graph = graph
         except torch.OutOfMemoryError:
+            self._notes.append("out of memory for a recording of the steps: the host launches them one by one")
+        except RuntimeError as error:
+            raise TrainingError(
+                f"a step cannot be recorded on the GPU ({in_brief(error)}): train without that by train.record: false"
+            ) from None
+        if self._graph is None:
+            self._given = []
             torch.cuda.empty_cache()
-            return
-        self._graph = graph

@@ -7,17 +7,16 @@ from torch.optim import Optimizer
 
 
 class Schedule:
-    """Sets the rates of an optimiser's groups, each a share of the group's own peak, for `steps` steps in all."""
+    """Sets the rates of an optimiser's groups, each a share of the group's own `peak`, for `steps` steps in all."""
 
     def __init__(self, optimizer: Optimizer, steps: int, warmup: float) -> None:
         self._optimizer, self._steps, self._warmup = optimizer, steps, warmup
-        self._peaks = [float(group["lr"]) for group in optimizer.param_groups]
         self.go_to(0)
 
     @property
     def rate(self) -> float:
         """Of the first group, for the step that comes next."""
-        return self._peaks[0] * self._share
+        return float(self._optimizer.param_groups[0]["peak"] * self._share)
 
     def step(self) -> None:
         """After each step of the optimiser."""
@@ -26,11 +25,12 @@ class Schedule:
     def go_to(self, done: int) -> None:
         """Set the rates as they are after `done` steps; one that is a tensor is written to, and the host goes on."""
         self.done, self._share = done, one_cycle((done + 0.5) / self._steps, self._warmup)
-        for group, peak in zip(self._optimizer.param_groups, self._peaks, strict=True):
+        for group in self._optimizer.param_groups:
+            rate = group["peak"] * self._share
             if isinstance(group["lr"], Tensor):
-                group["lr"].fill_(peak * self._share)
+                group["lr"].fill_(rate)
             else:
-                group["lr"] = peak * self._share
+                group["lr"] = rate
 
 
 def one_cycle(done: float, warmup: float) -> float:

@@ -101,8 +101,9 @@ def begin(spec: Spec, train: Train, n: int, device: torch.device, seed: int, ran
         )
     forward = ranks.averaging(compiled(net, device) if train.compile else net)
     averaged = Average(net, train.ema) if train.ema else None
-    recorder = Recorder(device.type == "cuda" and ranks.count == 1, generator)
-    return State(net, forward, averaged, optimizer, schedule, recorder, rng, generator, micro, micro)
+    recorded, notes = device.type == "cuda" and ranks.count == 1 and train.record, list[str]()
+    recorder = Recorder(recorded, generator, notes)
+    return State(net, forward, averaged, optimizer, schedule, recorder, rng, generator, micro, micro, notes=notes)
 
 
 def compiled(net: nn.Module, device: torch.device) -> nn.Module:
@@ -159,12 +160,16 @@ def restore(state: State, held: dict[str, Tensor], rest: dict[str, Any]) -> None
     state.net.load_state_dict(below("net."))
     if state.averaged:
         state.averaged.load_state_dict(below("averaged."))
+        state.averaged.begun = rest["steps"] > 0
     _restore_optimizer(state.optimizer, below("optimizer."))
     state.schedule.go_to(rest["steps"])
     state.rng.bit_generator.state = rest["rng"]
-    state.generator.set_state(held["random.generator"])
     torch.set_rng_state(held["random.global"])
-    if device.type == "cuda":
+    if (device.type == "cuda") == ("random.cuda" in held):
+        state.generator.set_state(held["random.generator"])
+    else:  # another kind of device went before, whose numbers this one does not have
+        state.generator.manual_seed(state.generator.initial_seed() + rest["steps"])
+    if device.type == "cuda" and "random.cuda" in held:
         torch.cuda.set_rng_state(held["random.cuda"], device)
     if "order" in held:
         state.order, state.losses = held["order"].to(device), list(held["losses"].to(device))
@@ -172,7 +177,7 @@ def restore(state: State, held: dict[str, Tensor], rest: dict[str, Any]) -> None
     state.best = tuple(rest["best"]) if rest["best"] else state.best
     state.micro, state.epoch = rest["micro"] or state.micro, rest["epoch"]
     state.seconds, state.epoch_seconds = rest["seconds"]
-    state.notes = rest["notes"]
+    state.notes[:] = rest["notes"]
 
 
 def _restore_optimizer(optimizer: torch.optim.Optimizer, held: dict[str, Tensor]) -> None:
@@ -196,15 +201,13 @@ def optimization(net: nn.Module, train: Train, steps: int) -> tuple[torch.optim.
     device = next(net.parameters()).device
     on_gpu = device.type == "cuda"
 
-    def rate(value: float) -> float | Tensor:
-        return torch.tensor(value, device=device) if on_gpu else value
-
     groups: list[dict[str, Any]] = []
     for parameters, share in net.parts() if hasattr(net, "parts") else [(list(net.parameters()), 1.0)]:
         flat = [p for p in parameters if p.ndim < 2]
         deep = [p for p in parameters if p.ndim >= 2]
-        groups.append({"params": deep, "weight_decay": train.weight_decay, "lr": rate(train.lr * share)})
-        groups.append({"params": flat, "weight_decay": 0.0, "lr": rate(train.lr * share)})
+        for some, decay in ((deep, train.weight_decay), (flat, 0.0)):
+            rate = torch.zeros((), device=device) if on_gpu else 0.0  # the schedule sets it
+            groups.append({"params": some, "weight_decay": decay, "lr": rate, "peak": train.lr * share})
     optimizer: torch.optim.Optimizer
     if train.optimizer == "adamw":
         optimizer = eager(torch.optim.AdamW)(groups, lr=train.lr, fused=on_gpu, capturable=on_gpu)

@@ -19,7 +19,7 @@ from typing import Any
 
 from pydantic import Field
 
-from weathervane.errors import InputError, Interrupted, TrainingError
+from weathervane.errors import InputError, Interrupted, TrainingError, in_brief
 from weathervane.files import replacing
 from weathervane.folds import Outer, placed
 from weathervane.lifeline import VARIABLE, hold
@@ -70,21 +70,24 @@ def train(folder: Path, stop: Callable[[], bool] = lambda: False) -> dict[str, A
         torch.set_num_threads(job.threads)
     ranks, started = Ranks.of_environment(), time.perf_counter()
     device, store = ranks.device(job.device), Store(Path(job.data))
-    with ranks.together(device):
-        outcome = fit(
-            job.name,
-            job.variant,
-            placed(store, job.outer) if job.outer else store,
-            folder,
-            device=device,
-            seed=job.seed,
-            fold=job.fold,
-            about=job.about,
-            stop=stop,
-            limit=60 * job.time_limit if job.time_limit else math.inf,
-            ranks=ranks,
-            memory=None if job.memory is None else 1e9 * job.memory,
-        )
+    try:
+        with ranks.together(device):
+            outcome = fit(
+                job.name,
+                job.variant,
+                placed(store, job.outer) if job.outer else store,
+                folder,
+                device=device,
+                seed=job.seed,
+                fold=job.fold,
+                about=job.about,
+                stop=stop,
+                limit=60 * job.time_limit if job.time_limit else math.inf,
+                ranks=ranks,
+                memory=None if job.memory is None else 1e9 * job.memory,
+            )
+    except torch.OutOfMemoryError as error:  # of a step itself, fit makes do with parts of the batch
+        raise TrainingError(f"out of memory ({in_brief(error)}): lower size, train.batch or --memory") from None
     result = asdict(outcome) | {
         "device": str(device),
         "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,

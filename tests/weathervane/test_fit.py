@@ -11,13 +11,15 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from weathervane.average import Average
 from weathervane.errors import InputError, TrainingError
-from weathervane.fit import Outcome, fit, shuffled
-from weathervane.model import Model
-from weathervane.schedule import one_cycle
-from weathervane.state import optimization
+from weathervane.fit import Outcome, batches, fit, load, shuffled
+from weathervane.model import Model, Spec
+from weathervane.ranks import Ranks
+from weathervane.schedule import Schedule, one_cycle
+from weathervane.state import begin, optimization
 from weathervane.store import Store
 from weathervane.variant import Train, Variant
 
@@ -213,6 +215,65 @@ def test_the_average_follows_weights_and_statistics() -> None:
         assert averaged.module.weight.item() == pytest.approx(wanted)
         assert averaged.module.running_mean.item() == pytest.approx(wanted)
     assert math.isfinite(averaged.module.running_var.item())
+
+
+def test_the_average_is_torchs() -> None:
+    """Over ten steps, weights and statistics are to the last bit what torch's exponential average makes of them."""
+    net, generator = nn.Sequential(nn.Linear(5, 7), nn.BatchNorm1d(7)), torch.Generator().manual_seed(0)
+    ours = Average(net, 0.9)
+    theirs = AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(0.9), use_buffers=True)
+    for _ in range(10):
+        with torch.no_grad():
+            for weight in net.parameters():
+                weight.add_(torch.randn(weight.shape, generator=generator))
+            net(torch.randn(4, 5, generator=generator))
+        ours.update_parameters(net)
+        theirs.update_parameters(net)
+    wanted = theirs.module.state_dict()
+    floats = {name: value for name, value in ours.module.state_dict().items() if value.is_floating_point()}
+    assert len(floats) == 6 and all(torch.equal(value, wanted[name]) for name, value in floats.items())
+
+
+def test_a_rate_on_the_device_stays_where_it_is() -> None:
+    """A recorded step reads the rate's own memory: the schedule writes there, also after a checkpoint was loaded."""
+    weight = nn.Parameter(torch.zeros(2))
+    optimizer = torch.optim.SGD([{"params": [weight], "lr": torch.zeros(()), "peak": 0.5}], lr=0.5)
+    schedule = Schedule(optimizer, 10, 0.2)
+    rate = optimizer.param_groups[0]["lr"]
+    schedule.step()
+    assert optimizer.param_groups[0]["lr"] is rate and rate.item() == pytest.approx(schedule.rate)
+    optimizer.load_state_dict(optimizer.state_dict())
+    schedule.go_to(5)
+    assert optimizer.param_groups[0]["lr"].item() == pytest.approx(schedule.rate) != rate.item()
+
+
+@pytest.mark.parametrize("on", [{}, {"mixup": 0.4}, {"mixup": 0.4, "cutmix": 1.0}])
+def test_steps_whose_images_are_made_together_are_the_same(
+    store: Store, monkeypatch: pytest.MonkeyPatch, on: dict[str, float]
+) -> None:
+    """What a GPU does, six steps at four a time, gives each step the images and targets that it has one by one."""
+    still = {
+        "crop": (1, 1),
+        "ratio": 1.0,
+        "rotate": 0.0,
+        "flip": False,
+        "brightness": 0,
+        "contrast": 0,
+        "saturation": 0,
+    }
+    content = small(batch=8).model_dump()
+    one = Variant.model_validate(content | {"augment": content["augment"] | still | on})
+    train, _ = load(store, one, 0, CPU)
+    made = []
+    for many in (1, 4):
+        monkeypatch.setattr("weathervane.fit.together", lambda device, batch, size, many=many: many)
+        spec = Spec("small", one.family, one.network, one.size, store.size, store.classes, one.flip_test)
+        state = begin(spec, one.train, len(train.labels), CPU, 0, Ranks())
+        state.order = shuffled(len(train.labels), 8, state.rng)
+        made.append(list(batches(state, train, one)))
+    assert len(made[0]) == len(made[1]) == 6
+    for alone, beside in zip(*made, strict=True):
+        assert all(torch.equal(*pair) for pair in zip(alone, beside, strict=True))
 
 
 def plain(**changes: Any) -> Variant:

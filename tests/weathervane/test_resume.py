@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from benchmarks.drills.kill import result, small
-from weathervane import resume
+from weathervane import checkpoint, resume
 from weathervane.errors import Interrupted, TrainingError
 from weathervane.fit import Outcome, fit
 from weathervane.models import FAMILIES
@@ -61,6 +61,21 @@ def test_killed_at_random_moments_the_weights_are_the_same() -> None:
     found = re.search(r"(\d+) of 4 trainings, killed (\d+) times, came to equal weights", done.stdout)
     assert found, done.stdout + done.stderr
     assert found[1] == "4" and int(found[2]) >= 4
+
+
+def test_what_a_gpu_began_goes_on_without_one(store: Store, tmp_path: Path) -> None:
+    """A checkpoint whose random numbers are those of another kind of device is gone on with, and the note says so."""
+    with pytest.raises(Interrupted):
+        run(store, tmp_path / "dnn", stop=After(7))
+    found, _ = checkpoint.newest(tmp_path / "dnn/checkpoints")
+    assert found is not None
+    tensors, content = found
+    drawn = {name: torch.zeros(16, dtype=torch.uint8) for name in ("random.generator", "random.cuda")}
+    content["machine"]["device"] = "cuda"
+    checkpoint.write(tmp_path / "dnn/checkpoints", 100, tensors | drawn, content)
+    outcome = run(store, tmp_path / "dnn")
+    assert [epoch for epoch, _ in result(tmp_path / "dnn")["record"]] == [1, 2, 3, 4, 5]
+    assert "not bit-exact: device cuda → cpu" in outcome.notes[-1]
 
 
 @pytest.mark.parametrize("name", FAMILIES)

@@ -11,7 +11,8 @@ then stood for, and `REQUIRES`, packages that its networks need beyond torch.
 A network may have methods that a training asks for; one that has none of them is trained as a whole from scratch.
 `pretrain()` is called once, before the first step, and never when a saved model is loaded; `parts()` gives lists of
 parameters, each with a factor of the learning rate; `start_epoch(epoch)` is called when `epoch` epochs are
-finished, of a network that is in training mode.
+finished, of a network that is in training mode. On a GPU a step is recorded and replayed: a network that waits for the
+device or decides by a value that lies there cannot be, and needs `train.record: false`.
 """
 
 from importlib import import_module
