@@ -56,7 +56,7 @@ def main(
             "data": lambda: pipeline("cnn", store, root / "data/raw", where, rounds),
         }
         for name in only or parts:
-            record(parts[name]())
+            record(parts[name](), where.type)
 
 
 def compiled(name: str, store: Store, device: torch.device, rounds: int) -> list[Entry]:
@@ -145,8 +145,8 @@ def pipeline(name: str, store: Store, raw: Path, device: torch.device, rounds: i
     ratios = [a / b for a, b in zip(speed["ours"], speed[best], strict=True)]
     return [
         entry(f"augmented batches of {name}", speed["ours"], "images/s"),
-        entry(f"augmented batches of {name}, ImageFolder, {best} workers", speed[best], "images/s"),
-        entry("data_speedup_vs_imagefolder", ratios, "times"),
+        entry(f"augmented batches of {name}, ImageFolder", speed[best], f"images/s with {best} workers"),
+        entry("data_speedup_vs_imagefolder", ratios, f"times, {best} workers"),
         entry(f"augmented batches of {name}, share of the memory's bandwidth", share, "of a copy's"),
     ]
 

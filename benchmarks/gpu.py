@@ -5,6 +5,7 @@ and takes: each outer fold of a cross-validation, as `weathervane crossval` make
 there is that of a CPU with `--device cuda`: benchmarks.efficiency, peers, growth and predict.
 """
 
+import gc
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -50,10 +51,12 @@ def main(
         root = Path(folder)
         take_in(photographs, root)
         prepare(Prepare(image_size=LARGE["size"], shard=4096), root)
-        record(of_steps(Store(root / "data/prepared"), choose(device), rounds, root))
+        record(of_steps(Store(root / "data/prepared"), choose(device), rounds, root), device)
         prepare(Prepare(image_size=LARGEST, shard=4096), root)
         names = variant.defaults(ROOT)
-        record([one for name in names for one in recipe(name, Store(root / "data/prepared"), choose(device), root)])
+        record(
+            [one for name in names for one in recipe(name, Store(root / "data/prepared"), choose(device), root)], device
+        )
 
 
 def of_steps(store: Store, device: torch.device, rounds: int, root: Path) -> list[Entry]:
@@ -80,10 +83,12 @@ def busy(name: str, store: Store, device: torch.device, root: Path) -> Entry:
 
     watcher = Thread(target=watch)
     watcher.start()
-    fit(name, one, store, home, device=device)
-    over.set()
-    watcher.join()
-    return entry(f"gpu_busy, {name} at {one.size} px, {LONG} epochs", seen[5:], "of the time, by NVML")
+    try:
+        fit(name, one, store, home, device=device)
+    finally:
+        over.set()
+        watcher.join()
+    return entry(f"gpu_busy, {name} at {one.size} px, {LONG} epochs", seen[5:], "of the time, NVML's readings")
 
 
 def kernels(name: str, store: Store, device: torch.device, rounds: int) -> Entry:
@@ -152,6 +157,7 @@ def recipe(name: str, store: Store, device: torch.device, root: Path) -> list[En
     for fold in track(range(FOLDS), f"{name}: folds", FOLDS):
         (home := root / name / str(fold)).mkdir(parents=True)
         crossed = placed(store, Outer(folds=FOLDS, fold=fold, seed=SEED))
+        gc.collect()
         torch.cuda.reset_peak_memory_stats(device)
         outcome = fit(name, one, crossed, home, device=device, fold=VALIDATION)
         seconds.append(outcome.seconds)
@@ -161,7 +167,9 @@ def recipe(name: str, store: Store, device: torch.device, root: Path) -> list[En
         rights.append(float(np.mean(np.array(crossed.classes)[guesses] == crossed.manifest["label"][rows])))
     kind = f"{name} on {device.type}"
     return [
-        entry(f"recipe, {kind}: accuracy, mean of the folds {mean(rights):.3f}", rights, "of a fold"),
+        Entry(
+            f"recipe, {kind}: accuracy", round(mean(rights), 4), "mean of the folds", FOLDS, (min(rights), max(rights))
+        ),
         entry(f"recipe, {kind}: a fold's training", seconds, "s"),
         entry(f"recipe, {kind}: peak memory", memory, "MiB"),
     ]

@@ -59,7 +59,7 @@ def main(
     level = [
         last["speed"] / first["speed"] for first, last in zip(measured[sizes[0]], measured[sizes[-1]], strict=True)
     ]
-    record([*entries, entry("growth_level", level, "of the smallest's speed")])
+    record([*entries, entry("growth_level", level, "of the smallest's speed")], choose(device).type)
 
 
 def generate(folder: Path, count: int) -> None:

@@ -335,9 +335,9 @@ def measure(home: Path, which: str, names: list[str], rounds: int, device: str, 
     own = taken["weathervane"]
     found = [entry(f"{which}, {EPOCHS} epochs at {SIZE} px: {name}", times, "s") for name, times in taken.items()]
     for name in names[1:]:
-        told = f"{name} ({workers} workers)" if "tuned" in name else name
+        unit = f"times, {workers} workers" if "tuned" in name else "times"
         ratios = [theirs / ours for theirs, ours in zip(taken[name], own, strict=True)]
-        found.append(entry(f"{which}, speedup vs {told}", ratios, "times"))
+        found.append(entry(f"{which}, speedup vs {name}", ratios, unit))
     return found
 
 
@@ -372,7 +372,7 @@ def main(
     with tempfile.TemporaryDirectory() as folder:
         lay_out(photographs, Path(folder))
         for name in which or VARIANTS:
-            record(measure(Path(folder), name, names, rounds, device, workers))
+            record(measure(Path(folder), name, names, rounds, device, workers), choose(device).type)
 
 
 if __name__ == "__main__":

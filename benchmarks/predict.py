@@ -79,7 +79,10 @@ def main(
     with tempfile.TemporaryDirectory() as folder:
         with zipfile.ZipFile(photographs) as archive:
             archive.extractall(folder)
-        record([one for name in ("dnn", "cnn") for one in measure(name, Path(folder), rounds, device)])
+        found = [one for name in ("dnn", "cnn") for one in measure(name, Path(folder), rounds, device)]
+    from weathervane.device import choose
+
+    record(found, choose(device).type)
 
 
 if __name__ == "__main__":

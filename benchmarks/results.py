@@ -4,7 +4,7 @@ import json
 import shlex
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
@@ -22,12 +22,6 @@ def command() -> str:
     return shlex.join(["python", "-m", f"{package}.{name}", *sys.argv[1:]])
 
 
-def here() -> str:
-    """The machine, with its GPU where torch is loaded and sees one."""
-    torch = sys.modules.get("torch")
-    return ", ".join([machine(), *([torch.cuda.get_device_name()] if torch and torch.cuda.is_available() else [])])
-
-
 @dataclass(frozen=True)
 class Entry:
     """A figure: the median of `n` measurements, and their smallest and largest."""
@@ -37,7 +31,7 @@ class Entry:
     unit: str
     n: int
     spread: tuple[float, float]
-    machine: str = field(default_factory=here)
+    machine: str = field(default_factory=machine)
     command: str = field(default_factory=command)
     date: str = field(default_factory=lambda: datetime.now(UTC).strftime("%Y-%m-%d"))
 
@@ -48,10 +42,17 @@ def entry(name: str, measured: Sequence[float], unit: str) -> Entry:
     return Entry(name, value, unit, len(measured), (low, high))
 
 
-def record(entries: list[Entry]) -> None:
-    """Print the figures and write them to results.json, where they replace those of the same name and machine."""
+def record(entries: list[Entry], device: str = "cpu") -> None:
+    """Print the figures and write them to results.json, where they replace those of the same name and machine.
+
+    A device other than the CPU is part of the machine.
+    """
     from rich.table import Table
 
+    if device != "cpu":
+        import torch
+
+        entries = [replace(one, machine=f"{one.machine}, {torch.cuda.get_device_name(device)}") for one in entries]
     table = Table("what", "median", "unit", "n", "from", "to", box=None, pad_edge=False)
     for one in entries:
         table.add_row(one.name, f"{one.value:,}", one.unit, str(one.n), *(f"{end:,}" for end in one.spread))

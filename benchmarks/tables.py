@@ -114,7 +114,7 @@ def draw(results: list[dict[str, Any]], path: Path) -> None:
     groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for one in results:
         name, mark, _ = one["name"].partition(", speedup")
-        if mark:
+        if mark and one["n"] > 1:
             groups.setdefault((one["machine"], name), []).append(one)
     rows = -(-len(groups) // 2)
     figure = Figure(figsize=(9, 3 * rows), layout="constrained")
@@ -126,7 +126,7 @@ def draw(results: list[dict[str, Any]], path: Path) -> None:
             [one["spread"][1] - one["value"] for one in entries],
         ]
         axes.barh(
-            [one["name"].split(" vs ")[1].removeprefix("imagefolder, ") for one in entries],
+            [one["name"].split(" vs ")[1] for one in entries],
             values,
             xerr=away,
             color="#4878a8",

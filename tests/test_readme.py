@@ -1,14 +1,17 @@
 """What the first page says is there, and works."""
 
+import json
 import re
 import shlex
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import typer
 
+from benchmarks import results
 from benchmarks.tables import PAGES as TABLED
-from benchmarks.tables import written
+from benchmarks.tables import bench_table, written
 from flows.cli import _spread, app
 
 ROOT = Path(__file__).parents[1]
@@ -56,6 +59,16 @@ def test_make_targets_exist() -> None:
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M))
     asked = {word for page in PAGES for word in re.findall(r"^make (\w+)", page.read_text(encoding="utf-8"), re.M)}
     assert asked and asked <= targets
+
+
+def test_a_figure_of_another_machine_stands_beside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Measured again, a figure replaces that of the same machine alone; each machine has a table of its own."""
+    monkeypatch.setattr(results, "RESULTS", tmp_path / "results.json")
+    for where, value in (("one", 1.0), ("other", 2.0), ("one", 3.0)):
+        results.record([replace(results.entry("startup_seconds", [value], "s"), machine=where)])
+    held = json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))
+    assert [(one["machine"], one["value"]) for one in held] == [("one", 3.0), ("other", 2.0)]
+    assert bench_table(held).count("| what |") == 2
 
 
 def test_figures_are_those_of_the_record() -> None:
