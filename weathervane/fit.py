@@ -91,8 +91,8 @@ def fit(
     Raises:
         InputError: the store is smaller than the variant's size, a part is empty, the disk is full, or the processes
             cannot share a batch evenly.
-        TrainingError: a loss that is not finite or has exploded, with its epoch, step and batch; or the limit is
-            reached, and a checkpoint is written.
+        TrainingError: a loss that is not finite or has exploded, with its epoch, step and batch; a step
+            that a GPU cannot record; or the limit is reached, and a checkpoint is written.
         Interrupted: `stop` said so; a checkpoint is written.
     """
     train, val = load(store, variant, fold, device, memory)

@@ -43,7 +43,8 @@ class Team:
         return weathervane(self.root, *arguments, **self.variables)
 
     def ask(self, path: str, body: object = None, method: str | None = None) -> Any:
-        """Prefect's REST API; like Prefect's own client, once more where SQLite was busy with something else."""
+        """Prefect's REST API; like Prefect's own client, once more where SQLite was busy with something else, and where
+        a question got no answer in half a minute, as after a full disk."""
         content = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(f"{self.prefect}/api/{path}", content, method=method)
         request.add_header("Content-Type", "application/json")
@@ -52,8 +53,9 @@ class Team:
             try:
                 with opener.open(request, timeout=30) as answer:
                     return json.loads(answer.read() or b"null")
-            except urllib.error.HTTPError as error:
-                if error.code != 503 or pause is None:
+            except (urllib.error.HTTPError, TimeoutError) as error:
+                again = error.code == 503 if isinstance(error, urllib.error.HTTPError) else content is None
+                if not again or pause is None:
                     raise
             time.sleep(pause)
 
