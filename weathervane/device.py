@@ -55,7 +55,7 @@ def resident(pixels: np.ndarray, size: int, device: torch.device) -> Tensor:
     return torch.cat(parts).contiguous(memory_format=torch.channels_last)
 
 
-def current(device: torch.device) -> AbstractContextManager[object]:
+def active(device: torch.device) -> AbstractContextManager[object]:
     """Within it streams and recordings are this GPU's, of several; nothing elsewhere."""
     return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
 

@@ -22,7 +22,7 @@ from torch.nn import functional as F
 
 from weathervane.augment import augment, mix
 from weathervane.calibration import temperature
-from weathervane.device import current, normalise, unit
+from weathervane.device import active, normalise, unit
 from weathervane.errors import InputError, Interrupted, TrainingError
 from weathervane.gradients import GRADIENTS, WATCHED, pulls
 from weathervane.model import PROBE, Model, Spec, logits
@@ -108,7 +108,7 @@ def fit(
         variant.flip_test,
         about or {},
     )
-    with current(device), seeded(seed, device):
+    with active(device), seeded(seed, device):
         state = begin(spec, variant.train, len(train.labels), device, seed, ranks)
         saved = Checkpoints(folder / "checkpoints", identity(variant, store, seed, fold), about or {})
         saved.resume(state)

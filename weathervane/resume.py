@@ -41,11 +41,8 @@ class Checkpoints:
         here, alone = machine(state), not state.several
         other = [f"{key} {rest['machine'][key]} → {here[key]}" for key in here if here[key] != rest["machine"][key]]
         if (here["device"] != "cpu" or not alone) and not other:
-            other = [
-                "a GPU draws ahead, and its sums have no fixed order"
-                if alone
-                else "several processes draw other numbers"
-            ]
+            ahead = "a GPU draws ahead, and its sums have no fixed order"
+            other = [ahead if alone else "several processes draw other numbers"]
         exact = f"not bit-exact: {', '.join(other)}" if other else "bit-exact"
         state.notes += [*damaged, f"went on in epoch {state.epoch + 1}, after step {state.steps} ({exact})"]
         say(state.notes[-1])

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from tests.weathervane.test_augment import OFF
 from weathervane.average import Average
 from weathervane.errors import InputError, TrainingError
 from weathervane.fit import Outcome, batches, fit, load, shuffled
@@ -252,17 +253,7 @@ def test_steps_whose_images_are_made_together_are_the_same(
     store: Store, monkeypatch: pytest.MonkeyPatch, on: dict[str, float]
 ) -> None:
     """What a GPU does, six steps at four a time, gives each step the images and targets that it has one by one."""
-    still = {
-        "crop": (1, 1),
-        "ratio": 1.0,
-        "rotate": 0.0,
-        "flip": False,
-        "brightness": 0,
-        "contrast": 0,
-        "saturation": 0,
-    }
-    content = small(batch=8).model_dump()
-    one = Variant.model_validate(content | {"augment": content["augment"] | still | on})
+    one = Variant.model_validate(small(batch=8).model_dump() | {"augment": OFF | on})
     train, _ = load(store, one, 0, CPU)
     made = []
     for many in (1, 4):

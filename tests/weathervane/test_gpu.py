@@ -20,7 +20,12 @@ from weathervane.variant import Variant
 
 GPU = torch.device("cuda")
 FAMILIES = ["cnn", "cnn_lstm", "dnn", "lstm", "rnn"]
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        not torch.cuda.is_available(), reason="needs a CUDA GPU, which CI has not: CONTRIBUTING.md says when to run it"
+    ),
+]
 
 
 def chosen(name: str, **changes: object) -> Variant:

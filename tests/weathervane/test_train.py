@@ -11,6 +11,7 @@ from typing import Any
 
 import psutil
 import pytest
+import torch
 
 from weathervane.errors import InputError, TrainingError
 from weathervane.fingerprint import FAMILY_LIST, sources
@@ -129,6 +130,20 @@ def test_a_dataset_that_is_not_there_is_bad_input(job: dict[str, Any], tmp_path:
     """The message names the folder that holds no prepared images."""
     with pytest.raises(InputError, match="nowhere: no manifest"):
         train(write(tmp_path, job | {"data": str(tmp_path / "nowhere")}))
+
+
+def test_out_of_memory_between_steps_is_one_line(
+    job: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Augmentation or validation that find no memory on a GPU end the training with what to lower; raised by hand."""
+
+    def short(*_: object) -> None:
+        raise torch.OutOfMemoryError("tried to allocate\n2.00 GiB")
+
+    monkeypatch.setattr("weathervane.fit.validate", short)
+    told = r"^out of memory \(tried to allocate 2.00 GiB\): lower size, train.batch or --memory$"
+    with pytest.raises(TrainingError, match=told):
+        train(write(tmp_path, job))
 
 
 @pytest.mark.fault(36)
