@@ -12,7 +12,7 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
-from weathervane.device import brought, per_channel
+from weathervane.device import brought
 from weathervane.variant import Augment
 
 GREY = (0.299, 0.587, 0.114)  # ITU-R BT.601 luma
@@ -62,14 +62,20 @@ def sampled_at(theta: Tensor, size: int) -> Tensor:
 
 
 def colour(images: Tensor, policy: Augment, generator: Generator) -> Tensor:
-    """Brightness, then contrast about the image's mean grey, then saturation about each pixel's grey."""
-    bright, hard, vivid = _uniform(images, 3, generator)[:, :, None, None, None]
-    images = images * (1 + (2 * bright - 1) * policy.brightness)
-    luma = per_channel(GREY, images.device)
-    mean = (images * luma).sum(1, keepdim=True).mean((2, 3), keepdim=True)
-    images = images.sub_(mean).mul_(1 + (2 * hard - 1) * policy.contrast).add_(mean)
-    grey = (images * luma).sum(1, keepdim=True)
-    return images.sub_(grey).mul_(1 + (2 * vivid - 1) * policy.saturation).add_(grey).clamp_(0, 1)
+    """Brightness, then contrast about the image's mean grey, then saturation about each pixel's grey.
+
+    Together they give a pixel a share of itself, of its grey and of that mean: the images are gone through once, not
+    once for each operation.
+    """
+    drawn = 2 * _uniform(images, 3, generator)[:, :, None, None, None] - 1
+    bright, hard = 1 + drawn[0] * policy.brightness, 1 + drawn[1] * policy.contrast
+    vivid = 1 + drawn[2] * policy.saturation
+    grey = torch.zeros_like(images[:, :1])
+    for channel, share in enumerate(GREY):
+        grey.add_(images[:, channel, None], alpha=share)
+    mean = grey.mean((2, 3), keepdim=True)
+    rest = grey.mul_(bright * hard * (1 - vivid)).add_(bright * (1 - hard) * mean)
+    return torch.addcmul(rest, images, bright * hard * vivid).clamp_(0, 1)
 
 
 def erase(images: Tensor, share: float, generator: Generator) -> Tensor:
@@ -117,8 +123,7 @@ def _kept(policy: Augment, size: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def _blended(batches: Tensor, kept: np.ndarray) -> Tensor:
-    own, other = (brought(share, batches.device) for share in (kept, 1 - kept))
-    return own * batches + other * batches.roll(1, 1)
+    return batches.roll(1, 1).lerp_(batches, brought(kept, batches.device))
 
 
 def _rectangle(size: int, width: Tensor, height: Tensor, x: Tensor, y: Tensor) -> Tensor:

@@ -45,8 +45,8 @@ def look(data: bytes) -> Outcome:
     try:
         image = images.open_image(data)
         size, kind, notes = image.size, str(image.format), images.notes(image)
-        image.draft(None, (256, 256))  # the smallest scale that gives the groups of full decoding
-        return Picture(kind, size, "; ".join(notes), signature(images.upright_rgb(image)))
+        image.draft("L", (256, 256))  # the smallest scale that gives the groups of full decoding
+        return Picture(kind, size, "; ".join(notes), signature(images.upright(image)))
     except images.BadImage as bad:
         return bad
 

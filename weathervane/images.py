@@ -109,7 +109,17 @@ def notes(image: Image.Image) -> list[str]:
 
 
 def upright_rgb(image: Image.Image) -> Image.Image:
-    """First frame, EXIF orientation applied, 8-bit RGB.
+    """`upright`, in RGB whatever it was.
+
+    Raises:
+        BadImage: as `upright`.
+    """
+    turned = upright(image)
+    return turned if turned.mode == "RGB" else turned.convert("RGB")
+
+
+def upright(image: Image.Image) -> Image.Image:
+    """First frame, EXIF orientation applied, 8-bit RGB, or L where it is grey.
 
     16-bit grey is scaled by 1/257 (Pillow's own conversion clips it to white), floating-point grey by its
     range (0-1, 0-255 or 0-65535), transparency is laid over white, CMYK and palettes are converted as Pillow
@@ -127,7 +137,7 @@ def upright_rgb(image: Image.Image) -> Image.Image:
         if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
             over = image.convert("RGBA")
             return Image.alpha_composite(Image.new("RGBA", over.size, "white"), over).convert("RGB")
-        return image if image.mode == "RGB" else image.convert("RGB")
+        return image if image.mode in ("RGB", "L") else image.convert("RGB")
     except BadImage:
         raise
     except (OSError, SyntaxError, EOFError, IndexError) as error:
@@ -150,7 +160,7 @@ def _from_deep_grey(image: Image.Image) -> Image.Image:
     if not (deep.min(initial=0) >= 0 and brightest <= 65535):  # NaN is neither
         raise BadImage("unreadable mode", f"{image.mode} with values outside 0-65535")
     scale = 257.0 if image.mode.startswith("I") or brightest > 255 else 1 / 255 if brightest <= 1 else 1.0
-    return Image.fromarray((deep / scale + 0.5).clip(0, 255).astype(np.uint8), "L").convert("RGB")
+    return Image.fromarray((deep / scale + 0.5).clip(0, 255).astype(np.uint8), "L")
 
 
 def decode(data: bytes, size: int) -> np.ndarray:

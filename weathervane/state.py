@@ -196,7 +196,7 @@ def _restore_optimizer(optimizer: torch.optim.Optimizer, held: dict[str, Tensor]
 def optimization(net: nn.Module, train: Train, steps: int) -> tuple[torch.optim.Optimizer, Schedule]:
     """The optimiser and its one-cycle schedule; weights of one dimension do not decay.
 
-    On a GPU a step is one kernel for many weights, and the rates lie there, so that a recorded step reads them.
+    A step is one kernel for many weights ("fused"). On a GPU the rates lie there, so that a recorded step reads them.
     """
     device = next(net.parameters()).device
     on_gpu = device.type == "cuda"
@@ -210,7 +210,7 @@ def optimization(net: nn.Module, train: Train, steps: int) -> tuple[torch.optim.
             groups.append({"params": some, "weight_decay": decay, "lr": rate, "peak": train.lr * share})
     optimizer: torch.optim.Optimizer
     if train.optimizer == "adamw":
-        optimizer = eager(torch.optim.AdamW)(groups, lr=train.lr, fused=on_gpu, capturable=on_gpu)
+        optimizer = eager(torch.optim.AdamW)(groups, lr=train.lr, fused=True, capturable=on_gpu)
     else:
-        optimizer = eager(torch.optim.SGD)(groups, lr=train.lr, momentum=0.9, nesterov=True, fused=on_gpu)
+        optimizer = eager(torch.optim.SGD)(groups, lr=train.lr, momentum=0.9, nesterov=True, fused=True)
     return optimizer, Schedule(optimizer, steps, train.warmup)

@@ -195,6 +195,20 @@ def test_contrast_keeps_the_mean_and_saturation_every_pixels_grey() -> None:
     assert (vivid - soft).abs().max() > 0.03
 
 
+def test_colours_change_one_after_the_other() -> None:
+    """Brightness, then contrast, then saturation, of the same draws, come to what all three do together."""
+    images = 0.3 + 0.3 * torch.rand(20, 3, 4, 4, generator=seeded())
+    drawn = 2 * torch.rand(3, 20, generator=seeded())[:, :, None, None, None] - 1
+    luma = torch.tensor([0.299, 0.587, 0.114])[:, None, None]
+    wanted = images * (1 + 0.1 * drawn[0])
+    mean = (wanted * luma).sum(1, keepdim=True).mean((2, 3), keepdim=True)
+    wanted = mean + (wanted - mean) * (1 + 0.2 * drawn[1])
+    own = (wanted * luma).sum(1, keepdim=True)
+    wanted = own + (wanted - own) * (1 + 0.3 * drawn[2])
+    together = colour(images, policy(brightness=0.1, contrast=0.2, saturation=0.3), seeded())
+    assert torch.allclose(together, wanted.clamp(0, 1), atol=1e-6)
+
+
 def test_erasing_takes_one_grey_rectangle() -> None:
     """A share of the images loses a rectangle of at most 25 % of the area to grey; all else is untouched."""
     white = torch.ones(2000, 3, SIZE, SIZE)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from weathervane.duplicates import groups, pairs, signature
+from weathervane.examine import Picture, look
 from weathervane.images import open_image, upright_rgb
 
 
@@ -186,6 +187,20 @@ def test_photographs_make_small_groups(pictures):
     found = groups(len(pictures), pairs(*_stacked(pictures)))
     assert 0.88 <= len(set(found.tolist())) / len(pictures) <= 0.91
     assert np.bincount(found).max() == 4
+
+
+@pytest.mark.slow
+def test_a_small_grey_look_finds_what_a_full_one_does(photographs: Path) -> None:
+    """JPEG's scaled decoding of the brightness alone gives the pairs of photographs that all their pixels give."""
+    with zipfile.ZipFile(photographs) as archive:
+        files = [archive.read(name) for name in sorted(archive.namelist()) if not name.endswith("/")]
+    looks = [look(data) for data in files]
+    assert all(isinstance(seen, Picture) for seen in looks)
+    small = [seen.signature for seen in looks if isinstance(seen, Picture)]
+    full = [signature(upright_rgb(open_image(data))) for data in files]
+    dhash, grey = ([np.array([mark[part] for mark in marks]) for marks in (small, full)] for part in (0, 1))
+    found, wanted = (pairs(d, g) for d, g in zip(dhash, grey, strict=True))
+    assert len(wanted) > 100 and np.array_equal(found, wanted)
 
 
 @pytest.mark.fault(12, trials=181)

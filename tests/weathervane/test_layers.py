@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from weathervane.layers import Bands, Recurrent, Residual, lstm
+from weathervane.layers import Bands, Recurrent, Residual, Shrunk, lstm
 
 
 def test_bands_read_like_a_page() -> None:
@@ -16,6 +16,17 @@ def test_bands_read_like_a_page() -> None:
         for t in range(3):
             wanted = [x[n, c, h, w].item() for h in (2 * t, 2 * t + 1) for c in range(3) for w in range(5)]
             assert steps[n, t].tolist() == wanted
+
+
+@pytest.mark.parametrize("size", [7, 8, 12, 16, 20])
+def test_an_image_is_shrunk_by_means(size: int) -> None:
+    """Each of 8x8 pixels is the mean of those that it covers, of an image of any size: torch's own, to the last bit."""
+    x = torch.rand(2, 3, size, size).contiguous(memory_format=torch.channels_last)
+    shrunk = Shrunk(8)(x)
+    assert torch.equal(shrunk, nn.AdaptiveAvgPool2d(8)(x))
+    assert size % 8 or torch.allclose(
+        shrunk, x.unfold(2, size // 8, size // 8).unfold(3, size // 8, size // 8).mean((4, 5))
+    )
 
 
 def test_a_residual_block_starts_as_the_identity() -> None:

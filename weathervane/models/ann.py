@@ -21,8 +21,10 @@ def build(network: Network, size: int, classes: int) -> "nn.Module":
     """Average to input_size², flatten, then Linear → sigmoid → Linear (Rumelhart, Hinton & Williams 1986)."""
     from torch import nn
 
+    from weathervane.layers import Shrunk
+
     return nn.Sequential(
-        nn.AdaptiveAvgPool2d(network.input_size),
+        Shrunk(network.input_size),
         nn.Flatten(),
         nn.Linear(3 * network.input_size**2, network.hidden),
         nn.Sigmoid(),

@@ -28,8 +28,10 @@ def build(network: Network, size: int, classes: int) -> "nn.Module":
     """Average to input_size², flatten, then Linear → BatchNorm (if `norm`) → activation → Dropout a hidden layer."""
     from torch import nn
 
+    from weathervane.layers import Shrunk
+
     units = [3 * network.input_size**2, *network.hidden]
-    layers: list[nn.Module] = [nn.AdaptiveAvgPool2d(network.input_size), nn.Flatten()]
+    layers: list[nn.Module] = [Shrunk(network.input_size), nn.Flatten()]
     for before, after in pairwise(units):
         layers.append(nn.Linear(before, after, bias=not network.norm))
         if network.norm:
