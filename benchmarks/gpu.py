@@ -117,7 +117,7 @@ def bfloat16(changes: dict[str, Any], store: Store, device: torch.device, rounds
     steps = dict[bool, Callable[[], Any]]()
     for lower in (True, False):
         full = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
-        with mock.patch.dict(fitting.LOWER, clear=not lower), full:
+        with mock.patch.object(fitting, "in_bfloat16", lambda _, lower=lower: lower), full:
             one, state, train = ready("cnn", store, device, changes)
             steps[lower] = constant(state, train, one)
             for _ in range(SEEN + 1):  # the last of them is the recording

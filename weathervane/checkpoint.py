@@ -19,7 +19,9 @@ KEPT = 2  # the newest, and the one before in case the newest turns out to be da
 
 
 def write(folder: Path, number: int, tensors: dict[str, Tensor], content: dict[str, Any]) -> None:
-    """Add checkpoint `number` (larger than those before) and remove all but the last two.
+    """Add checkpoint `number`, and remove all but this one and the one before it.
+
+    Those of a higher number are damaged, or of another training: this one would have gone on from them.
 
     Raises:
         InputError: no room; the checkpoints before stand.
@@ -30,7 +32,9 @@ def write(folder: Path, number: int, tensors: dict[str, Tensor], content: dict[s
         file.write(data)
     with replacing(path.with_suffix(".sha256")) as file:
         file.write(f"{hashlib.sha256(data).hexdigest()}  {path.name}\n")
-    for old in _numbers(folder)[:-KEPT]:
+    there = _numbers(folder)
+    kept = [old for old in there if old <= number][-KEPT:]
+    for old in set(there).difference(kept):
         _path(folder, old).with_suffix(".sha256").unlink()
         _path(folder, old).unlink(missing_ok=True)
 
@@ -47,7 +51,7 @@ def newest(folder: Path) -> tuple[tuple[dict[str, Tensor], dict[str, Any]] | Non
         path = _path(folder, number)
         try:
             return _read(path), told
-        except (OSError, ValueError, KeyError, SafetensorError) as error:
+        except (OSError, ValueError, LookupError, SafetensorError) as error:
             why = " ".join(str(error).split())
             told.append(f"checkpoint {path.name} is damaged ({why}): an older one is used, if there is one")
     return None, told

@@ -8,13 +8,14 @@ more, are mostly not found.
 Legend: N = images, P = pairs.
 """
 
-import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
+
+from weathervane.parallel import cores
 
 SIDE = 32
 FLAT_STD = 1.0  # grey levels: a thumbnail below this has no structure but rounding
@@ -91,7 +92,7 @@ def pairs(
         return found[np.lexsort(found.T)]
 
     # numpy lets go of the interpreter lock in all that takes time here.
-    with ThreadPoolExecutor(min(os.cpu_count() or 1, 8)) as threads:
+    with ThreadPoolExecutor(min(cores(), 8)) as threads:
         return np.concatenate([np.empty((0, 2), np.int64), *threads.map(strip, range(new_from, n, _STRIP))])
 
 

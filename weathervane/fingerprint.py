@@ -28,7 +28,7 @@ def ingredients(variant: Variant, data_md5: str, seed: int) -> dict[str, str]:
     """What a training depends on, by name, so that a change can be told in words.
 
     Prepared data, parsed parameters, seed, sources and library versions; not the variant's name, comments in
-    its YAML, the list of families, the device, or whatever only watches.
+    its YAML, the list of families, the device, or modules that a training does not import.
     """
     files = code("weathervane.train", FAMILIES[variant.family])
     files.pop(_name(FAMILY_LIST))

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,6 @@ from weathervane.variant import Variant
 METRICS = "metrics.jsonl"
 EXPLODED = 1000.0  # times the loss of guessing: no training comes back from there
 TOGETHER = 1 << 26  # bytes of images that a GPU augments at once
-LOWER = {"cuda": torch.bfloat16}  # what a kind of device trains in, where that is faster than float32
 UNRECORDED = Recorder(False)
 
 
@@ -115,7 +114,7 @@ def fit(
         if ranks.first:
             trim(folder, state.epoch)
         else:  # or dropout would take the same units out of every part of a batch
-            torch.manual_seed(ranks.seed(seed, state.steps))
+            seed_with(ranks.seed(seed, state.steps), device)
         while state.epoch < variant.train.epochs:
             for _ in run_epoch(state, train, variant, ranks):
                 stopped, late, due = ranks.any(stop(), state.spent > limit, ranks.first and saved.due())
@@ -241,11 +240,11 @@ def gradients(state: State, images: Tensor, targets: Tensor, smoothing: float) -
     kind = images.device.type
     while True:
         state.optimizer.zero_grad(set_to_none=True)
+        parts = math.ceil(len(images) / state.micro)  # as even as can be
         try:
             total = torch.zeros((), device=images.device)
-            parts = math.ceil(len(images) / state.micro)  # as even as can be: normalisation needs two images in each
             for part, wanted in zip(images.tensor_split(parts), targets.tensor_split(parts), strict=True):
-                with torch.autocast(kind, LOWER.get(kind), enabled=kind in LOWER):
+                with torch.autocast(kind, torch.bfloat16, enabled=in_bfloat16(kind)):
                     out = state.forward(normalise(part).contiguous(memory_format=torch.channels_last))
                 loss = F.cross_entropy(out.float(), wanted, label_smoothing=smoothing) * (len(part) / len(images))
                 loss.backward()
@@ -256,11 +255,20 @@ def gradients(state: State, images: Tensor, targets: Tensor, smoothing: float) -
                 raise
             if state.several:  # the other processes are in the middle of this batch
                 raise TrainingError("out of memory in one of several processes: lower train.batch or size") from None
-            if state.micro < 4:  # normalisation needs two images
-                raise TrainingError("out of memory with 2 images at a time: lower size or the network") from None
-            state.micro = math.ceil(state.micro / 2)
+            at_once = math.ceil(len(images) / parts)
+            smaller = math.ceil(len(images) / min(2 * parts, len(images) // 2))  # normalisation needs two images
+            if smaller == at_once:
+                told = f"out of memory with {at_once} images at a time: lower size or the network"
+                raise TrainingError(told) from None
+            state.micro = smaller
             state.notes.append(f"out of memory: {state.micro} images at a time from step {state.steps + 1} on")
         torch.cuda.empty_cache()
+
+
+@cache
+def in_bfloat16(kind: str) -> bool:
+    """True for GPUs that compute in it themselves; where it is emulated, float32 is faster."""
+    return kind == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
 
 
 def finite(state: State, train: Part, ranks: Ranks) -> float:
@@ -327,5 +335,15 @@ def seeded(seed: int, device: torch.device) -> Iterator[None]:
     """Initialisation and dropout take no generator in torch: seed a fork of its global state, and put it back."""
     cuda = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(cuda):
-        torch.manual_seed(seed)
+        seed_with(seed, device)
         yield
+
+
+def seed_with(seed: int, device: torch.device) -> None:
+    """The CPU's global generator and this device's; torch.manual_seed would take those of all others as well."""
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        with torch.cuda.device(device):
+            torch.cuda.manual_seed(seed)
+    elif device.type == "mps":
+        torch.mps.manual_seed(seed)

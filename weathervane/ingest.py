@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import PIL
 from PIL import Image
 from pydantic import Field, field_validator
 
@@ -313,7 +314,10 @@ def _signatures(root: Path, ledger: Ledger, record: Record) -> list[Signature]:
     def one(row: Row) -> Signature:
         outcome = record.outcome(row.sha256) or record.look(row.sha256, (root / project.RAW / row.path).read_bytes())
         if isinstance(outcome, images.BadImage):
-            raise outcome
+            raise InputError(
+                f"data/raw/{row.path}: {outcome}: bring it back with 'dvc checkout data/raw.dvc --force'; where it is "
+                f"whole, Pillow {PIL.__version__} refuses what an earlier one read"
+            )
         return outcome.signature
 
     return list(in_order(one, ledger.rows))

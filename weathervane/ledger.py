@@ -11,6 +11,7 @@ from weathervane.errors import InputError
 from weathervane.files import replacing
 
 SYNTHETIC = "synthetic"  # title of the source whose images are rendered
+FILES = ("dataset.json", "ledger.csv", "quarantine.csv")  # what a ledger is made of
 LARGE_GROUP = 10  # more near-duplicates than this are worth a person's look
 
 
@@ -34,7 +35,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Quarantined:
-    """A file that cannot be used, and why; its bytes are kept under .weathervane/quarantine."""
+    """A file that cannot be used, and why; its bytes, if it was read at all, are kept under .weathervane/quarantine."""
 
     sha256: str
     source: str
@@ -62,7 +63,7 @@ class Ledger:
         """The ledger that stands in `folder` (or `at` another path a file); an empty one where there is none yet."""
         ledger, at = cls(folder), at or folder.joinpath
         about = at("dataset.json")
-        if not about.is_file():
+        if not about.is_file() and not at("ledger.csv").is_file():
             return ledger
         try:
             content = json.loads(about.read_text(encoding="utf-8"))
@@ -72,7 +73,7 @@ class Ledger:
                 Quarantined(**{**line, "first_seen": int(line["first_seen"])})  # type: ignore[arg-type]
                 for line in _lines(at("quarantine.csv"))
             ]
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OSError, csv.Error) as error:
             raise InputError(
                 f"{folder}: the ledger is damaged ({error}): bring it back with 'dvc checkout {folder}.dvc --force'"
             ) from None

@@ -8,6 +8,7 @@ import os
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -19,6 +20,7 @@ from weathervane.store import Store
 SHARE = 0.5  # of the device's memory that pixels may take, unless a limit is given
 AHEAD = 4  # batches, or on a GPU what is augmented at once
 BLOCK = 1024  # images
+LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))  # of cgroups 2 and 1
 
 
 class Pixels:
@@ -66,4 +68,11 @@ def room(device: torch.device) -> float:
     if device.type == "cuda":
         return SHARE * torch.cuda.mem_get_info(device)[0]
     processes = int(os.environ.get("LOCAL_WORLD_SIZE", 1))  # torchrun's
-    return SHARE * os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / processes
+    return SHARE * _host_memory() / processes
+
+
+def _host_memory() -> int:
+    """Bytes that this machine has, or less where a container may not use all of them."""
+    limits = (path.read_text().strip() for path in LIMITS if path.is_file())
+    physical = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return min([physical, *(int(limit) for limit in limits if limit.isdigit())])

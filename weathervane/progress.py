@@ -37,7 +37,11 @@ def console() -> "Console":
     """The one console that lines and bars share, so that neither tears the other."""
     from rich.console import Console
 
-    return Console(highlight=False, soft_wrap=True)
+    class Heard(Console):
+        def on_broken_pipe(self) -> None:  # rich's own ends the process, and with it hours of training
+            _to_nowhere()
+
+    return Heard(highlight=False, soft_wrap=True)
 
 
 def say(message: str, level: int = logging.INFO) -> None:
@@ -74,8 +78,15 @@ class _Shown(logging.Handler):
                 sys.stdout.flush()
             else:
                 console().print(record.getMessage(), markup=False)
-        except BrokenPipeError:  # nobody reads it any more
-            sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+        except BrokenPipeError:
+            _to_nowhere()
+
+
+def _to_nowhere() -> None:
+    """Nobody reads standard output any more: what is still to be said is lost, and the work goes on."""
+    nothing = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nothing, sys.stdout.fileno())
+    os.close(nothing)
 
 
 class Json(logging.Formatter):

@@ -40,7 +40,7 @@ class Recorder:
         held, recording = self._made.get(name, (None, None))
         if recording is None or held != key:
             self._made.pop(name, None)  # first, so that its memory is free
-            recording = _Recording(work, self._generator, self._notes)
+            recording = _Recording(name, work, self._generator, self._notes)
             self._made[name] = key, recording
         return recording(*given)
 
@@ -50,8 +50,10 @@ class Recorder:
 
 
 class _Recording:
-    def __init__(self, work: Callable[..., Tensor], generator: torch.Generator | None, notes: list[str]) -> None:
-        self._work, self._generator, self._notes = work, generator, notes
+    def __init__(
+        self, name: str, work: Callable[..., Tensor], generator: torch.Generator | None, notes: list[str]
+    ) -> None:
+        self._name, self._work, self._generator, self._notes = name, work, generator, notes
         self._seen, self._stream = 0, torch.cuda.Stream()
         self._graph: torch.cuda.CUDAGraph | None = None
 
@@ -86,7 +88,8 @@ class _Recording:
                 self._result = self._work(*self._given)
             self._graph = graph
         except torch.OutOfMemoryError:
-            self._notes.append("out of memory for a recording of the steps: the host launches them one by one")
+            told = f"out of memory for a recording ({self._name}): the host launches it kernel by kernel"
+            self._notes.append(told)
         except RuntimeError as error:
             raise TrainingError(
                 f"a step cannot be recorded on the GPU ({in_brief(error)}): train without that by train.record: false"

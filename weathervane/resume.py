@@ -5,8 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import distributed
 
 from weathervane import checkpoint
+from weathervane.machine import processor
 from weathervane.progress import say
 from weathervane.state import State, content, restore, tensors
 
@@ -39,7 +41,8 @@ class Checkpoints:
             return
         restore(state, held, rest["state"])
         here, alone = machine(state), not state.several
-        other = [f"{key} {rest['machine'][key]} → {here[key]}" for key in here if here[key] != rest["machine"][key]]
+        then = {key: rest["machine"].get(key, "not on record") for key in here}
+        other = [f"{key} {then[key]} → {here[key]}" for key in here if here[key] != then[key]]
         if (here["device"] != "cpu" or not alone) and not other:
             ahead = "a GPU draws ahead, and its sums have no fixed order"
             other = [ahead if alone else "several processes draw other numbers"]
@@ -71,9 +74,8 @@ def machine(state: State) -> dict[str, str]:
     device = state.generator.device
     return {
         "device": device.type,
-        "processor": torch.cuda.get_device_name(device)
-        if device.type == "cuda"
-        else torch.backends.cpu.get_cpu_capability(),
+        "processor": torch.cuda.get_device_name(device) if device.type == "cuda" else processor(),
+        "processes": str(distributed.get_world_size() if state.several else 1),
         "threads": str(torch.get_num_threads()),
         "torch": torch.__version__,
     }

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
+from zipfile import is_zipfile
 
 from pydantic import Field
 
@@ -129,8 +130,8 @@ class Local(Placed):
         """Names, sizes and modification times, as git looks at a work tree."""
         place = self.place(root)
         paths = [place] if place.is_file() else [place / name for name in sorted(_walk(place))]
-        seen = ((str(path), status.st_size, status.st_mtime_ns) for path in paths for status in [path.lstat()])
-        return hashlib.sha256(json.dumps(list(seen)).encode("utf-8", "surrogateescape")).hexdigest()
+        seen = [(str(path), *looked) for path in paths if (looked := _size_and_time(path))]
+        return hashlib.sha256(json.dumps(seen).encode("utf-8", "surrogateescape")).hexdigest()
 
     def empty_folder(self, root: Path) -> str | None:
         """Name of a folder without any file, in which somebody meant to put a class."""
@@ -176,7 +177,15 @@ class Mendeley(Placed):
 
     def place(self, root: Path) -> Path:
         """The publisher's zip under .weathervane/downloads, fetched if it is not there yet."""
-        return fetch(self.url, root / project.DOWNLOADS / "mendeley-dataset2.zip", digest=None, limit=MAX_DOWNLOAD)
+        target = root / project.DOWNLOADS / "mendeley-dataset2.zip"
+        fetch(self.url, target, digest=None, limit=MAX_DOWNLOAD)
+        if not is_zipfile(target):
+            target.unlink()
+            raise InputError(
+                f"source {self.url}: what came is no zip archive, and is removed: run it again, or fetch the dataset "
+                "by hand and name its file as the source"
+            )
+        return target
 
     def state(self, root: Path) -> str:
         """The content is fixed by the published checksums."""
@@ -214,7 +223,11 @@ def names(place: Path) -> list[str]:
 
 def _walk(folder: Path) -> Iterator[str]:
     """Relative names of everything that is not a folder; links to folders are named, never entered."""
-    for parent, folders, files in os.walk(folder):
+
+    def refuse(error: OSError) -> None:
+        raise InputError(f"source {error.filename}: {error.strerror}: make the folder readable, or take it out")
+
+    for parent, folders, files in os.walk(folder, onerror=refuse):
         base = Path(parent)
         links = [name for name in folders if (base / name).is_symlink()]
         inside = "" if base == folder else f"{base.relative_to(folder).as_posix()}/"
@@ -248,7 +261,19 @@ def unpack(archive: Path, wanted: list[str], classes: dict[str, str | None], see
         if digest := known.get(name):
             yield Found(name, classes[name], sha256=digest, path=path, stamp=state)
         else:
-            yield Found(name, classes[name], next(unread)[1], path=path, stamp=state)
+            taken = next(unread, None)
+            if taken is None:
+                raise InputError(f"source {archive}: it was changed while it was read: run it again")
+            yield Found(name, classes[name], taken[1], path=path, stamp=state)
+
+
+def _size_and_time(path: Path) -> tuple[int, int] | None:
+    """Bytes and modification time (ns); None of a file that has left the folder since it was listed."""
+    try:
+        status = path.lstat()
+    except FileNotFoundError:
+        return None
+    return status.st_size, status.st_mtime_ns
 
 
 def stamp(path: Path) -> str:

@@ -3,7 +3,7 @@
 The folder holds job.json; metrics.jsonl, gradients.jsonl, checkpoints/, model/ and, at the end, outcome.json or
 error.json are added.
 Killed at any moment, the same command goes on where it was. It runs by hand and on another machine, too: it imports
-torch and weathervane only.
+none of Prefect, MLflow and DVC.
 """
 
 import json

@@ -59,3 +59,18 @@ def test_a_file_system_that_is_read_only_is_named(place: str, tmp_path: Path) ->
     mount = f"mount --bind '{target}' '{target}' && mount -o remount,ro,bind '{target}' && exec \"$@\""
     done = check(tmp_path, "unshare", "-rm", "sh", "-c", mount, "sh")
     assert done.returncode == 1 and done.stderr.splitlines()[-1].endswith(told(target))
+
+
+@pytest.mark.fault(18)
+@pytest.mark.skipif(os.geteuid() == 0 and not shutil.which("setpriv"), reason="needs util-linux's setpriv")
+def test_a_class_folder_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    """It is never passed over in silence: the source is refused, with the folder's name."""
+    for label in ("rain", "sun"):
+        (tmp_path / label).mkdir()
+        (tmp_path / label / "1.jpg").write_bytes(b"x")
+    code = f"from pathlib import Path; from weathervane.sources import names; print(names(Path({str(tmp_path)!r})))"
+    (tmp_path / "rain").chmod(0)
+    user = ORDINARY if os.geteuid() == 0 else []
+    done = subprocess.run([*user, sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    (tmp_path / "rain").chmod(0o755)
+    assert done.returncode == 1 and f"source {tmp_path}/rain: Permission denied" in done.stderr.splitlines()[-1]

@@ -1,5 +1,6 @@
 """What a flow run says when its worker is gone."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -29,3 +30,22 @@ def test_output_that_nobody_reads_ends_nothing(tmp_path: Path) -> None:
     for stream in (process.stdout, process.stderr, process.stdin):
         stream.close()
     assert process.wait(60) == 0 and (tmp_path / "out").read_text() == "done"
+
+
+def test_a_pipe_that_is_closed_early_ends_no_command(tmp_path: Path) -> None:
+    """`weathervane retrain | head -1`: as text and as JSON lines, what is left to say is lost, and the work is done."""
+    says = "\n".join(line for line in SAYS.splitlines() if "outlive" not in line and "stderr" not in line)
+    says = says.replace('    print("x" * 100_000, flush=True)\n', "")
+    for form in ("text", "json"):
+        out = tmp_path / form
+        process = subprocess.Popen(
+            [sys.executable, "-c", says, str(out)],
+            env=os.environ | {"WEATHERVANE_LOG": form},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        assert process.stdout and process.stdin
+        assert process.stdout.readline() == b"heard\n"
+        process.stdout.close()
+        process.stdin.close()
+        assert process.wait(60) == 0 and out.read_text() == "done"

@@ -76,8 +76,20 @@ def test_a_damaged_one_is_told_and_the_one_before_is_used(folder: Path, tmp_path
         assert "checkpoint 0000000003.safetensors is damaged" in told[0]
     (folder / "0000000003.safetensors").unlink()
     assert number(folder) == 2
-    (folder / "0000000002.sha256").write_text("nonsense")
+    for nonsense in ("", "nonsense"):
+        (folder / "0000000002.sha256").write_text(nonsense)
+        assert number(folder) == 0
+
+
+def test_a_new_beginning_is_not_lost_behind_damaged_ones(folder: Path) -> None:
+    """Where all were damaged, the checkpoints of the training that begins again, with lower numbers, are those kept."""
+    for path in folder.glob("*.safetensors"):
+        path.write_bytes(b"damaged")
     assert number(folder) == 0
+    write(folder, 0, tensors(0), {"number": 0})
+    write(folder, 1, tensors(1), {"number": 1})
+    assert number(folder) == 1
+    assert sorted(path.name for path in folder.glob("*.sha256")) == ["0000000000.sha256", "0000000001.sha256"]
 
 
 PLACES: dict[str, tuple[Any, str]] = {

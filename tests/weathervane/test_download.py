@@ -11,6 +11,7 @@ import pytest
 from weathervane import download
 from weathervane.download import fetch
 from weathervane.errors import InputError
+from weathervane.sources import Mendeley
 
 CONTENT = bytes(range(256)) * 40
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
@@ -90,3 +91,10 @@ def test_another_sha256_is_refused(server: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="nothing was taken in"):
         fetch(f"{server}/whole", tmp_path / "file.zip", digest="0" * 64, limit=10**6)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_page_in_the_place_of_the_dataset_does_not_stay(server: str, tmp_path: Path) -> None:
+    """What the publisher's address gives is a zip archive, or is removed and told: the next try fetches anew."""
+    with pytest.raises(InputError, match="no zip archive, and is removed"):
+        Mendeley(kind="mendeley", url=f"{server}/whole").place(tmp_path)
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from tests.weathervane.test_fit import small
 from weathervane.fit import fit, load
-from weathervane.pixels import AHEAD, Pixels
+from weathervane.pixels import AHEAD, Pixels, room
 from weathervane.store import Store
 
 CPU = torch.device("cpu")
@@ -60,3 +60,13 @@ def test_training_from_disk_is_training_from_memory(store: Store, tmp_path: Path
     assert losses[0] == losses[1]
     held, read = (load_file(tmp_path / name / "model/model.safetensors") for name in ("held", "read"))
     assert all(torch.equal(held[key], read[key]) for key in held)
+
+
+def test_a_container_counts_with_its_own_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a control group allows, where that is less than the machine has; half of it is for pixels."""
+    limit = tmp_path / "memory.max"
+    monkeypatch.setattr("weathervane.pixels.LIMITS", (limit, tmp_path / "absent"))
+    whole = room(CPU)
+    for text, expected in (("max\n", whole), ("1000000\n", 500_000), (f"{10**18}\n", whole)):
+        limit.write_text(text)
+        assert room(CPU) == expected

@@ -273,3 +273,23 @@ def test_asked_to_leave_it_saves_and_leaves(number: signal.Signals, store: Store
     assert "went on in epoch" in out
     assert not (tmp_path / "outcome.json").exists()
     assert json.loads((tmp_path / "error.json").read_text(encoding="utf-8"))["status"] == 3
+
+
+@pytest.mark.fault(24)
+@pytest.mark.parametrize(("batch", "parts"), [(31, [16, 8, 4, 3]), (20, [10, 5, 3, 2]), (5, [3]), (3, [])])
+def test_halves_of_any_batch_leave_normalisation_two_images(
+    batch: int, parts: list[int], store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However small the device, no part of a batch is a single image, as few as can be are tried, and the error says
+    how many they were."""
+    smallest = parts[-1] if parts else batch
+    variant = small("dnn")
+    variant = variant.model_copy(update={"train": variant.train.model_copy(update={"batch": batch})})
+    with_room(smallest, monkeypatch)
+    outcome = fit("dnn", variant, store, tmp_path, device=CPU)
+    assert outcome.micro_batch == smallest
+    assert outcome.notes == [f"out of memory: {n} images at a time from step 1 on" for n in parts]
+    with_room(smallest - 1, monkeypatch)
+    (tmp_path / "again").mkdir()
+    with pytest.raises(TrainingError, match=f"out of memory with {smallest} images at a time"):
+        fit("dnn", variant, store, tmp_path / "again", device=CPU)
