@@ -89,7 +89,11 @@ class Child:
             time.sleep(0.2)
 
     def show(self, page: str, open_browser: bool) -> int:
-        """Say where a person finds it, once it is healthy, and serve until Ctrl-C; the exit status."""
+        """Say where a person finds it, once it is healthy, and serve until Ctrl-C; the exit status.
+
+        Raises:
+            ServerError: it did not come up, or has ended by itself.
+        """
         try:
             self.wait()
             say(f"{page}\nCtrl-C ends it")
@@ -97,9 +101,21 @@ class Child:
                 import webbrowser
 
                 webbrowser.open(page)
-            return self.process.wait()
         except KeyboardInterrupt:
             return 0
+        return self.stay()
+
+    def stay(self) -> int:
+        """Until Ctrl-C; the exit status.
+
+        Raises:
+            ServerError: it has ended by itself.
+        """
+        try:
+            status = self.process.wait()
+        except KeyboardInterrupt:
+            return 0
+        raise ServerError(f"{self.name} ended with status {status}: see {self.log}")
 
     def look(self) -> None:
         """Called once a second while it runs."""

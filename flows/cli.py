@@ -412,7 +412,7 @@ def trigger(
 
 
 def main() -> None:
-    """Entry point: exit status 0 done, unchanged or not promoted; 1 a variant failed; 2 bad input."""
+    """Entry point: exit status 0 done, unchanged or not promoted; 1 it failed; 2 bad input; 130 interrupted."""
     from flows.child import ServerError
     from flows.environment import apply
     from weathervane.errors import InputError, without_secrets

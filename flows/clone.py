@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tasks.alone import alone
 from tasks.git import git
+from tasks.locks import lock
 from weathervane.progress import say
 
 ROOT = Path(__file__).parents[1]
@@ -26,7 +27,7 @@ def bring_up_to_date(root: Path = ROOT) -> dict[str, str]:
     Raises:
         RuntimeError: the code wants other packages than are installed.
     """
-    with alone(root, wait=False) as mine:
+    with lock(root, "pull"), alone(root, wait=False) as mine:  # another pull is waited for, a retraining is not
         if mine and _git(root, "rev-parse", "--abbrev-ref", "@{upstream}") is not None:
             _pull(root)
     installed, wanted = root / INSTALLED, root / LOCK

@@ -9,6 +9,7 @@ from typing import Any
 from flows.edit_ingest import difference, edited
 from flows.runner import check_runner
 from flows.server import own_server
+from tasks.alone import alone
 from tasks.data import INGEST, PREPARE, current, ingest_and_record, prepare_and_record, prepared_version
 from tasks.gate import REGISTER
 from tasks.plan import Plan, make_plan, read_variants
@@ -49,6 +50,7 @@ def run_retrain(request: Request) -> int:
     """
     root = project.root()
     path = root / INGEST
+    load(Ingest, path)
     before = path.read_text(encoding="utf-8")
     after = edited(path, root, request.source, request.dataset)
     variants = read_variants(root, request.variants, request.changes)
@@ -56,9 +58,13 @@ def run_retrain(request: Request) -> int:
     load(Register, root / REGISTER)
     if request.data_version and before != after:
         raise InputError("--data-version is of the dataset as it is: leave out --source and --dataset")
-    load(Ingest, path)
-    home = prepared_version(root, request.data_version) if request.data_version else None
-    if home or (before == after and current(root)):
+    home = None
+    if request.data_version:
+        home = prepared_version(root, request.data_version)
+        if home is None:  # today's own, whatever the sources have by now
+            with alone(root):
+                prepare_and_record(root)
+    if request.data_version or (before == after and current(root)):
         plan = make_plan(root, variants, request.seed, home)
         if request.plan_only or (plan.nothing_to_do and not _any_dead(root)):
             say(describe(plan))
@@ -71,8 +77,9 @@ def run_retrain(request: Request) -> int:
         server = own_server(root, stack)
         if before != after:
             say(difference(before, after, str(INGEST)))
-        if not home:
-            _bring_in_data(root, path, before, after)
+        if not request.data_version:
+            with alone(root):  # or a retraining at work would go on with other data
+                _bring_in_data(root, path, before, after)
         if server:
             server.wait()
         return _run_flow(request)

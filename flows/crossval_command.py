@@ -8,6 +8,7 @@ from typing import Any
 
 from flows.command import check_surroundings
 from flows.server import own_server
+from tasks.alone import alone
 from tasks.data import INGEST, PREPARE, current, ingest_and_record, prepare_and_record
 from tasks.plan import finished_crossval, make_plan, read_variants
 from weathervane import project
@@ -60,8 +61,9 @@ def run_crossval(request: Request) -> int:
     check_surroundings(root, request.device)
     with ExitStack() as stack:
         server = own_server(root, stack)
-        ingest_and_record(root)  # while the server boots; the flow's own steps then find nothing to do
-        prepare_and_record(root)
+        with alone(root):  # while the server boots; the flow's own steps then find nothing to do
+            ingest_and_record(root)
+            prepare_and_record(root)
         make_plan(root, variants, request.seed, crossing=crossing)
         if server:
             server.wait()

@@ -12,6 +12,7 @@ from weathervane.progress import say
 
 POOL = "weathervane"
 PARTLY = 1
+DONE = f"work pool '{POOL}' and the deployments of prefect.yaml are on"
 
 
 def deploy() -> int:
@@ -34,7 +35,7 @@ def deploy() -> int:
     told, lacking = ensure_automations(root)
     for line in [*told, *lacking]:
         say(line)
-    say(f"work pool '{POOL}' and the deployments of prefect.yaml are on {masked(address)}")
+    say(f"{DONE} {masked(address)}")
     return PARTLY if lacking else 0
 
 

@@ -5,7 +5,6 @@ from pathlib import Path
 
 from tasks import backup as store
 from tasks import data_gc, retention
-from tasks.data_versions import ledger_of
 from tasks.tracking_read import check_server, tracked_root, uri
 from weathervane import project
 from weathervane.progress import say, tabulate
@@ -28,7 +27,8 @@ def clean(older_than: str | None, yes: bool) -> int:
         say(f"kept, though as old: {_many(count, 'run')} {why}")
     for failure in failures:
         say(f"not removed: {failure}: the next clean goes on with it")
-    _conclude(yes, f"{_many(len(found.removable), 'thing')}, {_size(sum(sizes.values()))}" if counts else "")
+    what = f"{_many(len(found.removable), 'thing')}, {_size(sum(sizes.values()))}" if counts else ""
+    _conclude(yes, f"{len(found.removable) - len(failures):,} of {what}" if failures else what)
     return 1 if failures else 0
 
 
@@ -54,10 +54,8 @@ def collect_data(yes: bool) -> None:
     found = data_gc.collect(root) if yes else data_gc.census(root)
     rows = []
     for one in found.versions:
-        ledger = ledger_of(root, one.md5)
-        images = f"{ledger.dataset}, {len(ledger.rows):,} images" if ledger else "unknown"
         places = ["yes" if one.cache else "no", {None: "none set", True: "yes", False: "no"}[one.remote]]
-        rows.append([one.md5[:12], images, *places, ", ".join(one.needed_by) or "nobody"])
+        rows.append([one.md5[:12], one.holds or "unknown", *places, ", ".join(one.needed_by) or "nobody"])
     tabulate(["data version", "what", "in the cache", "in the remote", "needed by"], rows)
     for one in found.bereft:
         say(f"lost: the data {one.md5} of {', '.join(one.models)}: neither DVC's cache nor a remote has all of it")

@@ -44,7 +44,7 @@ def work() -> dict[str, Any]:
         before = announced(root)
         if before is None and (before := raw_md5(root)):
             announce(root, before)
-        if current(root):
+        if current(root) and raw_md5(root) == before:
             return summary
         after = take_in(root)
         publish(root)

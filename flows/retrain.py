@@ -20,7 +20,7 @@ from flows.variant import train_and_evaluate
 from tasks import approval
 from tasks.alone import alone
 from tasks.announced import announce
-from tasks.approval import WAITING, Waiting
+from tasks.approval import Waiting
 from tasks.data import dataset_of
 from tasks.dead_runs import end_dead_runs
 from tasks.dvc_lock import raw_md5
@@ -32,7 +32,7 @@ from tasks.register import Decision, register
 from tasks.report import report
 from tasks.restore import restore
 from tasks.runs import close_if_open, close_retraining, close_variant, open_retraining, open_variant
-from tasks.tracking_read import check_server, page, uri
+from tasks.tracking_read import WAITING, check_server, page, uri
 from tasks.train import How
 from tasks.turns import one_at_a_time, superseded
 from weathervane import project
@@ -63,8 +63,8 @@ def retrain(
         changes: parameters to set, as in `train.epochs=5` (all variants) or `cnn.train.epochs=5` (one).
         device: auto, cpu, cuda, cuda:1, mps.
         seed: of initialisation, order and augmentation.
-        data_version: md5 (or its beginning, or a git revision) of another version of the data than today's;
-            sources are then left alone, and nothing becomes champion.
+        data_version: md5 (or its beginning, or a git revision) of a version of the data; sources are then left alone,
+            and nothing becomes champion on another version than today's.
         time_limit: minutes that one variant may train, all tries together, 0 for no limit; one that reaches it has
             failed, and the next retraining goes on from its checkpoint.
         processes: that train a variant together, each on a GPU of its own where there are any.
@@ -97,11 +97,13 @@ def work(variants: list[str], changes: list[str], seed: int, data_version: str, 
         if not os.environ.get(OWN):  # on a server of our own nobody else can be at work
             stack.enter_context(one_at_a_time(dataset))
         home = restore(root, data_version) if data_version else None
-        if home is None:
+        if not data_version:
             with timed(seconds, "ingest"):
                 ingest(root)
+        if home is None:
             with timed(seconds, "prepare"):
                 prepare(root, decoder(root, servers()))
+        if not data_version:
             publish(root)
             announce(root, str(raw_md5(root)))
         plan = make_plan(root, chosen, seed, home)

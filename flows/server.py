@@ -8,6 +8,7 @@ shows the same runs. That of `weathervane up` has the pages, the scheduler and a
 
 import contextlib
 import gc
+import json
 import logging
 import os
 import socket
@@ -127,14 +128,21 @@ def check(address: str) -> None:
         request = urllib.request.Request(url)
         if password:
             request.add_header("Authorization", f"Basic {b64encode(password.encode()).decode()}")
-        urllib.request.urlopen(request, timeout=8).close()
+        with urllib.request.urlopen(request, timeout=8) as answer:
+            json.load(answer)
     except urllib.error.HTTPError as error:
-        if error.code == HTTPStatus.UNAUTHORIZED and not os.environ.get("PREFECT_API_KEY"):
+        if os.environ.get("PREFECT_API_KEY"):  # Prefect's own cloud, which has no such page
+            return
+        if error.code == HTTPStatus.UNAUTHORIZED:
             how = "not the password" if password else "no password"
             raise InputError(
                 f"PREFECT_API_URL {address}: the server asks for a password, and PREFECT_API_AUTH_STRING "
                 f"(user:password) holds {how}"
             ) from None
+        raise InputError(
+            f"PREFECT_API_URL {address}: the server answers {error.code}: Prefect's address ends with /api, and one "
+            "that 'weathervane up' started answers to the names in its WEATHERVANE_ALLOWED_HOSTS"
+        ) from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "reason", error)
         raise InputError(

@@ -6,6 +6,7 @@ import time
 from datetime import datetime
 from typing import Any
 
+from httpx import TransportError
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import FlowFilter, FlowFilterName, LogFilter, LogFilterFlowRunId, LogFilterTimestamp
 from prefect.client.schemas.objects import FlowRun
@@ -38,7 +39,7 @@ def trigger(flow: str, parameters: dict[str, Any], wait: bool) -> int:
         try:
             run = prefect.create_flow_run_from_deployment(deployment.id, parameters=parameters)
         except PrefectHTTPStatusError as error:
-            raise InputError(f"{flow}: refused: {error.response.json().get('detail', error)}") from None
+            raise InputError(f"{flow}: refused: {_detail(error)}") from None
         say(f"flow run {run.name}  {PREFECT_UI_URL.value()}/runs/flow-run/{run.id}")
         return _follow(prefect, run) if wait else 0
 
@@ -59,15 +60,30 @@ def _deployment(prefect: SyncPrefectClient, name: str) -> DeploymentResponse:
     return found[0]
 
 
+def _detail(error: PrefectHTTPStatusError) -> str:
+    """Why the server refused; a proxy before it answers in words of its own."""
+    try:
+        return str(error.response.json()["detail"])
+    except (ValueError, KeyError, TypeError):
+        return str(error)
+
+
 def _follow(prefect: SyncPrefectClient, run: FlowRun) -> int:
     since: datetime | None = None
+    missed = False
     try:
         while True:
-            run = prefect.read_flow_run(run.id)
-            done = run.state is not None and (run.state.is_final() or run.state.name == "Suspended")
-            since = _show_log(prefect, run, since)
-            if done:
-                return _show_result(run)
+            try:
+                run = prefect.read_flow_run(run.id)
+                done = run.state is not None and (run.state.is_final() or run.state.name == "Suspended")
+                since = _show_log(prefect, run, since)
+                if done:
+                    return _show_result(run)
+                missed = False
+            except TransportError as error:  # as while 'weathervane up' starts it anew
+                if not missed:
+                    say(f"Prefect's server does not answer ({error}): waiting for it; Ctrl-C leaves the run alone")
+                missed = True
             time.sleep(POLL)
     except KeyboardInterrupt:
         say("it goes on; its page shows it")
@@ -105,7 +121,10 @@ def _show_result(run: FlowRun) -> int:
     if not address:
         say("MLFLOW_TRACKING_URI is not set: the figures are on the team's MLflow server")
     elif dataset := run.labels.get(HOLDS):
-        for found in runs(address, str(dataset), "prefect_flow_run_id", [str(run.id)])[:1]:
-            _show_markdown(found.tags.get("mlflow.note.content", ""))
-            say(page(address, found.run_id))
+        try:
+            for found in runs(address, str(dataset), "prefect_flow_run_id", [str(run.id)])[:1]:
+                _show_markdown(found.tags.get("mlflow.note.content", ""))
+                say(page(address, found.run_id))
+        except InputError as error:  # what came of the run does not depend on who can be asked for figures
+            say(str(error))
     return 0 if state.is_completed() or state.is_paused() else 1

@@ -20,7 +20,7 @@ from filelock import FileLock, Timeout
 
 from flows import mlflow_server
 from flows.child import Child, ServerError, free
-from flows.deploy import PARTLY
+from flows.deploy import DONE, PARTLY
 from flows.server import LocalServer
 from flows.worker import Worker
 from weathervane import project
@@ -150,7 +150,7 @@ def _auth(home: Path) -> tuple[list[str], dict[str, str]]:
 def _deploy(root: Path, environment: dict[str, str]) -> None:
     command = [sys.executable, "-m", "flows.cli", "deploy"]
     done = subprocess.run(command, cwd=root, env=os.environ | environment, capture_output=True, text=True)
-    if done.returncode == PARTLY:
+    if done.returncode == PARTLY and DONE in done.stdout:  # it is the status of a crash as well
         say(done.stdout.strip())
     elif done.returncode:
         raise InputError(f"'weathervane deploy' failed: {done.stderr.strip() or done.stdout.strip()}")

@@ -68,7 +68,4 @@ def work() -> int:
     with Worker.start(root, log, {"PREFECT_API_URL": address}) as worker:
         say(f"a worker of pool '{POOL}' at {masked(address)} works in {root}, results go to {masked(uri(root))}")
         say(f"its log is {log}\nCtrl-C ends it, and what it runs")
-        try:
-            return worker.process.wait()
-        except KeyboardInterrupt:
-            return 0
+        return worker.stay()

@@ -18,11 +18,11 @@ from pydantic import Field
 
 from tasks import promotion, tracking
 from tasks.momentary import patiently
-from tasks.tracking_read import runs, uri
+from tasks.tracking_read import WAITING, runs, uri
+from tasks.turns import HOLDS
 from weathervane.errors import InputError
 from weathervane.progress import say
 
-WAITING = "waiting for approval"
 TIMEOUT = 30 * 24 * 3600  # seconds, after which Prefect fails the run and nothing is promoted
 
 
@@ -54,6 +54,8 @@ def waiting(root: Path, dataset: str) -> Waiting | None:
     """What this flow run was suspended for, if it was; or what one that crashed before it could ask has left."""
     if not can_ask():
         return None
+    with get_client(sync_client=True) as prefect:  # params/ingest.yaml may name another dataset by now
+        dataset = str(prefect.read_flow_run(runtime.flow_run.id).labels.get(HOLDS, dataset))
     for run in runs(uri(root), dataset, "decision", [WAITING]):
         if run.tags["prefect_flow_run_id"] == str(runtime.flow_run.id) or _crashed(run.tags["prefect_flow_run_id"]):
             champion = tracking.client(root).get_model_version(dataset, run.tags["model_version"]).tags["champion"]
@@ -114,16 +116,15 @@ def _carry_out(root: Path, one: Waiting, answer: Approval, why: str) -> tuple[bo
                 )
                 why += f"by now: 'weathervane promote {one.version} --why ...' does it all the same"
             else:
-                promoted = _promote(client, one, why, answer.by)
+                promoted, why = _promote(client, one, why, answer.by)
         for key, value in {"why": why, "decision": "promoted" if promoted else "not promoted"}.items():
             client.set_model_version_tag(one.dataset, one.version, key, value)
     return promoted, why
 
 
-def _promote(client: Any, one: Waiting, why: str, by: str) -> bool:
+def _promote(client: Any, one: Waiting, why: str, by: str) -> tuple[bool, str]:
     try:
         promotion.promote(client, one.dataset, one.version, why, by)
     except InputError as error:
-        say(f"not promoted: {error}")
-        return False
-    return True
+        return False, f"{why}; not promoted: {error}"
+    return True, why

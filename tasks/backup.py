@@ -21,6 +21,7 @@ from typing import IO
 
 from pydantic import Field
 
+from tasks.alone import alone
 from tasks.locks import STORE, lock
 from tasks.tracking_read import local, opened, uri
 from weathervane import archives, project
@@ -54,6 +55,8 @@ def backup(root: Path, target: Path) -> int:
         InputError: nothing to back up, a server's store, a file that changed while it was read.
     """
     database = _store(root)
+    if target.is_dir():
+        raise InputError(f"{target}: a folder: name the file that is to be written")
     if not database.is_file():
         raise InputError(f"{database}: no such file: nothing was tracked yet, so there is nothing to back up")
     with _work(database.parent, "backup") as work:
@@ -76,7 +79,8 @@ def backup(root: Path, target: Path) -> int:
 def restore(root: Path, source: Path, force: bool) -> tuple[Manifest, list[Path]]:
     """Put a backup in place; its manifest, and the new names of what stood there before (with `force`).
 
-    All of it is unpacked beside the store and checked before anything is put in place, the database last.
+    All of it is unpacked beside the store and checked before anything is put in place, the database last. A retraining
+    that is at work in this clone is waited for.
 
     Raises:
         InputError: a store is there already (without `force`), a server's store, no room, an archive that is damaged
@@ -92,7 +96,8 @@ def restore(root: Path, source: Path, force: bool) -> tuple[Manifest, list[Path]
     with _work(database.parent, "restore") as folder:
         manifest = _unpack(source, folder)
         _move_paths(folder / DATABASE, manifest.home, str(database.parent))
-        with lock(root, STORE):
+        with alone(root), lock(root, STORE):
+            there = _set_aside(database)
             for path, name in there.items():  # the database first, and last: at no moment does one name missing files
                 path.replace(name)
             if (folder / ARTIFACTS).exists():

@@ -45,7 +45,8 @@ def ingest_and_record(root: Path) -> str:
     """Ingest, then `dvc add data/raw`; the md5 of data/raw.
 
     Raises:
-        InputError: see `weathervane.ingest.ingest`; data/raw is as it was before.
+        InputError: see `weathervane.ingest.ingest`, and data/raw is as it was before; or DVC cannot record what was
+            taken in, and the next ingest does.
     """
     params = load(Ingest, root / INGEST)
     with lock(root, DATA):

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tasks.data_versions import CACHE, cached, has_bytes, heads, objects, versions
+from tasks.data_versions import CACHE, cached, has_bytes, heads, last_version, ledger_of, objects, versions
 from tasks.dvc_lock import raw_md5
 from tasks.locks import DATA, lock
 from tasks.tracking_inventory import inventory
@@ -22,6 +22,7 @@ class Standing:
     """
 
     md5: str
+    holds: str = ""  # its dataset and number of images, where its ledger is in the cache
     git: list[str] = field(default_factory=list)
     runs: list[str] = field(default_factory=list)
     models: list[str] = field(default_factory=list)
@@ -63,7 +64,8 @@ def census(root: Path) -> Census:
     found = _needed(root)
     held = in_remote(root, list(found))
     for one in found.values():
-        one.cache = has_bytes(root, one.md5)
+        one.cache, ledger = has_bytes(root, one.md5), ledger_of(root, one.md5)
+        one.holds = f"{ledger.dataset}, {len(ledger.rows):,} images" if ledger else ""
         one.remote = None if held is None else one.md5 in held  # DVC pushes the list of a folder's files last
     kept = used(root).union(*(objects(root, one.md5) for one in found.values() if one.needed_by))
     unneeded = {path: path.stat().st_size for path in _cache(root) if _digest(path) not in kept}
@@ -95,8 +97,9 @@ def _needed(root: Path) -> dict[str, Standing]:
         if trained_on := stock.runs[version.run_id].tags.get("data_md5"):
             found[trained_on].models.append(str(version))
     # The ledger of a dataset's last version decides who is in test, should the project return to it.
-    for dataset, md5 in {run.dataset: run.tags["data_md5"] for run in trained}.items():
-        found[md5].runs.append(f"the last of {dataset}")
+    for dataset in sorted({run.dataset for run in trained}):
+        if last := last_version(root, dataset):
+            found.setdefault(last, Standing(last)).runs.append(f"the last of {dataset}")
     for md5 in {run.tags["data_md5"] for run in trained if run.status == "RUNNING"}:
         found[md5].runs.append("a run at work")
     return found

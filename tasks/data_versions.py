@@ -15,10 +15,10 @@ from typing import Any
 
 from tasks.dvc_lock import md5, raw_md5, tracked_dataset
 from tasks.git import git
-from tasks.tracking_read import runs, uri
+from tasks.tracking_read import KINDS, OLDER, runs, uri
 from weathervane import project
 from weathervane.errors import InputError
-from weathervane.ledger import Ledger, Row
+from weathervane.ledger import FILES, Ledger, Row
 
 CACHE = Path(".dvc/cache/files/md5")
 NAMED = 4  # classes that a difference names; images of the others are counted
@@ -86,8 +86,11 @@ def resolve(root: Path, text: str) -> str:
 
 
 def last_version(root: Path, dataset: str) -> str | None:
-    """md5 of the newest version of a dataset that a retraining used; None if there was none."""
-    found = runs(uri(root), dataset, "kind", ["retraining"])
+    """md5 of the version that a dataset had last; None if nothing was trained on it.
+
+    That of the newest retraining or cross-validation but those that were given an older one (`--data-version`).
+    """
+    found = (run for run in runs(uri(root), dataset, "kind", KINDS) if OLDER not in run.tags)
     return next((run.tags["data_md5"] for run in found if run.tags.get("data_md5")), None)
 
 
@@ -118,14 +121,10 @@ def cached(root: Path) -> list[str]:
 
 def ledger_of(root: Path, version: str) -> Ledger | None:
     """The ledger of a version, out of DVC's cache; None if it is not there."""
-    files = _listing(root, version)
-    if files is None:
+    files = _listing(root, version) or {}
+    if not all(name in files and _object(root, files[name]).is_file() for name in FILES):
         return None
-    try:
-        ledger = Ledger.read(root / project.RAW, lambda name: _object(root, files[name]))
-    except (KeyError, OSError):
-        return None
-    return ledger if ledger.dataset else None
+    return Ledger.read(root / project.RAW, lambda name: _object(root, files[name]))
 
 
 def difference(root: Path, old: str, new: str) -> Difference:

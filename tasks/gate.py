@@ -126,7 +126,7 @@ def _registered(client: "MlflowClient", name: str, version: str) -> "ModelVersio
     from mlflow.exceptions import MlflowException
 
     try:
-        return client.get_model_version(name, version)
+        found = client.get_model_version(name, version)
     except MlflowException as error:
         if error.error_code != "RESOURCE_DOES_NOT_EXIST":
             raise
@@ -134,6 +134,12 @@ def _registered(client: "MlflowClient", name: str, version: str) -> "ModelVersio
             f"version {version}, the best champion so far, was deleted: 'weathervane promote VERSION --why ...' "
             "says which one is to be compared with instead; that may be the present champion"
         ) from None
+    if not found.run_id:
+        raise InputError(
+            f"version {version} was registered without a run, so nobody knows what it was trained on: 'weathervane "
+            "promote VERSION --why ...' makes one of ours champion"
+        )
+    return found
 
 
 def _contestant(client: "MlflowClient", registered: "ModelVersion", store: "Store", folder: Path) -> Contestant:

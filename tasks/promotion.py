@@ -78,9 +78,10 @@ def standing(client: "MlflowClient", name: str) -> Standing:
         now = f"version {champion} is champion" if champion else "there is no champion"
         then = f"the last recorded move led to version {last.to}" if last else "no move is on record"
         elsewhere = f"{now}, but {then}: the alias was moved elsewhere"
-    # Whoever moved it by hand has decided what the best one is.
+    # Whoever moved it by hand has decided what the best one is, and has left the alias `previous` as it was.
     best = champion if elsewhere or last is None else last.best
-    return Standing(champion, aliases.get(PREVIOUS, ""), best, moves, elsewhere)
+    previous = last.to if elsewhere and last else aliases.get(PREVIOUS, "")
+    return Standing(champion, previous, best, moves, elsewhere)
 
 
 def move(client: "MlflowClient", name: str, expected: str, wanted: Move) -> str:
@@ -163,6 +164,10 @@ def _by_hand(client: "MlflowClient", name: str, now: Standing, version: str, pol
         raise InputError(f"version {version}: {name} has {f'versions {known}' if known else 'no versions'}") from None
     if str(found.version) == now.champion == now.best:
         raise InputError(f"version {version} of {name} is champion already")
+    if not found.run_id:
+        raise InputError(
+            f"version {version} of {name} was registered without a run: no retraining can be compared with it"
+        )
     if not client.list_artifacts(found.run_id, "model"):
         raise InputError(f"version {version} of {name}: its run {found.run_id} no longer holds the model")
     wanted = Move("", now.champion, str(found.version), by, why, best=str(found.version), policy=policy)

@@ -30,11 +30,12 @@ def publish(root: Path) -> bool:
     from tasks.dvc_repo import push
 
     push(root)
-    if _git(root, "status", "--porcelain", "--", *FILES):
+    changed = bool(_git(root, "status", "--porcelain", "--", *FILES))
+    if changed:
         _git(root, "add", "--", *FILES)
         _git(root, "commit", "--quiet", "--message", "Data as of this retraining", "--", *FILES)
     _push(root)
-    say(f"publish: {' and '.join(FILES)} committed and pushed")
+    say(f"publish: {' and '.join(FILES)} {'committed and pushed' if changed else 'are as they were committed'}")
     return True
 
 

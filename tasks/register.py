@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 from prefect import runtime
 
 from tasks import promotion, tracking
-from tasks.approval import WAITING, can_ask
+from tasks.approval import can_ask
 from tasks.gate import REGISTER, gate, note_what_was_seen
 from tasks.plan import Plan, Result
 from tasks.promotion import Move
 from tasks.step import step
-from tasks.tracking_read import uri
+from tasks.tracking_read import WAITING, uri
 from weathervane.errors import InputError
 from weathervane.files import sha256
 from weathervane.gate import Register, Verdict, table
@@ -127,7 +127,8 @@ def _new_version(root: Path, plan: Plan, best: Result) -> str:
     from importlib.metadata import version
 
     import mlflow
-    from mlflow.models import ModelSignature
+    import mlflow.pyfunc
+    from mlflow.models import Model, ModelSignature
     from mlflow.types import ColSpec, DataType, Schema
 
     from weathervane.store import Store
@@ -143,10 +144,14 @@ def _new_version(root: Path, plan: Plan, best: Result) -> str:
         outputs = [ColSpec(DataType.string, "class"), *(ColSpec(DataType.double, name) for name in names)]
         package = Path(__file__).parents[1] / "weathervane"
         mlflow.set_tracking_uri(uri(root))
-        with mlflow.start_run(run_id=best.run_id), warnings.catch_warnings():
+        with warnings.catch_warnings():
             warnings.filterwarnings("ignore", ".*An input example was not provided")  # the signature says it all
-            logged = mlflow.pyfunc.log_model(
+            # Not pyfunc.log_model in a reopened run: an error or a kill would leave it failed, and to be trained anew.
+            logged = Model.log(
+                artifact_path=None,
                 name="champion-candidate",
+                flavor=mlflow.pyfunc,
+                run_id=best.run_id,
                 python_model=str(Path(__file__).with_name("served.py")),
                 code_paths=[str(package)],
                 artifacts={"model": folder},

@@ -83,7 +83,9 @@ def reproduce(root: Path, stock: Inventory, version: Registered) -> Reproduction
             (version.tags["weights_sha256"], sha256(training / "model/model.safetensors")),
             (then["val_accuracy"], now["val_accuracy"]),
             (then["val_loss"], now["val_loss"]),
-            _differences(tags, outcome, md5_of_prepared(code, code)),
+            _differences(
+                tags, tracking.client(root).get_run(run.run_id).data.metrics, outcome, md5_of_prepared(code, code)
+            ),
         )
 
 
@@ -134,12 +136,13 @@ def _kept_epoch(root: Path, run: str) -> dict[str, float]:
     }
 
 
-def _differences(tags: dict[str, str], outcome: dict[str, Any], prepared: str) -> list[str]:
+def _differences(tags: dict[str, str], metrics: dict[str, float], outcome: dict[str, Any], prepared: str) -> list[str]:
     now = {
         "prepared data": (tags["ingredient.data"], prepared),
         **{name: (tags[f"ingredient.{name}"], installed(name)) for name in NUMERIC},
         "device": (tags["device_name"], outcome["device_name"]),
         "threads": (tags["threads"], str(outcome["threads"])),
+        "processes": (f"{metrics.get('train/processes', 1):g}", str(outcome.get("processes", 1))),
         "machine": (tags["machine"], platform.node()),
     }
     found = [f"{name} {one} → {other}" for name, (one, other) in now.items() if one != other]

@@ -29,7 +29,7 @@ from tasks.data_versions import has_bytes
 from tasks.locks import DATA, champion, lock
 from tasks.plan import make_plan, read_variants
 from tasks.tracking_inventory import Held, Inventory, Registered, inventory
-from tasks.tracking_read import CLEANED, uri
+from tasks.tracking_read import CLEANED, WAITING, uri
 from weathervane import project, variant
 from weathervane.errors import InputError, masked
 from weathervane.params import Strict, check, load
@@ -193,9 +193,9 @@ def _needed(root: Path, stock: Inventory) -> dict[str, str]:
 
 
 def _was_champion(version: Registered, stock: Inventory) -> bool:
-    """True for a champion, now or ever, and for what people registered or named themselves."""
+    """True for a champion, now or ever, for what waits to be one, and for what people registered or named."""
     by_hand = bool(version.aliases) or version.name != stock.runs[version.run_id].dataset
-    return by_hand or version.moved or version.tags.get("decision") == "promoted"
+    return by_hand or version.moved or version.tags.get("decision") in ("promoted", WAITING)
 
 
 def _size(root: Path, location: str) -> int:
@@ -259,7 +259,10 @@ def _leftovers(root: Path, at_work: list[Held]) -> Iterator[Path]:
     and `prepare` would go on from; halves of files."""
     busy = {run.run_id for run in at_work}
     yield from (path for path in _below(root / project.TRAINING) if _run_of(path) not in busy)
-    temporary = [*(root / project.WORK).glob("*-*"), root / project.WORK / "ingest", root / project.WORK / "prepare"]
+    temporary = [
+        *(root / project.WORK).glob("*-*"),
+        *(root / project.WORK / name for name in ("ingest", "prepare", "aside")),
+    ]
     yield from (path for path in temporary if path.is_dir())
     for folder in (root / project.WORK, root / project.DOWNLOADS):
         yield from folder.glob("*.part")

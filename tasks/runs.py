@@ -19,7 +19,7 @@ from tasks.git import git
 from tasks.momentary import RETRY
 from tasks.plan import Candidate, Plan
 from tasks.step import step
-from tasks.tracking_read import CLEANED, KINDS, Run, runs, uri
+from tasks.tracking_read import CLEANED, KINDS, OLDER, Run, runs, uri
 from weathervane import project
 from weathervane.errors import InputError
 from weathervane.owner import me
@@ -48,6 +48,7 @@ def open_retraining(root: Path, plan: Plan) -> str:
         "machine": platform.node(),
         "fingerprint": plan.fingerprint,
         "owner": me(),
+        **({OLDER: "true"} if plan.older else {}),
         **(plan.crossing.told() if plan.crossing else {}),
         **commit(root),
         **_source(plan),

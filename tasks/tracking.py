@@ -19,13 +19,18 @@ if TYPE_CHECKING:
 TAG = 8000  # characters of a tag, MLflow's own limit
 
 
-@cache
 def client(root: Path) -> "MlflowClient":
     """A client of the project's tracking store, which is made first where it is not there yet."""
+    return client_of(root, uri(root))
+
+
+@cache
+def client_of(root: Path, address: str) -> "MlflowClient":
+    """The same, of an address; one client for all who ask."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    if database := local(uri(root)):
+    if database := local(address):
         make_database(root, database)
-    return connect(uri(root))
+    return connect(address)
 
 
 def make_database(root: Path, path: Path) -> None:

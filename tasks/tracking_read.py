@@ -31,6 +31,8 @@ PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
 CLEANED = "artifacts_deleted"  # tag of a run whose artifacts `weathervane clean` removed: the date
 TRAININGS = "workflowType=machine_learning"  # MLflow's pages are those for agents without it
 MONITORING = "monitoring"  # tag `kind` of a run that has no children
+WAITING = "waiting for approval"  # tag `decision` of a version, and of its retraining, until a person has spoken
+OLDER = "older_data"  # tag of a retraining on another version of the data than that of its day
 KINDS = {"retraining": "variant", "crossval": "crossval variant"}  # tag `kind` of a parent run → of its children
 
 
@@ -208,9 +210,9 @@ def _call(address: str, path: str, body: dict[str, Any] | None = None) -> dict[s
         with urlopen(_request(address, path, body), timeout=TIMEOUT) as answer:
             return dict(json.load(answer))
     except HTTPError as error:
-        if error.code == 404:
+        if error.code == 404 and b"RESOURCE_DOES_NOT_EXIST" in error.read():
             return None
-        raise InputError(f"MLFLOW_TRACKING_URI {address}: the server answers {error.code}") from None
+        raise InputError(f"MLFLOW_TRACKING_URI {address}: the server answers {error.code}: is it MLflow's?") from None
     except (OSError, ValueError, HTTPException) as error:
         reason = getattr(error, "reason", error)
         raise InputError(

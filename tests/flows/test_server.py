@@ -2,19 +2,23 @@ import json
 import re
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from collections.abc import Iterator
+from contextlib import nullcontext
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from urllib.error import HTTPError
 
 import psutil
 import pytest
 
-from flows.child import ServerError
-from flows.server import LocalServer
+from flows.child import Child, ServerError
+from flows.server import LocalServer, check
 from tests.conftest import ROOT
 from tests.flows.conftest import environment
+from weathervane.errors import InputError
 
 WAITS = """
 import sys, time
@@ -226,3 +230,39 @@ def test_a_step_keeps_no_result_and_reads_none(server: LocalServer, tmp_path: Pa
     done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=120)
     assert done.stdout.splitlines()[-1:] == ["(2, 2) ['add', 'add-0', 'result']"], done
     assert not (tmp_path / "canary").exists()
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "why"),
+    [
+        (200, '"3.4.0"', ""),
+        (200, "<html>", "no Prefect server answers"),
+        (404, "", "answers 404"),
+        (403, "", "answers 403"),
+    ],
+)
+def test_another_server_is_not_taken_for_prefects(status: int, body: str, why: str) -> None:
+    """PREFECT_API_URL that leads to MLflow's pages, to Prefect's without /api, or to one that refuses this name is
+    told before anything begins."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(body.encode())
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as there:
+        threading.Thread(target=there.handle_request, daemon=True).start()
+        with pytest.raises(InputError, match=why) if why else nullcontext():
+            check(f"http://127.0.0.1:{there.server_port}/api")
+
+
+def test_a_server_that_ends_by_itself_is_told_with_its_status_and_log(home: Path) -> None:
+    """`weathervane ui`, `demo` and `worker` do not end with a number that means something else."""
+    log = home / "thing.log"
+    told = re.escape(f"The thing ended with status 1: see {log}")
+    with Child("The thing", ["no_such_module"], log) as thing, pytest.raises(ServerError, match=told):
+        thing.stay()

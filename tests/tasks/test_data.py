@@ -5,17 +5,21 @@ import random
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from tasks import data, data_versions
+from flows.command import Request, run_retrain
+from tasks import data, data_versions, tracking
+from tasks.alone import alone
 from tasks.dvc_lock import md5, raw_md5
+from tasks.tracking_read import OLDER
 from tests.rows import often
 from weathervane.errors import InputError
-from weathervane.ledger import Ledger
+from weathervane.ledger import FILES, Ledger
 from weathervane.store import changed
 
 pytestmark = pytest.mark.slow
@@ -189,3 +193,78 @@ def test_the_command_line_looks_at_data(project: Path, inbox: Path) -> None:
     assert "3 images added to sun" in weathervane("data", "diff", first[:6], second[:6]).stdout
     wrong = weathervane("data", "diff", "0123", second[:6])
     assert wrong.returncode == 2 and "Traceback" not in wrong.stderr
+
+
+def test_an_older_version_that_was_trained_on_is_not_the_last(project: Path, inbox: Path) -> None:
+    """A project that returns to a dataset goes on from the version that it had last, whoever used that one, and not
+    from one that `--data-version` named since."""
+    experiment = tracking.experiment(project, "weather")
+    for version, about in (("1", {}), ("2", {"kind": "crossval"}), ("1", {OLDER: "true"})):
+        told = {"kind": "retraining", "dataset": "weather", "data_md5": f"{version * 32}.dir", **about}
+        tracking.end_run(project, tracking.start_run(project, experiment, "run", told), "FINISHED")
+    assert data_versions.last_version(project, "weather") == "2" * 32 + ".dir"
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_ledger_that_lacks_a_file_is_damaged_not_empty(project: Path, inbox: Path, name: str) -> None:
+    """Splits are not dealt anew because one of the ledger's files is lost: it is said how to have it back."""
+    data.ingest_and_record(project)
+    (project / "data/raw" / name).unlink()
+    with pytest.raises(InputError, match="dvc checkout"):
+        data.ingest_and_record(project)
+
+
+def test_a_retraining_at_work_keeps_its_data(project: Path, inbox: Path, tmp_path: Path) -> None:
+    """Whoever asks for other data meanwhile waits before anything changes: the list of sources as well."""
+    data.ingest_and_record(project)
+    before = [(project / name).read_text() for name in ("params/ingest.yaml", "data/raw.dvc")]
+    other = tmp_path / "other"
+    fill(other, "rain", range(200, 212))
+    fill(other, "sun", range(300, 312))
+    program = Path(sys.executable).with_name("weathervane")
+    for asked in (["retrain", "--source", str(other), "--dataset", "elsewhere"], ["crossval"]):
+        (inbox / "rain/new.jpg").write_bytes(photograph(len(asked)))
+        with alone(project):
+            command = [program, *asked, "--variants", "ann"]
+            process = subprocess.Popen(
+                command, cwd=project, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            )
+            assert process.stdout
+            try:
+                assert any("waiting for another retraining" in line for line in process.stdout)
+                time.sleep(1)
+                assert [(project / name).read_text() for name in ("params/ingest.yaml", "data/raw.dvc")] == before
+            finally:
+                process.terminate()
+                process.wait(30)
+
+
+def test_todays_version_by_name_leaves_the_sources_alone(
+    project: Path, inbox: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What has arrived since is not taken in for a retraining that names the version it is to be on."""
+    monkeypatch.chdir(project)  # where DVC looks
+    today = data.ingest_and_record(project)
+    data.prepare_and_record(project)
+    fill(inbox, "rain", range(12, 20))
+    command = [Path(sys.executable).with_name("weathervane"), "retrain", "--plan", "--variants", "ann"]
+    told = [
+        subprocess.run([*command, *more], cwd=project, capture_output=True, text=True, timeout=120).stdout
+        for more in (["--data-version", today], [])
+    ]
+    assert f"weather, data {today}" in told[0] and "would be trained" in told[0]
+    assert "the data would change first" in told[1]
+    assert raw_md5(project) == today
+
+
+@pytest.mark.parametrize("text", ["sources: [", "dataset: a\ndataset: b\n", "", "dataset: a\n", None])
+def test_a_broken_list_of_sources_is_told(project: Path, text: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """params/ingest.yaml that is no YAML, says something twice, lacks its sources or is gone: one line, with its name,
+    also where `--source` would put another in its place."""
+    path = project / "params/ingest.yaml"
+    path.unlink()
+    if text is not None:
+        path.write_text(text)
+    monkeypatch.chdir(project)
+    with pytest.raises(InputError, match=r"params/ingest\.yaml"):
+        run_retrain(Request("synthetic", None, None, [], "auto", 0, None, None, 1, None, True))

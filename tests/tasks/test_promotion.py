@@ -96,6 +96,20 @@ def test_there_must_be_something_to_roll_back_to(root: Path, name: str) -> None:
         promotion.rollback(client, "nobody", "", "anna")
 
 
+def test_a_rollback_takes_a_move_in_mlflows_pages_back(root: Path, name: str) -> None:
+    """The champion that the record knows comes back, whether the alias was set to another version, an earlier champion
+    or to none."""
+    client = tracking.client(root)
+    moved(root, name, "1", "2")
+    for by_hand in ("4", "1", None):
+        if by_hand:
+            client.set_registered_model_alias(name, "champion", by_hand)
+        else:
+            client.delete_registered_model_alias(name, "champion")
+        promotion.rollback(client, name, "not in MLflow's pages", "anna")
+        assert promotion.standing(client, name).champion == "2"
+
+
 def test_a_version_without_files_is_not_promoted(root: Path, name: str) -> None:
     """Where somebody has cleaned up the artifacts, the run is named and the champion stays."""
     client = tracking.client(root)
@@ -119,6 +133,7 @@ def test_an_alias_moved_elsewhere_is_told(root: Path, name: str) -> None:
     )
     assert (now.champion, now.best) == ("4", "4")
     assert told(root, name)[-1] == now.elsewhere
+    assert now.previous == "2"  # where a rollback leads: the last champion on record
     moved(root, name, "3")
     assert told(root, name)[:2] == ["->1 better", "1>2 better"]
     assert told(root, name)[2].startswith("moved elsewhere before 20") and told(root, name)[2].endswith(

@@ -114,6 +114,39 @@ def test_the_first_becomes_champion(root: Path, sit: Any, tmp_path: Path) -> Non
     assert seen["sha256"].tolist() == store.manifest["sha256"][store.part("train")].tolist()
 
 
+def test_a_failure_while_registering_costs_no_training(
+    root: Path, sit: Any, retrain: Retrain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The challenger's run stays finished when its model cannot be logged, so that the next retraining registers it."""
+    import mlflow.pyfunc
+
+    plan = sit(range(5))
+
+    def full(**_: Any) -> None:
+        raise OSError("no room")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(mlflow.pyfunc, "save_model", full)
+        with pytest.raises(OSError, match="no room"):
+            retrain(plan, 0)
+    client = tracking.client(root)
+    found = client.search_runs([client.get_experiment_by_name(plan.dataset).experiment_id])
+    assert [run.info.status for run in found] == ["FINISHED"]
+
+
+def test_a_champion_without_a_run_stays(root: Path, sit: Any, retrain: Retrain) -> None:
+    """A version that somebody registered without a run and made champion in MLflow's pages: nothing is compared with
+    it, the reason says what to do, and the retraining ends well."""
+    plan = sit(range(5), range(5))
+    retrain(plan, 0)
+    client = tracking.client(root)
+    made = client.create_model_version(plan.dataset, str(root / "somewhere"))
+    client.set_registered_model_alias(plan.dataset, "champion", str(made.version))
+    decision = retrain(plan, 1)
+    assert not decision.promoted and "was registered without a run" in decision.why
+    assert champion_of(root, plan) == str(made.version)
+
+
 def test_of_equally_good_ones_the_surer_is_taken(root: Path, sit: Any, tmp_path: Path) -> None:
     """Where validation accuracies are equal, the smaller validation loss decides."""
     plan = sit(range(5), range(5))

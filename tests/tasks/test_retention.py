@@ -17,7 +17,7 @@ import pytest
 from tasks import tracking
 from tasks.retention import Retention, Survey, clean, limits, survey
 from tasks.tracking_inventory import Held, Registered, _by_client, _from_sqlite, inventory
-from tasks.tracking_read import CLEANED
+from tasks.tracking_read import CLEANED, WAITING
 from tests.conftest import copy_project
 from tests.tasks.test_plan import plan_of, record
 from weathervane.errors import InputError
@@ -142,12 +142,13 @@ def test_what_is_young_stays(store: Store, older: Retention) -> None:
     assert runs_of(survey(store.root, older)) == set()
 
 
-@pytest.mark.parametrize("how", ["alias", "decision", "recorded move", "registered under another name"])
+@pytest.mark.parametrize("how", ["alias", "decision", "waiting", "recorded move", "registered under another name"])
 def test_a_champion_keeps_what_it_needs(store: Store, older: Retention, how: str) -> None:
-    """A version that is champion, ever was, or was named by a person stays, with its run, its model and its parent."""
+    """A version that is champion, ever was, waits to be or was named by a person stays, with its run, its model and its
+    parent."""
     parent, child = store.retraining()
     name = "favourite" if how == "registered under another name" else WEATHER
-    version = store.version(child, "promoted" if how == "decision" else "not promoted", name)
+    version = store.version(child, {"decision": "promoted", "waiting": WAITING}.get(how, "not promoted"), name)
     if how == "alias":
         store.client.set_registered_model_alias(WEATHER, "champion", version)
     if how == "recorded move":
@@ -337,7 +338,7 @@ def test_a_killed_clean_leaves_nothing_half(store: Store, older: Retention) -> N
     while not ended:
         before, process = database.stat().st_mtime_ns, os.fork()
         if process == 0:
-            tracking.client.cache_clear()
+            tracking.client_of.cache_clear()
             clean(store.root, older)
             os._exit(0)
         while database.stat().st_mtime_ns == before and not ended:

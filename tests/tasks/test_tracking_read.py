@@ -247,6 +247,23 @@ def asked() -> Iterator[tuple[str, list[dict[str, str]]]]:
     server.server_close()
 
 
+def test_another_server_is_not_taken_for_an_empty_mlflow() -> None:
+    """MLFLOW_TRACKING_URI that leads somewhere else, where MLflow's paths are not found, is told before anything
+    begins."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_error(404)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.handle_request, daemon=True).start()
+        with pytest.raises(InputError, match="the server answers 404: is it MLflow's"):
+            check_server(f"http://127.0.0.1:{server.server_port}")
+
+
 def test_a_server_that_refuses_gets_what_mlflow_itself_would_send(
     asked: tuple[str, list[dict[str, str]]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
