@@ -51,8 +51,8 @@ def blocks(record: dict[str, Any], results: list[dict[str, Any]]) -> dict[str, s
 
 
 def bench_table(results: list[dict[str, Any]]) -> str:
-    """The quoted entries of results.json in Markdown, a table for each machine."""
-    machines = dict.fromkeys(one["machine"] for one in quoted(results))
+    """The quoted entries of results.json in Markdown, a table for each machine, those with a GPU last."""
+    machines = sorted({one["machine"] for one in quoted(results)}, key=lambda name: (name.count(","), name))
     return "\n\n".join(_table([one for one in quoted(results) if one["machine"] == name], name) for name in machines)
 
 
