@@ -46,7 +46,7 @@ faults: setup
 
 # The same rows by the hundred, and the drills; hours.
 drills: setup
-	@WEATHERVANE_DRILL=full $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder -m fault --faults full
+	@WEATHERVANE_DRILL=full $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder -m "fault or drill" --faults full
 	@$(BIN)/python -m benchmarks.drills.kill --trials 300
 	@$(BIN)/python -m benchmarks.drills.promotion
 	@$(BIN)/python -m benchmarks.drills.tracking --trials 40

@@ -19,7 +19,7 @@ from tests.flows.serving import ask, encoded, serving
 from tests.flows.team import Team, unscheduled, until, up
 from weathervane import synthetic
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.drill]
 
 
 def edited(path: Path, *changes: tuple[str, str]) -> None:

@@ -21,7 +21,7 @@ def test_a_recording_is_of_its_name_its_shapes_and_its_kind(monkeypatch: pytest.
     made = []
 
     class Counted:
-        def __init__(self, work: Callable[..., Tensor], *_: object) -> None:
+        def __init__(self, name: str, work: Callable[..., Tensor], *_: object) -> None:
             self.work = work
             made.append(self)
 
