@@ -1,8 +1,9 @@
 """Output that nobody reads any more: the worker was killed, and hours of training go on without it."""
 
-import os
 import sys
 from typing import Any
+
+from weathervane.progress import to_nowhere
 
 
 class Unheard:
@@ -16,7 +17,7 @@ class Unheard:
         try:
             self._stream.write(text)
         except BrokenPipeError:
-            self._to_nowhere()
+            to_nowhere(self._stream)
         return len(text)
 
     def flush(self) -> None:
@@ -24,12 +25,7 @@ class Unheard:
         try:
             self._stream.flush()
         except BrokenPipeError:
-            self._to_nowhere()
-
-    def _to_nowhere(self) -> None:
-        nothing = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nothing, self._stream.fileno())
-        os.close(nothing)
+            to_nowhere(self._stream)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)

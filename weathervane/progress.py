@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from functools import cache
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TextIO, TypeVar
 
 from weathervane.errors import masked
 
@@ -39,7 +39,7 @@ def console() -> "Console":
 
     class Heard(Console):
         def on_broken_pipe(self) -> None:  # rich's own ends the process, and with it hours of training
-            _to_nowhere()
+            to_nowhere(sys.stdout)
 
     return Heard(highlight=False, soft_wrap=True)
 
@@ -79,13 +79,13 @@ class _Shown(logging.Handler):
             else:
                 console().print(record.getMessage(), markup=False)
         except BrokenPipeError:
-            _to_nowhere()
+            to_nowhere(sys.stdout)
 
 
-def _to_nowhere() -> None:
-    """Nobody reads standard output any more: what is still to be said is lost, and the work goes on."""
+def to_nowhere(stream: TextIO) -> None:
+    """Nobody reads the stream any more: what is still to be said there is lost, and the work goes on."""
     nothing = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nothing, sys.stdout.fileno())
+    os.dup2(nothing, stream.fileno())
     os.close(nothing)
 
 

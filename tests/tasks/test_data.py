@@ -223,7 +223,7 @@ def test_a_retraining_at_work_keeps_its_data(project: Path, inbox: Path, tmp_pat
     fill(other, "sun", range(300, 312))
     program = Path(sys.executable).with_name("weathervane")
     for asked in (["retrain", "--source", str(other), "--dataset", "elsewhere"], ["crossval"]):
-        (inbox / "rain/new.jpg").write_bytes(photograph(len(asked)))
+        (inbox / "rain/new.jpg").write_bytes(photograph(400 + len(asked)))
         with alone(project):
             command = [program, *asked, "--variants", "ann"]
             process = subprocess.Popen(
