@@ -5,7 +5,7 @@ import unicodedata
 from collections.abc import Sequence
 from pathlib import PurePosixPath
 
-JUNK = {".ds_store", "thumbs.db", "desktop.ini", "__macosx", "@eadir"}
+JUNK = {".ds_store", "thumbs.db", "desktop.ini", "__macosx", "@eadir", "lost+found"}
 CAMERA = {"dsc", "dscf", "dscn", "image", "img", "mvimg", "photo", "picture", "pxl", "screenshot"}  # no weather
 CLASS = re.compile(r"[^\W_][\w &+-]{0,62}")
 NUMBERED = re.compile(r"([^\W\d_](?:[^\W\d]| )*?)[ _-]*\(?\d+\)?\.\w{1,5}")

@@ -225,7 +225,9 @@ def _walk(folder: Path) -> Iterator[str]:
     """Relative names of everything that is not a folder; links to folders are named, never entered."""
 
     def refuse(error: OSError) -> None:
-        raise InputError(f"source {error.filename}: {error.strerror}: make the folder readable, or take it out")
+        left = isinstance(error, FileNotFoundError)  # since its parent was listed
+        if not left and not layout.ignored(Path(error.filename).relative_to(folder).as_posix()):
+            raise InputError(f"source {error.filename}: {error.strerror}: make the folder readable, or take it out")
 
     for parent, folders, files in os.walk(folder, onerror=refuse):
         base = Path(parent)

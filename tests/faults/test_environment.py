@@ -64,13 +64,22 @@ def test_a_file_system_that_is_read_only_is_named(place: str, tmp_path: Path) ->
 @pytest.mark.fault(18)
 @pytest.mark.skipif(os.geteuid() == 0 and not shutil.which("setpriv"), reason="needs util-linux's setpriv")
 def test_a_class_folder_that_cannot_be_read_is_named(tmp_path: Path) -> None:
-    """It is never passed over in silence: the source is refused, with the folder's name."""
-    for label in ("rain", "sun"):
+    """It is never passed over in silence: the source is refused, with the folder's name; but for what systems keep."""
+    for label in ("rain", "sun", "lost+found"):
         (tmp_path / label).mkdir()
         (tmp_path / label / "1.jpg").write_bytes(b"x")
     code = f"from pathlib import Path; from weathervane.sources import names; print(names(Path({str(tmp_path)!r})))"
-    (tmp_path / "rain").chmod(0)
     user = ORDINARY if os.geteuid() == 0 else []
-    done = subprocess.run([*user, sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
-    (tmp_path / "rain").chmod(0o755)
-    assert done.returncode == 1 and f"source {tmp_path}/rain: Permission denied" in done.stderr.splitlines()[-1]
+
+    def names() -> "subprocess.CompletedProcess[str]":
+        return subprocess.run([*user, sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+
+    (tmp_path / "lost+found").chmod(0)
+    there = names()
+    (tmp_path / "rain").chmod(0)
+    refused = names()
+    for label in ("rain", "lost+found"):
+        (tmp_path / label).chmod(0o755)
+    assert there.stdout == "['rain/1.jpg', 'sun/1.jpg']\n", there
+    assert refused.returncode == 1
+    assert f"source {tmp_path}/rain: Permission denied" in refused.stderr.splitlines()[-1]
