@@ -19,8 +19,19 @@ from weathervane.files import replacing
 ROOT = Path(__file__).parents[1]
 RECORD = Path(__file__).with_name("crossval.json")
 PICTURE = ROOT / "docs/bench.png"
-PAGES = ["README.md", "docs/networks.md"]
-QUOTED = (  # beginnings of names in results.json, in the README's order
+PAGES = ["README.md", "docs/networks.md", "docs/speed.md"]
+HEADLINES = (  # beginnings of names in results.json, in the README's order
+    "cnn, speedup",
+    "dnn, speedup",
+    "data_speedup",
+    "fit_efficiency",
+    "predict_efficiency",
+    "gpu_busy",
+    "startup_seconds",
+    "noop_vs_dvc_repro",
+    "growth_level",
+)
+QUOTED = (  # the same of docs/speed.md
     "cnn, speedup",
     "dnn, speedup",
     "data_speedup",
@@ -46,14 +57,41 @@ def blocks(record: dict[str, Any], results: list[dict[str, Any]]) -> dict[str, s
     return {
         "crossval": f"{rows_table(record)}\n\n{about(record)}",
         "crossval pairs": pairs_table(record),
-        "bench": bench_table(results),
+        "bench": headlines(results),
+        "bench, all": bench_table(results),
     }
 
 
+def headlines(results: list[dict[str, Any]]) -> str:
+    """The headlines of results.json in Markdown, a line each and a column a machine."""
+    entries = quoted(results, HEADLINES)
+    where = machines(entries)
+    lines = [f"| what | {' | '.join(where)} | `python -m` |", "|---" * (len(where) + 2) + "|"]
+    rows: dict[str, dict[str, dict[str, Any]]] = {}
+    for one in entries:
+        rows.setdefault(re.sub(" on (cpu|cuda)$", "", one["name"]), {})[one["machine"]] = one
+    for name, found in rows.items():
+        cells = [_cell(found[machine]) if machine in found else "" for machine in where]
+        some = next(iter(found.values()))
+        told, module = some["unit"].partition(",")[0], some["command"].split()[2]
+        lines.append(f"| {name}, {told} | {' | '.join(cells)} | `{module}` |")
+    return "\n".join(lines)
+
+
+def _cell(one: dict[str, Any]) -> str:
+    low, high = one["spread"]
+    return f"{one['value']:,g} ({low:,g}–{high:,g}, {one['n']})" if one["n"] > 1 else f"{one['value']:,g} (1)"
+
+
+def machines(entries: list[dict[str, Any]]) -> list[str]:
+    """Where they were measured, those with a GPU last."""
+    return sorted({one["machine"] for one in entries}, key=lambda name: (name.count(","), name))
+
+
 def bench_table(results: list[dict[str, Any]]) -> str:
-    """The quoted entries of results.json in Markdown, a table for each machine, those with a GPU last."""
-    machines = sorted({one["machine"] for one in quoted(results)}, key=lambda name: (name.count(","), name))
-    return "\n\n".join(_table([one for one in quoted(results) if one["machine"] == name], name) for name in machines)
+    """The quoted entries of results.json in Markdown, a table for each machine."""
+    entries = quoted(results, QUOTED)
+    return "\n\n".join(_table([one for one in entries if one["machine"] == name], name) for name in machines(entries))
 
 
 def _table(entries: list[dict[str, Any]], where: str) -> str:
@@ -66,9 +104,9 @@ def _table(entries: list[dict[str, Any]], where: str) -> str:
     return "\n".join([*lines, "", f"{where}; {' to '.join(dict.fromkeys([dates[0], dates[-1]]))}."])
 
 
-def quoted(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The entries that the README has, in its order."""
-    return [one for start in QUOTED for one in results if one["name"].startswith(start)]
+def quoted(results: list[dict[str, Any]], starts: tuple[str, ...]) -> list[dict[str, Any]]:
+    """The entries whose names begin so, in that order."""
+    return [one for start in starts for one in results if one["name"].startswith(start)]
 
 
 def page(text: str, found: dict[str, str]) -> str:

@@ -11,7 +11,7 @@ import typer
 
 from benchmarks import results
 from benchmarks.tables import PAGES as TABLED
-from benchmarks.tables import bench_table, written
+from benchmarks.tables import bench_table, headlines, written
 from flows.cli import _spread, app
 
 ROOT = Path(__file__).parents[1]
@@ -62,13 +62,14 @@ def test_make_targets_exist() -> None:
 
 
 def test_a_figure_of_another_machine_stands_beside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Measured again, a figure replaces that of the same machine alone; each machine has a table of its own."""
+    """Measured again, a figure replaces that of the same machine alone; a machine has its own table and column."""
     monkeypatch.setattr(results, "RESULTS", tmp_path / "results.json")
     for where, value in (("one", 1.0), ("other", 2.0), ("one", 3.0)):
         results.record([replace(results.entry("startup_seconds", [value], "s"), machine=where)])
     held = json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))
     assert [(one["machine"], one["value"]) for one in held] == [("one", 3.0), ("other", 2.0)]
     assert bench_table(held).count("| what |") == 2
+    assert "| one | other |" in headlines(held) and "| 3 (1) | 2 (1) |" in headlines(held)
 
 
 def test_figures_are_those_of_the_record() -> None:
@@ -76,5 +77,7 @@ def test_figures_are_those_of_the_record() -> None:
     files = written()
     assert [path.name for path, text in files.items() if text != path.read_text(encoding="utf-8")] == []
     headed = [path for path in files if re.search(r"^# Measured: accuracy 0\.\d", files[path], re.MULTILINE)]
-    assert (ROOT / "README.md").read_text(encoding="utf-8").count("<!-- bench -->") == 1
-    assert len(headed) >= 8 and all(files[ROOT / page].count("<!-- crossval -->") == 1 for page in TABLED)
+    marks = {"README.md": {"bench", "crossval"}, "docs/networks.md": {"crossval", "crossval pairs"}}
+    marks |= {"docs/speed.md": {"bench, all"}}
+    assert {page: set(re.findall(r"^<!-- (?!end)(.+) -->$", files[ROOT / page], re.M)) for page in TABLED} == marks
+    assert len(headed) >= 8
