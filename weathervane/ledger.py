@@ -4,7 +4,8 @@ import csv
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
+from operator import attrgetter
 from pathlib import Path
 
 from weathervane.errors import InputError
@@ -46,6 +47,7 @@ class Quarantined:
 
 
 COLUMNS = ["class" if field.name == "label" else field.name for field in fields(Row)]
+_cells, _bad_cells = (attrgetter(*(field.name for field in fields(kind))) for kind in (Row, Quarantined))
 
 
 class Ledger:
@@ -81,12 +83,12 @@ class Ledger:
 
     def write(self) -> None:
         """Each file replaced whole; the ledger last, because it is what makes images count."""
-        _write(self.folder / "quarantine.csv", list(Quarantined.__annotations__), map(asdict, self.quarantined))
+        columns = [field.name for field in fields(Quarantined)]
+        _write(self.folder / "quarantine.csv", columns, map(_bad_cells, self.quarantined))
         with replacing(self.folder / "dataset.json") as file:
             json.dump({"name": self.dataset, "ingests": self.ingests}, file)
             file.write("\n")
-        lines = ({("class" if k == "label" else k): v for k, v in asdict(row).items()} for row in self.rows)
-        _write(self.folder / "ledger.csv", COLUMNS, lines)
+        _write(self.folder / "ledger.csv", COLUMNS, map(_cells, self.rows))
 
     def counts(self) -> Counter[str]:
         """Images a class."""
@@ -103,8 +105,8 @@ def _row(line: dict[str, str]) -> Row:
     return Row(**{**{("label" if k == "class" else k): v for k, v in line.items()}, **numbers})  # type: ignore[arg-type]
 
 
-def _write(path: Path, columns: list[str], lines: Iterable[dict[str, object]]) -> None:
+def _write(path: Path, columns: list[str], lines: Iterable[tuple[object, ...]]) -> None:
     with replacing(path) as file:
-        writer = csv.DictWriter(file, columns, lineterminator="\n")
-        writer.writeheader()
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(columns)
         writer.writerows(lines)
