@@ -1,13 +1,19 @@
 """Parts that several tests share: a project in a temporary folder, a small dataset, the real photographs."""
 
 import os
+import re
 import shutil
+import sqlite3
 import subprocess
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 
+from flows.server import LocalServer
 from tests import rows
 from weathervane import variant
 from weathervane.ingest import Ingest, ingest
@@ -35,6 +41,23 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         for mark in item.iter_markers("fault"):
             item.user_properties.append(("fault", (mark.args[0], mark.kwargs.get("trials", 1))))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """A file stays on one worker, and so do all that share the retraining `home`, which each worker would make anew."""
+    from xdist.scheduler import LoadFileScheduling
+
+    files = {path: path.read_text(encoding="utf-8") for path in (ROOT / "tests/flows").glob("test_*.py")}
+    theirs = {path.relative_to(ROOT).as_posix() for path, text in files.items() if re.search(r"[(,] ?home: Home", text)}
+    own = {path.relative_to(ROOT).as_posix() for path, text in files.items() if "def home(" in text}
+
+    class TogetherAtHome(LoadFileScheduling):  # type: ignore[misc]
+        def _split_scope(self, nodeid: str) -> str:
+            file = str(super()._split_scope(nodeid))
+            return "home" if file in theirs - own else file
+
+    return TogetherAtHome(config, log)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -93,14 +116,43 @@ def project(tmp_path: Path) -> Path:
     return copy_project(tmp_path / "project")
 
 
+def once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path, Path], None]) -> Path:
+    """A file that takes long to make, by the first worker that asks; `make` is given a folder for itself and the path.
+
+    To be copied.
+    """
+    together = factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        together = together.parent
+    with FileLock(together / f"{name}.lock"):
+        if not (together / name).exists():
+            folder = factory.mktemp("making")
+            make(folder, folder / name)
+            (folder / name).rename(together / name)
+    return together / name
+
+
 @pytest.fixture(scope="session")
 def fresh_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An empty mlflow.db, which takes MLflow seconds to make; to be copied."""
     from tasks.tracking import make_database
 
-    root = tmp_path_factory.mktemp("fresh")
-    make_database(root, root / "mlflow.db")
-    return root / "mlflow.db"
+    return once(tmp_path_factory, "mlflow.db", make_database)
+
+
+@pytest.fixture(scope="session")
+def prefect_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty prefect.db, which takes Prefect's server a dozen seconds to make; to be copied."""
+
+    def make(folder: Path, path: Path) -> None:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("PREFECT_HOME", str(folder / "home"))
+            with LocalServer.start(folder / "log") as server:
+                server.wait()
+        with closing(sqlite3.connect(folder / "home/prefect.db")) as made:  # and what is still in its journal
+            made.execute("VACUUM INTO ?", [str(path)])
+
+    return once(tmp_path_factory, "prefect.db", make)
 
 
 @pytest.fixture(scope="session")

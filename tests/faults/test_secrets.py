@@ -263,9 +263,10 @@ FLOWS = {
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[LocalServer, Path]]:
+def server(tmp_path_factory: pytest.TempPathFactory, prefect_database: Path) -> Iterator[tuple[LocalServer, Path]]:
     """A Prefect server, and the folder of its database."""
     home = tmp_path_factory.mktemp("home")
+    shutil.copyfile(prefect_database, home / "prefect.db")
     before = os.environ["PREFECT_HOME"]
     os.environ["PREFECT_HOME"] = str(home)
     try:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -78,6 +79,12 @@ def smaller(root: Path) -> Path:
         ["git", "-c", "user.name=t", "-c", "user.email=t@e", "commit", "-qam", "small"], cwd=root, check=True
     )
     return root
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _a_prefect_home(prefect_database: Path) -> None:
+    """As after the first command of a person."""
+    shutil.copyfile(prefect_database, Path(os.environ["PREFECT_HOME"], "prefect.db"))
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -33,8 +34,10 @@ def ask(url: str, body: object) -> Any:
 
 
 @pytest.mark.slow
-def test_a_schedule_fires(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_schedule_fires(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, prefect_database: Path) -> None:
     """A flow that is served with a schedule is run by it: a retraining at 3 in the morning does happen."""
+    (tmp_path / "home").mkdir()
+    shutil.copyfile(prefect_database, tmp_path / "home/prefect.db")
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     url = f"http://127.0.0.1:{port}/api"

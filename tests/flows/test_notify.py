@@ -198,8 +198,10 @@ class Team:
 
 
 @pytest.fixture(scope="module")
-def team(tmp_path_factory: pytest.TempPathFactory, receivers: Receivers) -> Iterator[Team]:
+def team(tmp_path_factory: pytest.TempPathFactory, receivers: Receivers, prefect_database: Path) -> Iterator[Team]:
     folder = tmp_path_factory.mktemp("team")
+    (folder / "home").mkdir()
+    shutil.copyfile(prefect_database, folder / "home/prefect.db")
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     env = os.environ | {

@@ -13,6 +13,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from tasks.score import score
 from tests.flows.conftest import WEATHERVANE, Home, environment, weathervane
 
 pytestmark = pytest.mark.slow
@@ -35,8 +36,7 @@ def predict(home: Home, *arguments: str | Path) -> "subprocess.CompletedProcess[
 
 
 def rows(home: Home, source: str | Path, out: Path) -> pd.DataFrame:
-    done = predict(home, source, "--out", out)
-    assert done.returncode == 0, done
+    score(home.root, str(source), out, "", "cpu")
     read = {".parquet": pd.read_parquet, ".csv": pd.read_csv, ".jsonl": lambda path: pd.read_json(path, lines=True)}
     assert not out.with_name(f"{out.name}.part").exists()
     return pd.DataFrame(read[out.suffix](out))
