@@ -1,17 +1,25 @@
 """Work on all cores, in threads: Pillow's decoders and filters release the interpreter's lock."""
 
+import math
 import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
+from weathervane import quota
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
 def cores() -> int:
-    """Cores that this process may use."""
+    """Cores that this process may use, or as many as a container's share of their time comes to."""
+    return math.ceil(min(visible(), quota.processors()))
+
+
+def visible() -> int:
+    """Cores that this process may be put on, as C libraries count them."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

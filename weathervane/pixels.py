@@ -8,19 +8,18 @@ import os
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from weathervane import quota
 from weathervane.device import resident
 from weathervane.store import Store
 
 SHARE = 0.5  # of the device's memory that pixels may take, unless a limit is given
 AHEAD = 4  # batches, or on a GPU what is augmented at once
 BLOCK = 1024  # images
-LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))  # of cgroups 2 and 1
 
 
 class Pixels:
@@ -71,8 +70,6 @@ def room(device: torch.device) -> float:
     return SHARE * _host_memory() / processes
 
 
-def _host_memory() -> int:
+def _host_memory() -> float:
     """Bytes that this machine has, or less where a container may not use all of them."""
-    limits = (path.read_text().strip() for path in LIMITS if path.is_file())
-    physical = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return min([physical, *(int(limit) for limit in limits if limit.isdigit())])
+    return min(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"), quota.memory())

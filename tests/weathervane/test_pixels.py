@@ -64,9 +64,8 @@ def test_training_from_disk_is_training_from_memory(store: Store, tmp_path: Path
 
 def test_a_container_counts_with_its_own_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a control group allows, where that is less than the machine has; half of it is for pixels."""
-    limit = tmp_path / "memory.max"
-    monkeypatch.setattr("weathervane.pixels.LIMITS", (limit, tmp_path / "absent"))
-    whole = room(CPU)
+    limit, whole = tmp_path / "memory.max", room(CPU)
+    monkeypatch.setattr("weathervane.quota.GROUPS", tmp_path)
     for text, expected in (("max\n", whole), ("1000000\n", 500_000), (f"{10**18}\n", whole)):
         limit.write_text(text)
         assert room(CPU) == expected
