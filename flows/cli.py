@@ -60,7 +60,10 @@ def retrain(
         typer.Option("--plan", help="Say what would be trained, why, and about how long; train nothing."),
     ] = False,
 ) -> None:
-    """From the sources to a decision about the champion; does nothing where nothing changed."""
+    """Go from the sources to a decision about the champion.
+
+    Does nothing where nothing changed.
+    """
     from flows.command import Request, run_retrain
 
     request = Request(
@@ -91,7 +94,10 @@ def crossval(
         Path | None, typer.Option(help="Also write the table there: .json for all of it, .md to read.")
     ] = None,
 ) -> None:
-    """Compare variants on all images, each predicted by a model that saw none like it; registers nothing."""
+    """Compare variants on all images by cross-validation.
+
+    Each image is predicted by a model that saw none like it; nothing is registered.
+    """
     from flows.crossval_command import Request, run_crossval
 
     raise typer.Exit(
@@ -108,7 +114,10 @@ def predict(
     model: Model = "",
     device: Device = "auto",
 ) -> None:
-    """Score photographs without labels; started again after a kill, it scores what is missing."""
+    """Score photographs without labels.
+
+    Started again after a kill, it scores what is missing.
+    """
     from flows.predict_command import run_predict
 
     run_predict(source, out, model, device)
@@ -125,7 +134,7 @@ def monitor(
     model: Model = "",
     device: Device = "auto",
 ) -> None:
-    """Say whether photographs of lately still look like those that a model was trained on."""
+    """Say whether new photographs still look like the training data."""
     from flows.monitor_command import run_monitor
 
     run_monitor(source, days, model, device)
@@ -139,7 +148,10 @@ def suggest(
     model: Model = "",
     device: Device = "auto",
 ) -> None:
-    """Choose the photographs most worth a label: unsure of, or unlike what a model has learnt from, each kind once."""
+    """Choose the photographs most worth a label.
+
+    The model is unsure of them, or they are unlike what it has learnt from; each kind once.
+    """
     from flows.suggest_command import run_suggest
 
     run_suggest(source, n, out, model, device)
@@ -153,7 +165,10 @@ def export(
         Path | None, typer.Option(help="The file; dataset and version in the working folder by default.")
     ] = None,
 ) -> None:
-    """Write a model for other runtimes, once it gives there what it gives here; say how fast both are."""
+    """Write a model for other runtimes.
+
+    It has to give there what it gives here; says how fast both are.
+    """
     from flows.export_command import run_export
 
     run_export(model, to, out)
@@ -179,7 +194,10 @@ app.add_typer(data, name="data")
 def check(
     source: Annotated[str, typer.Argument(help="A folder, a zip or tar archive, synthetic, or mendeley.")],
 ) -> None:
-    """Say what would become of every file of a source; changes nothing."""
+    """Say what would become of every file of a source.
+
+    Nothing is changed.
+    """
     from flows.data_command import check
 
     check(source)
@@ -187,7 +205,10 @@ def check(
 
 @data.command("versions")
 def data_versions() -> None:
-    """List the versions of data/raw: md5, date, images a class, what changed."""
+    """List the versions of data/raw.
+
+    With md5, date, images a class, and what changed.
+    """
     from flows.data_command import list_versions
 
     list_versions()
@@ -198,7 +219,7 @@ def data_diff(
     old: Annotated[str, typer.Argument(help="An md5, the beginning of one, or a git revision.")],
     new: Annotated[str, typer.Argument(help="Likewise.")],
 ) -> None:
-    """Say what was added, removed and relabelled from one version to another."""
+    """Say what was added, removed, relabelled between two versions."""
     from flows.data_command import show_difference
 
     show_difference(old, new)
@@ -208,7 +229,10 @@ def data_diff(
 def data_gc(
     yes: Annotated[bool, typer.Option("--yes", help="Remove it; without, it is only shown.")] = False,
 ) -> None:
-    """Say which models need which version of the data; remove from DVC's cache what nobody needs."""
+    """Say which models need which data; remove what nobody needs.
+
+    From DVC's cache.
+    """
     from flows.house_command import collect_data
 
     collect_data(yes)
@@ -220,7 +244,10 @@ app.add_typer(runs, name="runs")
 
 @runs.command("clean")
 def runs_clean() -> None:
-    """End the runs whose process is gone, in MLflow and in Prefect, with the reason."""
+    """End the runs whose process is gone.
+
+    In MLflow and in Prefect, with the reason.
+    """
     from flows.runs_command import clean
 
     clean()
@@ -247,7 +274,7 @@ def rollback(why: Annotated[str, typer.Option(help="The reason; it stays on reco
 
 @app.command()
 def history() -> None:
-    """List every move of the champion: when, from, to, by whom, on what evidence."""
+    """List the champion's moves: when, by whom, on what evidence."""
     from flows.promote_command import show_history
 
     show_history()
@@ -259,7 +286,10 @@ def lineage(
         str, typer.Argument(help="models:/weather@champion, models:/weather/7, 7; or an image, a sha256, a data md5.")
     ],
 ) -> None:
-    """Say what a model was made of, or which models met an image or a version of the data."""
+    """Say what a model was made of, or which models met an image.
+
+    Or which met a version of the data.
+    """
     from flows.lineage_command import show
 
     show(what)
@@ -269,7 +299,7 @@ def lineage(
 def reproduce(
     model: Annotated[str, typer.Argument(help="models:/weather/7, models:/weather@champion, or 7.")],
 ) -> None:
-    """Train a model again from what is on record of it, and say whether it comes out the same."""
+    """Train a model again from its record, and say if it is equal."""
     from flows.lineage_command import reproduce
 
     raise typer.Exit(reproduce(model))
@@ -282,7 +312,10 @@ def clean(
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Remove it; without, it is only shown.")] = False,
 ) -> None:
-    """Remove old artifacts, model versions, quarantined files and leftovers that nothing needs."""
+    """Remove old artifacts, versions and leftovers nobody needs.
+
+    Quarantined files, too.
+    """
     from flows.house_command import clean
 
     raise typer.Exit(clean(older_than, yes))
@@ -290,7 +323,10 @@ def clean(
 
 @app.command()
 def backup(file: Annotated[Path, typer.Argument(help="The tar file to write.")]) -> None:
-    """Write mlflow.db and mlruns/ to one file; runs may go on meanwhile."""
+    """Write mlflow.db and mlruns/ to one file.
+
+    Runs may go on meanwhile.
+    """
     from flows.house_command import backup
 
     backup(file)
@@ -301,7 +337,10 @@ def restore(
     file: Annotated[Path, typer.Argument(help="A file that 'weathervane backup' wrote.")],
     force: Annotated[bool, typer.Option("--force", help="Set aside the store that is there.")] = False,
 ) -> None:
-    """Put a backup in place, here or in another clone, once all of it has been checked."""
+    """Put a backup in place, once all of it has been checked.
+
+    Here, or in another clone.
+    """
     from flows.house_command import restore
 
     restore(file, force)
@@ -314,7 +353,10 @@ def notify(
         str | None, typer.Option(help="Its name in params/notify.yaml; weathervane-KIND by default.")
     ] = None,
 ) -> None:
-    """Ask for a secret address (or take WEATHERVANE_NOTIFY_URL), send a test message, store it on Prefect's server."""
+    """Store an address for notifications on Prefect's server.
+
+    It is asked for, or taken from WEATHERVANE_NOTIFY_URL, and gets a test message first.
+    """
     from flows.notify_command import store
 
     store(kind, block)
@@ -338,7 +380,10 @@ def demo(
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8501,
     open_: Open = True,
 ) -> None:
-    """Serve a page that takes a photograph and shows the model's answer, on loopback, until Ctrl-C."""
+    """Serve a page that shows a model's answer to a photograph.
+
+    On loopback, until Ctrl-C.
+    """
     from flows.demo import serve
 
     raise typer.Exit(serve(model, device, port, open_))
@@ -352,7 +397,10 @@ def up(
         bool, typer.Option("--auth", help="Both servers ask for a password; see docs/operations.md.")
     ] = False,
 ) -> None:
-    """Run what a team needs, on loopback, until Ctrl-C: Prefect's and MLflow's servers, the deployments, a worker."""
+    """Run a team's servers, deployments and worker until Ctrl-C.
+
+    Prefect's and MLflow's servers, on loopback.
+    """
     from flows.up import up
 
     raise typer.Exit(up(port, mlflow_port, auth))
@@ -360,7 +408,10 @@ def up(
 
 @app.command()
 def deploy() -> None:
-    """Tell the configured Prefect server of this project: work pool, automations, the deployments of prefect.yaml."""
+    """Put the deployments of prefect.yaml on the Prefect server.
+
+    With work pool and automations, on the server that is configured.
+    """
     from flows.deploy import deploy
 
     raise typer.Exit(deploy())
@@ -368,7 +419,10 @@ def deploy() -> None:
 
 @app.command()
 def worker() -> None:
-    """Work in this clone at what the configured Prefect server has to do, until Ctrl-C."""
+    """Work in this clone for the Prefect server, until Ctrl-C.
+
+    The one that is configured.
+    """
     from flows.worker import work
 
     raise typer.Exit(work())
@@ -396,7 +450,10 @@ def trigger(
         bool, typer.Option("--wait", help="Until it is done; show what it says, and what came of it.")
     ] = False,
 ) -> None:
-    """Have the team's servers (PREFECT_API_URL, MLFLOW_TRACKING_URI) run a flow; from any machine."""
+    """Have a team's servers run a flow, from any machine.
+
+    PREFECT_API_URL and MLFLOW_TRACKING_URI say where they are.
+    """
     from flows.trigger import trigger
 
     given: dict[str, object] = {

@@ -54,6 +54,18 @@ def test_commands_are_understood() -> None:
     assert seen >= 8
 
 
+def test_help_tells_each_command_in_a_whole_line() -> None:
+    """On a terminal of 80 columns `--help` cuts none of the lines that say what a command is for."""
+    waiting, seen = [typer.main.get_command(app)], 0
+    while waiting:
+        command = waiting.pop()
+        for one in getattr(command, "commands", {}).values():
+            assert not one.get_short_help_str(62).endswith("..."), one.name
+            waiting.append(one)
+            seen += 1
+    assert seen >= 28
+
+
 def test_make_targets_exist() -> None:
     """Every `make` command on the pages names a target of the Makefile."""
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M))
