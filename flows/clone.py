@@ -17,7 +17,7 @@ WRITTEN = {"data/raw.dvc", "dvc.lock"}  # by retrainings themselves
 
 
 def bring_up_to_date(root: Path = ROOT) -> dict[str, str]:
-    """A pull step of prefect.yaml: fast-forward the clone where it follows a branch, and run in it.
+    """A pull step of prefect.yaml: bring the clone to its branch, data that it has committed on top, and run in it.
 
     While a retraining is at work there the code stays as it is.
 
@@ -42,9 +42,10 @@ def _pull(root: Path) -> None:
     changed = {line[3:] for line in (_git(root, "status", "--porcelain", "--untracked-files=no") or "").splitlines()}
     if changed - WRITTEN:
         say(f"{root} has changes that are not committed: left as it is, at {_git(root, 'rev-parse', 'HEAD')}")
-    elif _git(root, "pull", "--quiet", "--ff-only") is None:
+    elif all(_git(root, "pull", "--quiet", how) is None for how in ("--ff-only", "--rebase")):
+        _git(root, "rebase", "--abort")
         head = _git(root, "rev-parse", "HEAD")
-        say(f"{root} could not be brought up to date by 'git pull --ff-only': left as it is, at {head}")
+        say(f"{root} could not be brought up to date by 'git pull --rebase': left as it is, at {head}")
 
 
 def _git(root: Path, *arguments: str) -> str | None:

@@ -28,7 +28,7 @@ def ingest() -> Any:
     """Take in what is new from the sources of params/ingest.yaml, and tell it as an event.
 
     Returns:
-        decision: ingested, unchanged, or skipped while a retraining is at work; why; dataset.
+        decision: ingested, unchanged, or skipped while a retraining is at work or the data cannot go out; why; dataset.
     """
     return outcome(work)
 
@@ -47,7 +47,8 @@ def work() -> dict[str, Any]:
         if current(root) and raw_md5(root) == before:
             return summary
         after = take_in(root)
-        publish(root)
+        if not publish(root):
+            return summary | {"decision": "skipped", "why": "somebody has pushed meanwhile: the next run tells of it"}
         if after == before:
             return summary
         what = _what(root, before, after)

@@ -19,14 +19,18 @@ FILES = ("data/raw.dvc", "dvc.lock")
 
 @step(name="publish", **RETRY)
 def publish(root: Path) -> bool:
-    """Push the bytes to DVC's remote first, then commit exactly data/raw.dvc and dvc.lock, and push; True if done.
+    """Push the bytes to DVC's remote first, then commit exactly data/raw.dvc and dvc.lock, and push.
+
+    Returns:
+        False where the commit waits: somebody has pushed meanwhile, and their code must not come under this run. The
+        next run begins with it.
 
     Raises:
-        InputError: no DVC remote, or git refuses, such as where somebody else has committed other data; nothing is
-            lost, and the next run tries again.
+        InputError: no DVC remote, or git refuses, or somebody else has committed other data; nothing is lost, and the
+            next run tries again.
     """
     if load(Ingest, root / INGEST).commit == "never":
-        return False
+        return True
     from tasks.dvc_repo import push
 
     push(root)
@@ -34,22 +38,29 @@ def publish(root: Path) -> bool:
     if changed:
         _git(root, "add", "--", *FILES)
         _git(root, "commit", "--quiet", "--message", "Data as of this retraining", "--", *FILES)
-    _push(root)
-    say(f"publish: {' and '.join(FILES)} {'committed and pushed' if changed else 'are as they were committed'}")
-    return True
+    pushed = _push(root)
+    told = "committed and pushed" if changed else "are as they were committed"
+    waits = "are committed, and go out with the next run that begins with what somebody has pushed meanwhile"
+    say(f"publish: {' and '.join(FILES)} {told if pushed else waits}")
+    return pushed
 
 
-def _push(root: Path) -> None:
-    """Where somebody pushed meanwhile, on top of that."""
+def _push(root: Path) -> bool:
+    """False where somebody has pushed meanwhile."""
     try:
         _git(root, "push", "--quiet")
-    except InputError as refused:
-        try:
-            _git(root, "pull", "--quiet", "--rebase", "--autostash")
-        except InputError as conflict:
-            begun = git(root, "rebase", "--abort").returncode == 0
-            raise (conflict if begun else refused) from None
-        _git(root, "push", "--quiet")
+        return True
+    except InputError:
+        git(root, "fetch", "--quiet")
+        theirs = git(root, "diff", "--name-only", "HEAD...@{upstream}").stdout.split()
+        if not theirs:
+            raise
+    if both := sorted(set(FILES) & set(theirs)):
+        raise InputError(
+            f"commit: push in params/ingest.yaml: somebody else has committed another {' and '.join(both)}: bring both "
+            "together by 'git pull --rebase', then run it again"
+        )
+    return False
 
 
 def _git(root: Path, *arguments: str) -> str:

@@ -23,6 +23,8 @@ def clones(tmp_path: Path) -> tuple[Path, Path]:
     git(ours, "init", "-q")
     commit(ours, {"code.py": "1", "requirements.lock": "torch==1", "data/raw.dvc": "a", "dvc.lock": "a"})
     git(tmp_path, "clone", "-q", str(ours), str(theirs))
+    for name, value in (("user.name", "worker"), ("user.email", "worker@example.org")):
+        git(theirs, "config", name, value)
     (theirs / ".venv").mkdir()
     (theirs / ".venv/ready").write_text("torch==1")
     return ours, theirs
@@ -43,6 +45,29 @@ def test_the_newest_code_runs(clones: tuple[Path, Path]) -> None:
     commit(ours, {"code.py": "2"})
     assert bring_up_to_date(theirs) == {"directory": str(theirs)}
     assert (theirs / "code.py").read_text() == "2" and (theirs / "dvc.lock").read_text() == "b"
+
+
+def test_data_that_the_clone_has_committed_comes_on_top(clones: tuple[Path, Path]) -> None:
+    """As where somebody pushed code while a retraining brought data in: the next run has both."""
+    ours, theirs = clones
+    commit(theirs, {"data/raw.dvc": "b", "dvc.lock": "b"})
+    commit(ours, {"code.py": "2"})
+    bring_up_to_date(theirs)
+    assert (theirs / "code.py").read_text() == "2" and (theirs / "dvc.lock").read_text() == "b"
+    assert git(theirs, "rev-list", "--count", "@{upstream}..HEAD") == "1\n"
+
+
+def test_data_that_two_have_committed_is_left_alone(
+    clones: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What does not go together is for a person: that is said, and the clone is as it was."""
+    ours, theirs = clones
+    commit(theirs, {"data/raw.dvc": "b"})
+    commit(ours, {"data/raw.dvc": "c"})
+    head = git(theirs, "rev-parse", "HEAD")
+    bring_up_to_date(theirs)
+    assert git(theirs, "rev-parse", "HEAD") == head and git(theirs, "status", "--porcelain", "-uno") == ""
+    assert "could not be brought up to date" in capsys.readouterr().out
 
 
 def test_work_that_is_not_committed_is_left_alone(

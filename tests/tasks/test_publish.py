@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tasks import data
+from tasks.announced import announce
 from tasks.publish import publish
 from weathervane.errors import InputError
 
@@ -36,11 +37,27 @@ def worker(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
     return project
 
 
+def with_a_remote(worker: Path, tmp_path: Path) -> None:
+    config = (worker / ".dvc/config").read_text().replace("[core]\n", "[core]\n    remote = bytes\n")
+    (worker / ".dvc/config").write_text(f"{config}['remote \"bytes\"']\n    url = {tmp_path / 'bytes'}\n")
+
+
+def a_colleague_pushes(tmp_path: Path) -> Path:
+    """Another clone, in which the licence was changed."""
+    other = tmp_path / "other"
+    git(tmp_path, "clone", "-q", str(tmp_path / "shared.git"), str(other))
+    for name, value in (("user.name", "colleague"), ("user.email", "colleague@example.org")):
+        git(other, "config", name, value)
+    (other / "LICENSE").write_text("another")
+    git(other, "commit", "-qam", "Licence")
+    git(other, "push", "-q")
+    return other
+
+
 def test_exactly_the_datas_two_files_are_committed(worker: Path, tmp_path: Path) -> None:
     """The remote has the bytes, the shared repository one more commit with data/raw.dvc and dvc.lock; what else was
     changed stays where it is. A second time there is nothing to commit."""
-    config = (worker / ".dvc/config").read_text().replace("[core]\n", "[core]\n    remote = bytes\n")
-    (worker / ".dvc/config").write_text(f"{config}['remote \"bytes\"']\n    url = {tmp_path / 'bytes'}\n")
+    with_a_remote(worker, tmp_path)
     assert publish.fn(worker)
     shared = tmp_path / "shared.git"
     assert git(shared, "show", "--name-only", "--format=", "main").split() == ["data/raw.dvc", "dvc.lock"]
@@ -54,19 +71,17 @@ def test_exactly_the_datas_two_files_are_committed(worker: Path, tmp_path: Path)
 
 
 def test_somebody_elses_commit_is_no_obstacle(worker: Path, tmp_path: Path) -> None:
-    """What was pushed meanwhile stays, and the data's commit comes after it; a person's own changes stay, too. Where
-    others have committed other data, nothing is left half-way, and the next run is not in the way of itself."""
-    config = (worker / ".dvc/config").read_text().replace("[core]\n", "[core]\n    remote = bytes\n")
-    (worker / ".dvc/config").write_text(f"{config}['remote \"bytes\"']\n    url = {tmp_path / 'bytes'}\n")
-    other = tmp_path / "other"
-    git(tmp_path, "clone", "-q", str(tmp_path / "shared.git"), str(other))
-    for name, value in (("user.name", "colleague"), ("user.email", "colleague@example.org")):
-        git(other, "config", name, value)
-    (other / "LICENSE").write_text("another")
-    git(other, "commit", "-qam", "Licence")
-    git(other, "push", "-q")
+    """What was pushed meanwhile changes nothing under the retraining that is at work; the next begins with it, and the
+    data's commit comes after it. Where others have committed other data, that is told, and nothing is left half-way."""
+    with_a_remote(worker, tmp_path)
+    other = a_colleague_pushes(tmp_path)
+    before, shared = (worker / "LICENSE").read_text(), tmp_path / "shared.git"
+    for _ in range(2):
+        assert not publish.fn(worker)
+        assert (worker / "LICENSE").read_text() == before and git(worker, "log", "--format=%an", "-1") == "worker\n"
+        assert git(shared, "log", "--format=%an", "-1", "main") == "colleague\n"
+    git(worker, "pull", "-q", "--rebase", "--autostash")
     assert publish.fn(worker)
-    shared = tmp_path / "shared.git"
     assert git(shared, "log", "--format=%an", "-2", "main").split() == ["worker", "colleague"]
     assert (worker / "README.md").read_text() == "mine, and not finished"
 
@@ -76,9 +91,28 @@ def test_somebody_elses_commit_is_no_obstacle(worker: Path, tmp_path: Path) -> N
     git(other, "push", "-q")
     (worker / "data/raw.dvc").write_text((worker / "data/raw.dvc").read_text().replace("md5: ", "md5:  "))
     for _ in range(2):
-        with pytest.raises(InputError, match="'git pull' failed"):
+        with pytest.raises(InputError, match="somebody else has committed another data"):
             publish.fn(worker)
-        assert not (worker / ".git/rebase-merge").exists() and "worker" in git(worker, "log", "--format=%an", "-1")
+        assert "worker" in git(worker, "log", "--format=%an", "-1")
+
+
+def test_new_data_is_told_of_once_it_is_out(worker: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While its commit waits no event starts a retraining, which another clone could not give the data; the next run of
+    the flow `ingest` sends it."""
+    from flows import ingest
+
+    told: list[str] = []
+    for name, work in (("publish", publish.fn), ("take_in", ingest.take_in.fn)):  # outside of a flow run
+        monkeypatch.setattr(ingest, name, work)
+    monkeypatch.setattr(ingest, "emit_event", lambda event, *_, **__: told.append(event))
+    with_a_remote(worker, tmp_path)
+    a_colleague_pushes(tmp_path)
+    announce(worker, "an earlier version")
+    for _ in range(2):
+        assert ingest.work()["decision"] == "skipped" and told == []
+    git(worker, "pull", "-q", "--rebase", "--autostash")
+    assert ingest.work()["decision"] == "ingested" and told == [ingest.CHANGED]
+    assert ingest.work()["decision"] == "unchanged" and len(told) == 1
 
 
 def test_without_a_remote_for_the_bytes_nothing_is_committed(worker: Path) -> None:
