@@ -65,7 +65,7 @@ def test_a_killed_retraining_is_decided_once(drill: Drill, point: tuple[str, int
 def test_a_reader_never_sees_a_mixed_model(drill: Drill) -> None:
     """While the champion changes all the time, weights, labels and hash of what `models:/...@champion` gives belong
     together. (10,000 in the drill.)"""
-    assert watch(drill, 40) == []
+    assert watch(drill, 20) == []
 
 
 @pytest.mark.slow
