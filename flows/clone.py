@@ -41,11 +41,23 @@ def bring_up_to_date(root: Path = ROOT) -> dict[str, str]:
 def _pull(root: Path) -> None:
     changed = {line[3:] for line in (_git(root, "status", "--porcelain", "--untracked-files=no") or "").splitlines()}
     if changed - WRITTEN:
-        say(f"{root} has changes that are not committed: left as it is, at {_git(root, 'rev-parse', 'HEAD')}")
-    elif all(_git(root, "pull", "--quiet", how) is None for how in ("--ff-only", "--rebase")):
+        why = "has changes that are not committed"
+    elif _git(root, "pull", "--quiet", "--ff-only") is None and not _rebased(root):
+        why = "could not be brought up to date by 'git pull'"
+    else:
+        return
+    say(f"{root} {why}: left as it is, at {_git(root, 'rev-parse', 'HEAD')}")
+
+
+def _rebased(root: Path) -> bool:
+    """Put data that a retraining has committed on top of what others have; a person's commits are theirs to move."""
+    ahead = set((_git(root, "diff", "--name-only", "@{upstream}...HEAD") or "").splitlines())
+    if not ahead <= WRITTEN:
+        return False
+    done = _git(root, "pull", "--quiet", "--rebase") is not None
+    if not done:
         _git(root, "rebase", "--abort")
-        head = _git(root, "rev-parse", "HEAD")
-        say(f"{root} could not be brought up to date by 'git pull --rebase': left as it is, at {head}")
+    return done
 
 
 def _git(root: Path, *arguments: str) -> str | None:

@@ -26,6 +26,7 @@ def clones(tmp_path: Path) -> tuple[Path, Path]:
     for name, value in (("user.name", "worker"), ("user.email", "worker@example.org")):
         git(theirs, "config", name, value)
     (theirs / ".venv").mkdir()
+    (theirs / ".git/info/exclude").write_text(".venv\n")
     (theirs / ".venv/ready").write_text("torch==1")
     return ours, theirs
 
@@ -57,13 +58,14 @@ def test_data_that_the_clone_has_committed_comes_on_top(clones: tuple[Path, Path
     assert git(theirs, "rev-list", "--count", "@{upstream}..HEAD") == "1\n"
 
 
-def test_data_that_two_have_committed_is_left_alone(
-    clones: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(("mine", "theirs_now"), [("data/raw.dvc", "data/raw.dvc"), ("mine.py", "code.py")])
+def test_what_only_a_person_can_bring_together_is_left_alone(
+    clones: tuple[Path, Path], capsys: pytest.CaptureFixture[str], mine: str, theirs_now: str
 ) -> None:
-    """What does not go together is for a person: that is said, and the clone is as it was."""
+    """Data that two have committed, or commits of a person's own: that is said, and the clone is as it was."""
     ours, theirs = clones
-    commit(theirs, {"data/raw.dvc": "b"})
-    commit(ours, {"data/raw.dvc": "c"})
+    commit(theirs, {mine: "b"})
+    commit(ours, {theirs_now: "c"})
     head = git(theirs, "rev-parse", "HEAD")
     bring_up_to_date(theirs)
     assert git(theirs, "rev-parse", "HEAD") == head and git(theirs, "status", "--porcelain", "-uno") == ""
