@@ -81,9 +81,9 @@ def smaller(root: Path) -> Path:
     return root
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _a_prefect_home(prefect_database: Path) -> None:
-    """As after the first command of a person."""
+@pytest.fixture(scope="session")
+def known_to_prefect(prefect_database: Path) -> None:
+    """The worker's own Prefect database, as after the first command of a person."""
     shutil.copyfile(prefect_database, Path(os.environ["PREFECT_HOME"], "prefect.db"))
 
 
@@ -99,6 +99,6 @@ def home_after(tmp_path_factory: pytest.TempPathFactory, *arguments: str) -> Ite
 
 
 @pytest.fixture(scope="session")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
+def home(tmp_path_factory: pytest.TempPathFactory, known_to_prefect: None) -> Iterator[Home]:
     with home_after(tmp_path_factory, "retrain", *FAST) as made:
         yield made

@@ -33,7 +33,7 @@ def out_of_fold(home: Home, run: Any) -> pd.DataFrame:
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
+def home(tmp_path_factory: pytest.TempPathFactory, known_to_prefect: None) -> Iterator[Home]:
     """Two variants of two epochs in two folds."""
     with home_after(tmp_path_factory, "crossval", *ASKED, "--out", "table.json") as made:
         assert made.first.returncode == 0, made.first.stdout + made.first.stderr
