@@ -49,13 +49,13 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     from xdist.scheduler import LoadFileScheduling
 
     files = {path: path.read_text(encoding="utf-8") for path in (ROOT / "tests/flows").glob("test_*.py")}
-    theirs = {path.relative_to(ROOT).as_posix() for path, text in files.items() if re.search(r"[(,] ?home: Home", text)}
-    own = {path.relative_to(ROOT).as_posix() for path, text in files.items() if "def home(" in text}
+    asking = (path for path, text in files.items() if re.search(r"[(,] ?home: Home", text) and "def home(" not in text)
+    together = {path.relative_to(ROOT).as_posix() for path in asking}
 
     class TogetherAtHome(LoadFileScheduling):  # type: ignore[misc]
         def _split_scope(self, nodeid: str) -> str:
             file = str(super()._split_scope(nodeid))
-            return "home" if file in theirs - own else file
+            return "home" if file in together else file
 
     return TogetherAtHome(config, log)
 
