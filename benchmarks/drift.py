@@ -66,7 +66,7 @@ def lately(model: Model, store: Store, rows: np.ndarray, bank: Bank, change: Cha
     pixels = np.stack([change(one) for one in store.pixels(rows)])
     parts = [seen(model, pixels[first : first + MOST]) for first in range(0, len(pixels), MOST)]
     probability, features = (np.concatenate(part) for part in zip(*parts, strict=True))
-    table = pd.DataFrame([traits(one) for one in pixels], index=rows)
+    table = pd.DataFrame(traits(pixels), index=rows)
     size = np.sqrt(store.manifest["width"][rows] * store.manifest["height"][rows])
     said = {"class": np.array(model.spec.classes)[probability.argmax(1)], "confidence": probability.max(1)}
     return table.assign(**said, size=size, distance=bank.distances(features))

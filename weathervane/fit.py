@@ -8,7 +8,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
@@ -179,19 +179,24 @@ def load(
 
 def run_epoch(state: State, train: Part, variant: Variant, ranks: Ranks) -> Iterator[None]:
     """One pass over the shuffled images, or the rest of one, a step at a time; the host never waits for the device."""
-    state.net.train()
-    if hasattr(state.net, "start_epoch"):
-        state.net.start_epoch(state.epoch)
     if state.order is None:
         order, device = shuffled(len(train.labels), variant.train.batch, state.rng), train.labels.device
         state.order = order.to(device, non_blocking=device.type == "cuda")
-    work = partial(step, state, variant.train.label_smoothing)
-    learning = tuple(p.requires_grad for p in state.net.parameters()), tuple(m.training for m in state.net.modules())
+    work, learning = partial(step, state, variant.train.label_smoothing), None
     for images, targets in batches(state, train, variant):
+        learning = learning or to_learning(state)  # while the device is at the first images already
         given = ranks.part(images), ranks.part(targets)
         state.losses.append(state.recorder.run("step", work, *given, like=(state.micro, learning)))
         state.schedule.step()
         yield
+
+
+def to_learning(state: State) -> Hashable:
+    """Turn the network from judging to learning; equal for epochs in which the same parts of it learn."""
+    state.net.train()
+    if hasattr(state.net, "start_epoch"):
+        state.net.start_epoch(state.epoch)
+    return tuple(p.requires_grad for p in state.net.parameters()), tuple(m.training for m in state.net.modules())
 
 
 def batches(state: State, train: Part, variant: Variant) -> Iterator[tuple[Tensor, Tensor]]:

@@ -173,7 +173,15 @@ def decode(data: bytes, size: int) -> np.ndarray:
     Raises:
         BadImage: with a reason of the closed list.
     """
-    image = open_image(data)
+    return shrunk(open_image(data), size)
+
+
+def shrunk(image: Image.Image, size: int) -> np.ndarray:
+    """`decode`, of an image that was opened and not yet read.
+
+    Raises:
+        BadImage: as `upright`.
+    """
     image.draft(None, (2 * size, 2 * size))
     return fit_square(upright_rgb(image), size)
 

@@ -3,7 +3,9 @@
 Legend: N = images, S = size.
 """
 
+import math
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +14,7 @@ from PIL import Image
 from weathervane.drift import Bank
 from weathervane.duplicates import Signature, groups, pairs, signature
 from weathervane.errors import InputError
-from weathervane.features import of_store
+from weathervane.features import MOST, of_store
 from weathervane.folds import VALIDATION
 from weathervane.layout import shown
 from weathervane.model import Model
@@ -59,22 +61,23 @@ def of_training(model: Model, store: Store) -> Trained:
             "image_size in params/prepare.yaml was another: retrain first"
         )
 
-    def look(row: int) -> tuple[dict[str, float], Signature]:
-        (pixels,) = store.pixels(np.array([row]))
-        return traits(pixels), signature(Image.fromarray(pixels))
+    def look(rows: np.ndarray) -> tuple["pd.DataFrame", list[Signature]]:
+        pixels = store.pixels(rows)
+        return pd.DataFrame(traits(pixels)), [signature(Image.fromarray(one)) for one in pixels]
 
     held = store.manifest
     learnt = (held["split"] == TRAIN) & (held["fold"] != VALIDATION)
     probabilities, features = of_store(model, store)
-    seen, marks = zip(*in_order(look, range(len(features))), strict=True)
-    table = pd.DataFrame(list(seen)).assign(
+    blocks = np.array_split(np.arange(len(features)), math.ceil(len(features) / MOST))
+    seen, marks = zip(*in_order(look, blocks), strict=True)
+    table = pd.concat(seen, ignore_index=True).assign(
         **_judged(model.spec.classes, probabilities, Bank(features[learnt]).distances(features)),
         size=np.sqrt(held["width"] * held["height"]),
         unseen=~learnt,
         group=held["group"],
     )
     table = table[held["split"] != EXCLUDED].drop_duplicates("group")
-    return Trained(table, learnt, features, list(marks))
+    return Trained(table, learnt, features, list(chain.from_iterable(marks)))
 
 
 def apart(marks: list[Signature], known: int = 0) -> np.ndarray:
@@ -118,13 +121,13 @@ class Lately:
         """Measure a batch."""
         import pandas as pd
 
-        usable = [one for one in batch.looked if one.traits is not None]
+        usable = [one for one in batch.looked if not one.problem]
         self.files += len(batch.looked)
         self.unusable += len(batch.looked) - len(usable)
         if not usable:
             return
         self._marks += [signature(Image.fromarray(one)) for one in batch.pixels]
-        table = pd.DataFrame([one.traits for one in usable]).assign(
+        table = pd.DataFrame(batch.traits).assign(
             **_judged(batch.classes, batch.probabilities, self._bank.distances(batch.features)),
             size=lambda table: np.sqrt(table["width"] * table["height"]),
             path=[shown(one.path) for one in usable],

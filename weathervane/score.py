@@ -23,14 +23,14 @@ BATCH = MOST  # of a folder, twice as many are decoded ahead
 
 @dataclass(frozen=True)
 class Looked:
-    """A file that was read: its pixels, uint8 [S, S, 3], and traits, or the problem with it."""
+    """A file that was read: its pixels, uint8 [S, S, 3], and its width and height in pixels, or what is wrong."""
 
     path: str
     stamp: str
     sha256: str
     seconds: float
     pixels: np.ndarray | None = None
-    traits: dict[str, float] | None = None
+    size: tuple[int, int] = (0, 0)
     problem: str = ""
 
 
@@ -43,14 +43,16 @@ class Batch:
         pixels: uint8 [n, S, S, 3].
         probabilities: float32 [n, K].
         features: float32 [n, D], see `weathervane.features`.
+        traits: width, height, and those of `traits`, float64 [n] each.
         classes: names of the K.
-        seconds: of the network.
+        seconds: of the network and the traits.
     """
 
     looked: list[Looked]
     pixels: np.ndarray
     probabilities: np.ndarray
     features: np.ndarray
+    traits: dict[str, np.ndarray]
     classes: list[str]
     seconds: float
 
@@ -58,20 +60,20 @@ class Batch:
     def rows(self) -> list[dict[str, Any]]:
         """A row for each file, in their order.
 
-        Columns: path, stamp, sha256, class, probability (of that class), p_<class> for each class, those of `traits`,
-        problem (why there is no class; empty otherwise), seconds (reading, decoding, and its part of the network's).
+        Columns: path, stamp, sha256, class, probability (of that class), p_<class> for each class, the traits, problem
+        (why there is no class; empty otherwise), seconds (reading, decoding, and its part of the rest).
         """
-        answers, each = iter(self.probabilities), self.seconds / max(1, len(self.pixels))
-        found = []
+        places, each, found = iter(range(len(self.pixels))), self.seconds / max(1, len(self.pixels)), []
         for one in self.looked:
             row: dict[str, Any] = {"path": one.path, "stamp": one.stamp, "sha256": one.sha256, "problem": one.problem}
-            if one.traits is not None:
-                probability = next(answers)
+            if not one.problem:
+                place = next(places)
+                probability = self.probabilities[place]
                 best = int(probability.argmax())
                 row |= {"class": self.classes[best], "probability": float(probability[best])}
                 row |= {f"p_{name}": float(value) for name, value in zip(self.classes, probability, strict=True)}
-                row |= one.traits
-            found.append(row | {"seconds": one.seconds + (0.0 if one.traits is None else each)})
+                row |= {name: float(values[place]) for name, values in self.traits.items()}
+            found.append(row | {"seconds": one.seconds + (0.0 if one.problem else each)})
         return found
 
 
@@ -95,23 +97,25 @@ def look(reader: Reader, size: int) -> Looked:
     """Read and decode one file; whatever is wrong with it is told, not raised."""
     began = time.perf_counter()
     found = reader()
-    digest, problem, pixels, known = "", "", None, None
+    digest, problem, pixels, sides = "", "", None, (0, 0)
     try:
         if found.reason:
             raise images.BadImage(found.reason, found.detail)
         if len(found.data) <= images.MAX_BYTES:  # of a larger one not all is there
             digest = hashlib.sha256(found.data).hexdigest()
-        width, height = images.open_image(found.data).size
-        pixels = images.decode(found.data, size)
-        known = {"width": float(width), "height": float(height), **traits(pixels)}
+        image = images.open_image(found.data)
+        sides = image.size
+        pixels = images.shrunk(image, size)
     except images.BadImage as error:
         problem = str(error)
-    return Looked(found.name, found.stamp, digest, time.perf_counter() - began, pixels, known, problem)
+    return Looked(found.name, found.stamp, digest, time.perf_counter() - began, pixels, sides, problem)
 
 
 def _scored(model: Model, batch: list[Looked]) -> Batch:
     began, size = time.perf_counter(), model.spec.decode_size
-    usable = [one.pixels for one in batch if one.pixels is not None]
-    pixels = np.stack(usable) if usable else np.empty((0, size, size, 3), np.uint8)
+    usable = [one for one in batch if one.pixels is not None]
+    pixels = np.array([one.pixels for one in usable], np.uint8).reshape(-1, size, size, 3)
+    width, height = np.array([one.size for one in usable], np.float64).reshape(-1, 2).T
+    known = {"width": width, "height": height, **traits(pixels)}
     probabilities, features = seen(model, pixels)
-    return Batch(batch, pixels, probabilities, features, model.spec.classes, time.perf_counter() - began)
+    return Batch(batch, pixels, probabilities, features, known, model.spec.classes, time.perf_counter() - began)
