@@ -10,6 +10,7 @@ import re
 import shutil
 import sys
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 from benchmarks.results import RESULTS
@@ -146,15 +147,15 @@ def written() -> dict[Path, str]:
 
 
 def draw(results: list[dict[str, Any]], path: Path) -> None:
-    """How many times as long everyone else takes, as bars with their range."""
+    """How many times as long everyone else takes, as bars with their range where there is one."""
     from matplotlib.figure import Figure
 
     groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for one in results:
         name, mark, _ = one["name"].partition(", speedup")
-        if mark and one["n"] > 1:
+        if mark:
             groups.setdefault((one["machine"], name), []).append(one)
-    rows = -(-len(groups) // 2)
+    rows, most = -(-len(groups) // 2), max(map(len, groups.values()))
     figure = Figure(figsize=(9, 3 * rows), layout="constrained")
     for axes, ((machine, name), entries) in zip(figure.subplots(rows, 2).flat, groups.items(), strict=False):
         entries = sorted(entries, key=lambda one: one["value"])
@@ -170,8 +171,9 @@ def draw(results: list[dict[str, Any]], path: Path) -> None:
             color="#4878a8",
             height=0.6,
         )
+        axes.set_ylim(-0.5, most - 0.5)  # bars of one height everywhere
         axes.axvline(1, color="black", linewidth=1)
-        axes.set_title(f"{name}: time ÷ weathervane's\n{machine}", fontsize=9)
+        axes.set_title(f"{name}: time ÷ weathervane's\n{fill(machine, 48)}", fontsize=9)
         axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=110)
 

@@ -1,4 +1,4 @@
-"""Work on all cores, in threads: Pillow's decoders and filters release the interpreter's lock."""
+"""Work on several cores, in threads: Pillow's decoders and filters release the interpreter's lock."""
 
 import math
 import os
@@ -27,7 +27,7 @@ def visible() -> int:
 def in_order(
     work: Callable[[Item], Result], items: Iterable[Item], ahead: int | None = None
 ) -> Generator[Result, None, None]:
-    """Results in the order of the items; at most `ahead` of them (four a thread) are in flight, so memory stays flat."""
+    """Results in the order of the items; at most `ahead` of them (four a thread) are in flight: memory stays flat."""
     threads = min(cores(), THREADS)
     most = ahead or 4 * threads
     with ThreadPoolExecutor(threads) as pool:

@@ -39,7 +39,7 @@ Decode = Callable[[Prepare, Path, list[list[Row]]], Pixels]
 
 
 def decoded(params: Prepare, raw: Path, rows: Iterable[Row]) -> Pixels:
-    """uint8 [image_size, image_size, 3] for each row, in their order, decoded on all cores.
+    """uint8 [image_size, image_size, 3] for each row, in their order, decoded by several threads.
 
     Raises:
         InputError: an image that is missing, changed or no longer decodes.

@@ -1,4 +1,4 @@
-"""Scoring: from photographs to rows, on all cores and the model's device, a batch at a time.
+"""Scoring: from photographs to rows, by several threads and the model's device, a batch at a time.
 
 Legend: N = images, S = size, D = features, K = classes.
 """
