@@ -1,5 +1,7 @@
 """What is done with one variant, wherever it is trained."""
 
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from pathlib import Path
 
 from tasks.augment import augment
@@ -10,10 +12,11 @@ from weathervane.progress import about
 
 
 def train_and_evaluate(root: Path, plan: Plan, candidate: Candidate, run: str, how: How) -> Result:
-    """Its steps, for the MLflow run `run`."""
-    with about(mlflow_run=run):
-        augment(root, plan, candidate, run)
+    """Its steps, for the MLflow run `run`; the sheet is drawn while the training's process starts."""
+    with about(mlflow_run=run), ThreadPoolExecutor(1) as beside:
+        sheet = beside.submit(copy_context().run, augment, root, plan, candidate, run)
         folder = train(root, plan, candidate, run, how)
+        sheet.result()
         result: Result = evaluate(root, plan, candidate, run, folder)
     drop_checkpoints(root, candidate)
     return result
