@@ -69,7 +69,7 @@ lock: setup
 		--python-version 3.11 --generate-hashes --no-annotate --upgrade --quiet \
 		--custom-compile-command "make lock" --output-file benchmarks/peers.lock
 
-# Everything that the README quotes as a ratio, measured here, and its table and picture; an hour on an idle machine.
+# Everything that the README quotes as a ratio, measured here, and its table and picture; an hour and more on two idle cores.
 bench: setup .venv-peers/ready
 	@$(BIN)/python -m benchmarks.predict
 	@$(BIN)/python -m benchmarks.startup
