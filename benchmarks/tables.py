@@ -157,7 +157,10 @@ def draw(results: list[dict[str, Any]], path: Path) -> None:
             groups.setdefault((one["machine"], name), []).append(one)
     rows, most = -(-len(groups) // 2), max(map(len, groups.values()))
     figure = Figure(figsize=(9, 3 * rows), layout="constrained")
-    for axes, ((machine, name), entries) in zip(figure.subplots(rows, 2).flat, groups.items(), strict=False):
+    places = figure.subplots(rows, 2).flat
+    for axes in places[len(groups) :]:
+        axes.remove()
+    for axes, ((machine, name), entries) in zip(places, groups.items(), strict=False):
         entries = sorted(entries, key=lambda one: one["value"])
         values = [one["value"] for one in entries]
         away = [
