@@ -11,7 +11,7 @@ from weathervane import quota
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-THREADS = 8  # at most: 16 on 16 cores decode a seventh less a second, waiting for the interpreter's lock
+THREADS = 8  # at most: 16 on 16 cores decode a seventh less a second, waiting for Python's lock (docs/log.md)
 
 
 def cores() -> int:

@@ -4,7 +4,7 @@ import numpy as np
 
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
 TRAITS = ("brightness", "contrast", "saturation", "sharpness")
-TOGETHER = 16  # images that stay in a core's cache: a third of the time of one by one
+TOGETHER = 16  # images that stay in a core's cache; at 96 px a third of the time of one by one (AMD EPYC, n = 1)
 
 
 def traits(pixels: np.ndarray) -> dict[str, np.ndarray]:
