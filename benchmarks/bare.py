@@ -22,7 +22,7 @@ from PIL import Image
 from benchmarks.results import Entry, record
 from flows.environment import apply
 from weathervane import checkpoint, images
-from weathervane.evaluate import wilson
+from weathervane.measures import wilson
 from weathervane.model import Model, Spec, build
 from weathervane.store import changed, seal
 

@@ -19,9 +19,9 @@ from benchmarks.results import Entry, record
 from benchmarks.suspects import take_in
 from weathervane import project, variant
 from weathervane.drift import Bank, Monitor, judge
-from weathervane.evaluate import wilson
 from weathervane.features import MOST, seen
 from weathervane.fit import fit
+from weathervane.measures import wilson
 from weathervane.model import Model
 from weathervane.monitor import of_training
 from weathervane.params import load

@@ -8,6 +8,7 @@ import sys
 import time
 from contextlib import suppress
 from pathlib import Path
+from types import FrameType
 from typing import Self
 
 from weathervane import lifeline
@@ -20,6 +21,17 @@ GRACE = 10.0  # seconds between asking a process to leave and making it
 
 class ServerError(Told, RuntimeError):
     """A server did not come up; the message names its log."""
+
+
+def end_as_by_ctrl_c() -> None:
+    """Have SIGTERM, and a terminal that is closed (unless `nohup` says otherwise), end this process as Ctrl-C does."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, _interrupt)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
 
 
 class Child:

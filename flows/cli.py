@@ -15,6 +15,7 @@ app = typer.Typer(
 )
 
 
+MAX_SEED = 2**32 - 1  # as in weathervane.params, which is not loaded here
 Variants = Annotated[
     list[str] | None,
     typer.Option(help="Names from params/models, several at once; 'weathervane variants' says which by default."),
@@ -35,12 +36,12 @@ def retrain(
     ] = None,
     dataset: Annotated[
         str | None,
-        typer.Option(help="Name of the dataset and of its registered model; 'weather' with a new source."),
+        typer.Option(help="Name of the dataset and of its registered model; 'weather' on a first source of your own."),
     ] = None,
     variants: Variants = None,
     set_: Changes = None,
     device: Device = "auto",
-    seed: Annotated[int, typer.Option(min=0, help="Of initialisation, order and augmentation.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Of initialisation, order and augmentation.")] = 0,
     data_version: Annotated[
         str | None, typer.Option(help="Train on another version of the data; see 'weathervane data versions'.")
     ] = None,
@@ -88,7 +89,9 @@ def crossval(
     variants: Variants = None,
     set_: Changes = None,
     share: Annotated[float, typer.Option(help="Share of the images to learn from: a learning curve's step.")] = 1.0,
-    seed: Annotated[int, typer.Option(min=0, help="Of folds, initialisation, order and augmentation.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, max=MAX_SEED, help="Of folds, initialisation, order and augmentation.")
+    ] = 0,
     device: Device = "auto",
     out: Annotated[
         Path | None, typer.Option(help="Also write the table there: .json for all of it, .md to read.")
@@ -437,7 +440,9 @@ def trigger(
     variants: Variants = None,
     set_: Changes = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1 or mps, of the worker.")] = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="Of initialisation, order and augmentation.")] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, max=MAX_SEED, help="Of initialisation, order and augmentation.")
+    ] = None,
     data_version: Annotated[str | None, typer.Option(help="Another version of the data than today's.")] = None,
     time_limit: Annotated[float | None, typer.Option(min=0.01, help="Minutes that a variant may train.")] = None,
     folds: Annotated[int | None, typer.Option(help="Of crossval.")] = None,

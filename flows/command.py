@@ -75,11 +75,9 @@ def run_retrain(request: Request) -> int:
     check_surroundings(root, request.device)
     with ExitStack() as stack:
         server = own_server(root, stack)
-        if before != after:
-            say(difference(before, after, str(INGEST)))
         if not request.data_version:
             with alone(root):  # or a retraining at work would go on with other data
-                _bring_in_data(root, path, before, after)
+                _bring_in_data(root, path, request)
         if server:
             server.wait()
         return _run_flow(request)
@@ -114,15 +112,24 @@ def describe(plan: Plan) -> str:
     return "\n".join([f"nothing to do ({head})" if plan.nothing_to_do else head, *lines])
 
 
-def _bring_in_data(root: Path, path: Path, before: str, after: str) -> None:
-    """Ingest and prepare now, while the server boots; the flow's own steps then find nothing to do."""
+def _bring_in_data(root: Path, path: Path, request: Request) -> None:
+    """Ingest and prepare now, while the server boots; the flow's own steps then find nothing to do.
+
+    The params are read again: others may have edited them while this waited for its turn. What fails leaves them as
+    they are, or as they were before the edit that is made here.
+    """
+    before = path.read_text(encoding="utf-8")
+    after = edited(path, root, request.source, request.dataset)
     try:
-        with replacing(path) as file:
-            file.write(after)
+        if after != before:
+            say(difference(before, after, str(INGEST)))
+            with replacing(path) as file:
+                file.write(after)
         ingest_and_record(root)
     except BaseException:
-        with replacing(path) as file:
-            file.write(before)
+        if before != after == path.read_text(encoding="utf-8"):
+            with replacing(path) as file:
+                file.write(before)
         raise
     prepare_and_record(root)
 

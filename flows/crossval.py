@@ -20,7 +20,7 @@ from tasks.prepare import prepare
 from tasks.runs import close_retraining, open_retraining, open_variant
 from weathervane import project
 from weathervane.folds import Crossing
-from weathervane.params import check
+from weathervane.params import Seed, check
 from weathervane.progress import say
 
 
@@ -30,7 +30,7 @@ def crossval(
     changes: list[str] = [],  # noqa: B006
     folds: Annotated[int, Field(ge=2)] = 5,
     share: Annotated[float, Field(gt=0, le=1)] = 1.0,
-    seed: Annotated[int, Field(ge=0)] = 0,
+    seed: Seed = 0,
     device: Annotated[str, Field(pattern=DEVICE)] = "auto",
 ) -> Any:
     """Compare variants on all images of the dataset, train and test; nothing is registered.

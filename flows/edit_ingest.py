@@ -30,7 +30,8 @@ def edited(path: Path, root: Path, source: str | None, dataset: str | None) -> s
             wanted.place(root)
         if content["sources"] != [wanted.model_dump(exclude_defaults=True)]:
             content["sources"] = [wanted.model_dump(exclude_defaults=True)]
-            content["dataset"] = dataset or (SYNTHETIC if isinstance(wanted, Synthetic) else "weather")
+            own = "weather" if content["dataset"] == SYNTHETIC else content["dataset"]
+            content["dataset"] = dataset or (SYNTHETIC if isinstance(wanted, Synthetic) else own)
     if dataset is not None:
         content["dataset"] = dataset
     params.check(Ingest, params.plain(content), "--dataset" if dataset else path)

@@ -37,6 +37,7 @@ from tasks.train import How
 from tasks.turns import one_at_a_time, superseded
 from weathervane import project
 from weathervane.errors import InputError, TrainingError, masked
+from weathervane.params import Seed
 from weathervane.progress import about, say
 
 T = TypeVar("T")
@@ -50,7 +51,7 @@ def retrain(
     variants: list[str] = [],  # noqa: B006, as Prefect's form shows a list best
     changes: list[str] = [],  # noqa: B006
     device: Annotated[str, Field(pattern=DEVICE)] = "auto",
-    seed: Annotated[int, Field(ge=0)] = 0,
+    seed: Seed = 0,
     data_version: str = "",
     time_limit: Annotated[float, Field(ge=0)] = 0,
     processes: Annotated[int, Field(ge=1)] = 1,
@@ -95,7 +96,7 @@ def work(variants: list[str], changes: list[str], seed: int, data_version: str, 
         stack.enter_context(alone(root))
         end_dead_runs(root)  # first, or one that was killed would be waited for
         if not os.environ.get(OWN):  # on a server of our own nobody else can be at work
-            stack.enter_context(one_at_a_time(dataset))
+            stack.enter_context(one_at_a_time(dataset_of(root)))  # another one by now, perhaps
         home = restore(root, data_version) if data_version else None
         if not data_version:
             with timed(seconds, "ingest"):
@@ -120,7 +121,7 @@ def work(variants: list[str], changes: list[str], seed: int, data_version: str, 
             close_retraining(root, parent, [], {"failure": told(error)}, ended(error))
             raise
     if decision.asks:
-        asked = Waiting(dataset, parent, decision.variant, str(decision.version), decision.compared_with)
+        asked = Waiting(plan.dataset, parent, decision.variant, str(decision.version), decision.compared_with)
         return approval.ask(root, asked, decision.asks)
     return summary
 

@@ -6,7 +6,6 @@ Prefect's server, MLflow's server with proxied artifacts, the deployments, a wor
 
 import os
 import secrets
-import signal
 import subprocess
 import sys
 import time
@@ -14,12 +13,11 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
-from types import FrameType
 
 from filelock import FileLock, Timeout
 
 from flows import mlflow_server
-from flows.child import Child, ServerError, free
+from flows.child import Child, ServerError, end_as_by_ctrl_c, free
 from flows.deploy import DONE, PARTLY
 from flows.server import LocalServer
 from flows.worker import Worker
@@ -40,7 +38,7 @@ def up(port: int, mlflow_port: int, auth: bool) -> int:
         ServerError: a server does not come up, or ends again and again.
     """
     root = project.root()
-    signal.signal(signal.SIGTERM, _interrupt)
+    end_as_by_ctrl_c()
     home, logs = root / project.SERVERS, root / project.LOGS
     home.mkdir(mode=0o700, exist_ok=True)
     lock = FileLock(home / "up.lock")
@@ -154,7 +152,3 @@ def _deploy(root: Path, environment: dict[str, str]) -> None:
         say(done.stdout.strip())
     elif done.returncode:
         raise InputError(f"'weathervane deploy' failed: {done.stderr.strip() or done.stdout.strip()}")
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt

@@ -6,7 +6,7 @@ from typing import Any
 
 import psutil
 
-from flows.child import GRACE, Child
+from flows.child import GRACE, Child, end_as_by_ctrl_c
 from flows.deploy import POOL
 from flows.environment import LOUD, QUIET, WORKER
 from flows.server import check, configured
@@ -54,7 +54,7 @@ class Worker(Child):
 
 
 def work() -> int:
-    """Work until Ctrl-C; the exit status.
+    """Work until Ctrl-C or SIGTERM; the exit status.
 
     Raises:
         InputError: no Prefect server is configured, or it or the tracking server does not answer.
@@ -65,6 +65,7 @@ def work() -> int:
     check(address)
     check_server(uri(root))
     log = root / project.LOGS / "worker.log"
+    end_as_by_ctrl_c()
     with Worker.start(root, log, {"PREFECT_API_URL": address}) as worker:
         say(f"a worker of pool '{POOL}' at {masked(address)} works in {root}, results go to {masked(uri(root))}")
         say(f"its log is {log}\nCtrl-C ends it, and what it runs")

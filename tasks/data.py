@@ -163,7 +163,8 @@ def _set_aside(root: Path, dataset: str) -> Path | None:
 
 
 def _restore(root: Path, aside: Path | None) -> None:
-    if aside:
+    """Put the dataset that was set aside back, unless the new one is complete: then the next start moves it in."""
+    if aside and not (root / project.READY).exists():
         shutil.rmtree(root / project.RAW, ignore_errors=True)
         aside.replace(root / project.RAW)
 

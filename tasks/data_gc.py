@@ -3,6 +3,7 @@
 `dvc gc` knows git's history, not MLflow's: it takes the data of every model whose data/raw.dvc nobody committed.
 """
 
+import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +12,8 @@ from tasks.data_versions import CACHE, cached, has_bytes, heads, last_version, l
 from tasks.dvc_lock import raw_md5
 from tasks.locks import DATA, lock
 from tasks.tracking_inventory import inventory
+from weathervane import project
+from weathervane.errors import InputError
 
 
 @dataclass
@@ -85,6 +88,11 @@ def collect(root: Path) -> Census:
 
 def _needed(root: Path) -> dict[str, Standing]:
     """Every version that anything knows of, by md5, with what needs it."""
+    if not os.environ.get("MLFLOW_TRACKING_URI") and (root / project.SERVERS / "mlflow.db").exists():
+        raise InputError(
+            f"MLFLOW_TRACKING_URI is not set, and {project.SERVERS}/ has the models of 'weathervane up', which need "
+            "data, too: set it to the server's address"
+        )
     stock, today = inventory(root), raw_md5(root)
     trained = [run for run in stock.runs.values() if "data_md5" in run.tags]
     known = [*(one.md5 for one in versions(root)), *(run.tags["data_md5"] for run in trained), *cached(root)]

@@ -19,7 +19,7 @@ from tasks.gate import REGISTER, gate, note_what_was_seen
 from tasks.plan import Plan, Result
 from tasks.promotion import Move
 from tasks.step import step
-from tasks.tracking_read import WAITING, uri
+from tasks.tracking_read import WAITING, runs, uri
 from weathervane.errors import InputError
 from weathervane.files import sha256
 from weathervane.gate import Register, Verdict, table
@@ -60,6 +60,9 @@ def register(root: Path, plan: Plan, best: Result) -> Decision:
         if known and "decision" in known.tags:
             why = f"{best.name} is still the best by validation, and version {known.version} already"
             why += f" ({known.tags['decision']})"
+            if known.tags["decision"] == WAITING and can_ask() and not _asked(root, plan.dataset, str(known.version)):
+                text, other = str(known.description), known.tags["champion"]
+                return Decision(False, why, best.name, str(known.version), asks=text, compared_with=other)
             return Decision(False, why, best.name)
         now = promotion.standing(client, plan.dataset)
         version = str(known.version) if known else _new_version(root, plan, best)
@@ -80,6 +83,11 @@ def register(root: Path, plan: Plan, best: Result) -> Decision:
     accuracy = best.metrics["test/accuracy"] if promoted or not compared else compared.other_accuracy
     figures = verdict.figures() | ({"champion/test_accuracy": accuracy} if promoted or compared else {})
     return Decision(promoted, verdict.why, best.name, version, figures, text if asked else "", now.champion)
+
+
+def _asked(root: Path, dataset: str, version: str) -> bool:
+    """A retraining has asked for a person's word on this version, and was not ended before it could."""
+    return any(run.tags.get("model_version") == version for run in runs(uri(root), dataset, "decision", [WAITING]))
 
 
 def _carry_out(

@@ -79,7 +79,8 @@ def colour(images: Tensor, policy: Augment, generator: Generator) -> Tensor:
 
 
 def erase(images: Tensor, share: float, generator: Generator) -> Tensor:
-    """A `share` of the images lose a rectangle of 2-25 % of the area to grey (Zhong et al. 2017, arXiv 1708.04896)."""
+    """A `share` of the images lose a rectangle of 2-25 % of the area to grey, but for what lies beyond the edges (after
+    Zhong et al. 2017, arXiv 1708.04896)."""
     size = images.shape[-1]
     chosen, area, ratio, across, down = _uniform(images, 5, generator)
     side = (0.02 + 0.23 * area).sqrt() * size

@@ -16,7 +16,8 @@ LOWEST, HIGHEST = 0.05, 20.0  # beyond them probabilities are 0 and 1, or all al
 def temperature(logits: Tensor, labels: Tensor) -> float:
     """The T for which softmax(logits / T) gives the labels the highest likelihood.
 
-    Where every answer is right there is none, because any smaller T would do better: then 1.
+    Where every answer is right any smaller T would do better, so there each counts as right by (N + 1) / (N + 2) only
+    (Platt 1999, Probabilistic outputs for support vector machines).
 
     Args:
         logits: float32 [N, K].
@@ -25,11 +26,11 @@ def temperature(logits: Tensor, labels: Tensor) -> float:
     from scipy.optimize import minimize_scalar
 
     logits, labels = logits.detach().cpu().double(), labels.cpu()
-    if bool((logits.argmax(1) == labels).all()):
-        return 1.0
+    n, classes = logits.shape
+    doubt = classes / (classes - 1) / (n + 2) if bool((logits.argmax(1) == labels).all()) else 0.0
 
     def loss(log_t: float) -> float:
-        return F.cross_entropy(logits / math.exp(log_t), labels).item()
+        return F.cross_entropy(logits / math.exp(log_t), labels, label_smoothing=doubt).item()
 
     # The likelihood is concave in 1 / T, and so has one top in log T, too.
     found = minimize_scalar(loss, bounds=(math.log(LOWEST), math.log(HIGHEST)), method="bounded")

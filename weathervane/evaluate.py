@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from weathervane.calibration import untempered
-from weathervane.measures import Answers, measures
+from weathervane.measures import Answers, measures, wilson
 from weathervane.model import Model
 from weathervane.store import Store
 
@@ -102,16 +102,6 @@ def share_interval(share: float, group: np.ndarray) -> tuple[float, float]:
     sizes = np.unique(group, return_counts=True)[1]
     worth = len(group) ** 2 / max(1, int((sizes**2).sum()))
     return wilson(share * worth, worth)
-
-
-def wilson(right: float, n: float, z: float = 1.959964) -> tuple[float, float]:
-    """Score interval of a share (Wilson 1927): stays inside 0-1 and has a width even at 100 %."""
-    if n == 0:
-        return 0.0, 1.0
-    share, z2 = right / n, z * z
-    middle = (share + z2 / (2 * n)) / (1 + z2 / n)
-    half = z / (1 + z2 / n) * float(np.sqrt(share * (1 - share) / n + z2 / (4 * n * n)))
-    return max(0.0, middle - half), min(1.0, middle + half)
 
 
 def latency(model: Model, store: Store, images: int = 30) -> float:

@@ -88,8 +88,9 @@ def fit(
     at most `memory` bytes stay on the device (None: half of it); more are read batch by batch.
 
     Raises:
-        InputError: the store is smaller than the variant's size, a part is empty, the disk is full, or the processes
-            cannot share a batch evenly.
+        InputError: the store is smaller than the variant's size, a part is empty, the disk is full, the batch cannot
+            be shared as `train.accumulate` or the processes want it, pretrained weights cannot be had, or torch.compile
+            lacks a compiler.
         TrainingError: a loss that is not finite or has exploded, with its epoch, step and batch; a step
             that a GPU cannot record; or the limit is reached, and a checkpoint is written.
         Interrupted: `stop` said so; a checkpoint is written.
@@ -151,7 +152,7 @@ def fit(
     if ranks.first:
         Model(state.net, spec, device).save(folder / "model", store.pixels(store.part("train", fold=fold)[:PROBE]))
     parameters = sum(p.numel() for p in state.net.parameters())
-    speed = variant.train.epochs * len(train.labels) / state.seconds
+    speed = state.steps * min(variant.train.batch, len(train.labels)) / state.seconds
     return Outcome(state.best[2], state.best[0], parameters, state.seconds, speed, gap, state.micro, state.notes)
 
 

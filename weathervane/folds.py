@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from weathervane.errors import InputError
-from weathervane.params import Strict
+from weathervane.params import Seed, Strict
 from weathervane.splits import EXCLUDED, TEST, Place, assign
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class Outer(Crossing):
     """One of its outer folds, which is the test part; `seed` chooses one of the possible cross-validations."""
 
     fold: int = Field(ge=0)
-    seed: int = Field(ge=0)
+    seed: Seed
 
 
 def grouped(images: Iterable[tuple[str, str, str]]) -> dict[str, list[str]]:

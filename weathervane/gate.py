@@ -14,6 +14,7 @@ import numpy as np
 from pydantic import Field
 
 from weathervane.errors import InputError
+from weathervane.measures import wilson
 from weathervane.params import Strict
 
 if TYPE_CHECKING:
@@ -255,8 +256,10 @@ def judge(
     if few < rules.min_images:
         short = rules.min_images - few
         return verdict(False, f"{few} test images can decide nothing: {short} more are needed", short)
+    lost = f"; but {' and '.join(champion.losses)}" if champion.losses else ""
     if policy == "manual":
-        return verdict(False, f"{told}, p = {champion.p_better:.2g}: a person decides (policy manual)", asks=True)
+        why = f"{told}, p = {champion.p_better:.2g}{lost}: a person decides (policy manual)"
+        return verdict(False, why, asks=True)
     for comparison, kind in [(champion, policy), *([(best, "not_worse")] if best else [])]:
         if not comparison.shows(kind, enough):
             needed = _needed(comparison, kind, enough, rules.margin)
@@ -266,8 +269,8 @@ def judge(
             why += f" ({enough:.2g} is asked for at look {look} at this test set)" if look > 1 else ""
             why += f"; about {needed:,} more test images would tell" if needed else ""
             return verdict(False, f"{told}: {why}", needed)
-    if champion.losses:
-        return verdict(False, f"{told}; but {' and '.join(champion.losses)}")
+    if lost:
+        return verdict(False, told + lost)
     proof = "better" if policy == "better" else f"not worse by {100 * rules.margin:.2g} points"
     return verdict(True, f"{told}: {proof}, p = {champion.p(policy):.2g}")
 
@@ -338,9 +341,15 @@ def doubted(metrics: Mapping[str, float], champion: Mapping[str, float], version
 
 
 def _interval(right: "pd.DataFrame") -> tuple[float, float]:
-    """95 % bootstrap interval of the difference of the accuracies; whole groups are drawn."""
+    """95 % bootstrap interval of the difference of the accuracies; whole groups are drawn.
+
+    Where no answer differs there is nothing to draw: the limit is the share of votes that none among so many can hide.
+    """
     each = (right["ours"].astype(int) - right["theirs"]).groupby(right["group"]).agg(["sum", "size"]).to_numpy()
     rng, groups = np.random.default_rng(0), len(each)
+    if not each[:, 0].any():
+        hidden = wilson(0, groups)[1]
+        return -hidden, hidden
     block = min(DRAWS, max(1, BLOCK // groups))
     drawn = [each[rng.integers(0, groups, (block, groups))].sum(1) for _ in range(0, DRAWS, block)]
     total = np.concatenate(drawn)

@@ -26,13 +26,14 @@ from weathervane.duplicates import Signature, groups, pairs
 from weathervane.errors import InputError
 from weathervane.examine import Outcome, Picture, Record
 from weathervane.files import raise_if_no_room, replacing, sha256, sync_folder
+from weathervane.folds import VALIDATION
 from weathervane.layout import shown
 from weathervane.ledger import LARGE_GROUP, Ledger, Quarantined, Row
 from weathervane.parallel import in_order
 from weathervane.params import Strict, load
 from weathervane.progress import say, track
 from weathervane.sources import Found, Local, Source, stamp
-from weathervane.splits import EXCLUDED, Place, assign
+from weathervane.splits import EXCLUDED, TRAIN, Place, assign
 
 SAME_ENDINGS = {".jpg": (".jpeg", ".jpe", ".mpo"), ".tif": (".tiff",)}
 
@@ -354,10 +355,10 @@ def _place(params: Ingest, ledger: Ledger, newcomers: list[_Image], old: list[Si
         if number in named:
             group, place, why = named[number], chosen[named[number]], ""
         else:
-            sides = {Place(row.split, row.fold) for row in tied[number] if row.split != EXCLUDED}
-            group, place, why = tied[number][0].group, Place(EXCLUDED, -1), "ties groups of different splits"
-            if len(sides) == 1:
-                place, why = sides.pop(), ""
+            ties = {(row.group, Place(row.split, row.fold)) for row in tied[number] if row.split != EXCLUDED}
+            group, place, why = tied[number][0].group, Place(EXCLUDED, -1), "ties several groups"
+            if len(ties) == 1:
+                (group, place), why = ties.pop(), ""
         for image in members:
             ending = images.ENDINGS[image.picture.format]
             note = "; ".join(filter(None, (_misnamed(image, ending), image.picture.notes, why)))
@@ -399,6 +400,12 @@ def _check(params: Ingest, root: Path, ledger: Ledger, report: Report) -> None:
         raise InputError(
             f"class '{label}' has {fewest} images, at least {params.min_per_class} are needed "
             "(min_per_class in params/ingest.yaml)"
+        )
+    learnt = {row.label for row in (*ledger.rows, *report.accepted) if row.split == TRAIN and row.fold != VALIDATION}
+    if unlearnt := sorted(counts.keys() - learnt):
+        raise InputError(
+            f"class '{unlearnt[0]}': its {counts[unlearnt[0]]} images are so few groups of near-duplicates that none "
+            "is left to learn from beside those to test and validate on: add other photographs of it, or leave it out"
         )
 
 

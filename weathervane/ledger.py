@@ -26,7 +26,7 @@ class Row:
     name: str  # what the source called it
     first_seen: int  # number of the ingest that brought it, from 1: the same sources give the same ledger
     group: str  # near-duplicates share it: the sha256 (12 digits) of the member first seen
-    split: str  # train, test, or excluded (ties groups of different splits)
+    split: str  # train, test, or excluded (ties several groups)
     fold: int  # 0..k-1 inside train; -1 elsewhere
     width: int
     height: int

@@ -109,3 +109,13 @@ def roc_area(answers: Answers, number: int, weights: np.ndarray) -> np.ndarray |
 
 def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
     return np.divide(part, whole, out=np.zeros_like(part), where=whole > 0)
+
+
+def wilson(right: float, n: float, z: float = 1.959964) -> tuple[float, float]:
+    """Score interval of a share (Wilson 1927): stays inside 0-1 and has a width even at 100 %."""
+    if n == 0:
+        return 0.0, 1.0
+    share, z2 = right / n, z * z
+    middle = (share + z2 / (2 * n)) / (1 + z2 / n)
+    half = z / (1 + z2 / n) * float(np.sqrt(share * (1 - share) / n + z2 / (4 * n * n)))
+    return max(0.0, middle - half), min(1.0, middle + half)

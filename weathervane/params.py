@@ -3,9 +3,9 @@
 import reprlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Annotated, Any, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from weathervane.errors import InputError
 
@@ -16,6 +16,7 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
+Seed = Annotated[int, Field(ge=0, lt=2**32)]  # torch's generator on a CPU heeds 32 bits of it
 Schema = TypeVar("Schema", bound=BaseModel)
 _brief = reprlib.Repr()  # a few lines of aliases can stand for gigabytes of text
 _brief.maxlevel, _brief.maxstring, _brief.maxother = 2, 80, 80

@@ -127,6 +127,9 @@ def tensors(state: State) -> dict[str, Tensor]:
         found |= {f"optimizer.{number}.{slot}": value for slot, value in slots.items() if value is not None}
     if state.order is not None:
         found |= {"order": state.order, "losses": torch.stack(state.losses)}
+        if len(state.losses) == len(state.order):  # no step will come that makes them again, for the epoch's record
+            named = state.net.named_parameters()
+            found |= {f"gradient.{name}": p.grad for name, p in named if p.grad is not None}
     found |= {"random.global": torch.get_rng_state(), "random.generator": state.generator.get_state()}
     if state.generator.device.type == "cuda":
         found["random.cuda"] = torch.cuda.get_rng_state(state.generator.device)
@@ -165,7 +168,7 @@ def restore(state: State, held: dict[str, Tensor], rest: dict[str, Any]) -> None
     state.schedule.go_to(rest["steps"])
     state.rng.bit_generator.state = rest["rng"]
     torch.set_rng_state(held["random.global"])
-    if (device.type == "cuda") == ("random.cuda" in held):
+    if held["random.generator"].shape == state.generator.get_state().shape:
         state.generator.set_state(held["random.generator"])
     else:  # another kind of device went before, whose numbers this one does not have
         state.generator.manual_seed(state.generator.initial_seed() + rest["steps"])
@@ -173,6 +176,8 @@ def restore(state: State, held: dict[str, Tensor], rest: dict[str, Any]) -> None
         torch.cuda.set_rng_state(held["random.cuda"], device)
     if "order" in held:
         state.order, state.losses = held["order"].to(device), list(held["losses"].to(device))
+        for name, value in below("gradient.").items():
+            state.net.get_parameter(name).grad = value.to(device)
     state.kept = {name: value.to(device) for name, value in below("kept.").items()}
     state.best = tuple(rest["best"]) if rest["best"] else state.best
     state.micro, state.epoch = rest["micro"] or state.micro, rest["epoch"]

@@ -55,7 +55,7 @@ def _shard(path: Path) -> np.ndarray:
 
 
 class Store:
-    """A prepared dataset: `manifest[column]` lists of length N, and pixels by row number.
+    """A prepared dataset: `manifest[column]`, arrays of length N, and pixels by row number.
 
     Raises:
         InputError: there is none, or a file changed since it was prepared.
@@ -98,9 +98,10 @@ class Store:
     def pixels(self, rows: np.ndarray) -> np.ndarray:
         """uint8 [len(rows), S, S, 3] of the given row numbers, copied into memory."""
         out = np.empty((len(rows), self.size, self.size, 3), np.uint8)
-        per_shard = len(self._shards[0])
-        for image, shard, row in zip(out, *np.stack(np.divmod(rows, per_shard)).tolist(), strict=True):
-            image[:] = self._shards[shard][row]
+        shards, places = np.divmod(rows, len(self._shards[0]))
+        for shard in np.unique(shards):  # not image by image: other threads have the interpreter meanwhile
+            chosen = np.flatnonzero(shards == shard)
+            out[chosen] = self._shards[shard].take(places[chosen], axis=0)
         return out
 
     def part(self, split: str, fold: int | None = None, without_fold: int | None = None) -> np.ndarray:

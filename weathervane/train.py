@@ -23,7 +23,7 @@ from weathervane.errors import InputError, Interrupted, TrainingError, in_brief
 from weathervane.files import replacing
 from weathervane.folds import Outer, placed
 from weathervane.lifeline import VARIABLE, hold
-from weathervane.params import Strict, check
+from weathervane.params import Seed, Strict, check
 from weathervane.process import settle
 from weathervane.variant import Variant
 
@@ -35,7 +35,7 @@ class Job(Strict):
     variant: Variant
     data: str  # the prepared dataset's folder
     device: str
-    seed: int = Field(ge=0)
+    seed: Seed
     fold: int = Field(ge=0)
     threads: int = Field(ge=0)  # 0 leaves it to torch
     time_limit: float | None = Field(default=None, gt=0)  # minutes in the loop, all tries together

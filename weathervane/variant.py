@@ -48,7 +48,7 @@ class Train(Strict):
     label_smoothing: float = Field(ge=0, lt=1)
     ema: float = Field(ge=0, lt=1)  # decay a step of the averaged weights; 0 is off
     accumulate: int = Field(1, ge=1)  # parts of a batch that go through the network one after another; for less memory
-    compile: bool = False  # torch.compile; README: when it pays
+    compile: bool = False  # torch.compile; docs/speed.md: when it pays
     record: bool = True  # on a GPU: record a step once and replay it, see weathervane/recorded.py
 
 
@@ -77,7 +77,8 @@ class Variant(Strict):
             network.check_size(self.size)
         if self.augment.scale < 1 and not getattr(network, "any_size", False):
             raise ValueError(
-                f"augment.scale: {self.augment.scale}: this network trains on the size it is built for: leave scale out"
+                f"augment.scale: {self.augment.scale}: networks of family {self.family} train on the size that they "
+                "test on: leave scale out"
             )
         return self
 

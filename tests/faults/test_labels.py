@@ -1,11 +1,13 @@
 """faults 45 and 47: classes that come, go or change their name, and labels that are wrong."""
 
+import io
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from weathervane import synthetic
 from weathervane.errors import InputError
@@ -130,6 +132,18 @@ def test_a_class_that_was_emptied_is_refused(mine: Path) -> None:
         photograph.unlink()
     fill(mine / "inbox", "sunrise", "sunrise", 400, 3)
     with pytest.raises(InputError, match="the class folder 'rain' is empty"):
+        take_in(mine)
+    assert held(mine) == labels
+
+
+def test_a_class_of_one_picture_is_refused(mine: Path) -> None:
+    """Twelve shots of one scene are one group, and none is left to learn from: it is told, and nothing is taken in."""
+    labels = held(mine)
+    (mine / "inbox/fog").mkdir()
+    with Image.open(io.BytesIO(synthetic.render("cloudy", 900))) as scene:
+        for shot in range(12):
+            scene.save(mine / f"inbox/fog/{shot}.jpg", quality=70 + shot)
+    with pytest.raises(InputError, match="class 'fog': its 12 images are so few groups of near-duplicates that none"):
         take_in(mine)
     assert held(mine) == labels
 

@@ -239,6 +239,48 @@ def test_a_retraining_at_work_keeps_its_data(project: Path, inbox: Path, tmp_pat
                 process.wait(30)
 
 
+def test_an_edit_that_is_made_while_a_command_waits_stays(project: Path, inbox: Path) -> None:
+    """`weathervane retrain` that waited for its turn goes by the list of sources as it is then, and leaves it so."""
+    path, line = project / "params/ingest.yaml", "# by a colleague, meanwhile\n"
+    command = [Path(sys.executable).with_name("weathervane"), "retrain", "--variants", "ann"]
+    with alone(project):
+        process = subprocess.Popen(command, cwd=project, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        assert process.stdout
+        assert any("waiting for another retraining" in said for said in process.stdout)
+        path.write_text(path.read_text() + line)
+    try:
+        assert any("ingest: 24 files" in said for said in process.stdout)
+        assert path.read_text().endswith(line)
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def test_an_interrupt_while_another_dataset_moves_in_mixes_nothing(
+    project: Path, inbox: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C when the new dataset is complete and half of it in place: the next start finishes it, and whichever is
+    asked for is there, whole."""
+    first = data.ingest_and_record(project)
+    other = tmp_path / "other"
+    fill(other, "rain", range(200, 212))
+    fill(other, "sun", range(300, 312))
+    use(project, other, "elsewhere")
+
+    def interrupted(folder: Path) -> None:
+        if folder == project / "data/raw":
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("weathervane.ingest.sync_folder", interrupted)
+        data.ingest_and_record(project)
+    use(project, inbox, "weather")  # as a command that is interrupted leaves it
+    assert data.ingest_and_record(project) == first == md5(project / "data/raw")
+    use(project, other, "elsewhere")
+    data.ingest_and_record(project)
+    assert {row.source for row in Ledger.read(project / "data/raw").rows} == {"other"}
+
+
 def test_todays_version_by_name_leaves_the_sources_alone(
     project: Path, inbox: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -123,6 +123,19 @@ def test_what_nobody_needs_goes_and_all_else_stays(clone: Clone) -> None:
     assert "up to date" in done.stdout, done.stdout
 
 
+def test_the_models_of_a_teams_server_are_asked_for(clone: Clone, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside the store of `weathervane up` nobody's word is taken from another: refused, and nothing goes."""
+    clone.data("one.jpg"), clone.data("two.jpg")
+    (clone.root / places.SERVERS).mkdir()
+    (clone.root / places.SERVERS / "mlflow.db").touch()
+    with pytest.raises(InputError, match="MLFLOW_TRACKING_URI is not set, and servers/ has the models"):
+        collect(clone.root)
+    assert clone.cached("one.jpg")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{clone.root / 'mlflow.db'}")
+    collect(clone.root)
+    assert not clone.cached("one.jpg")
+
+
 def test_outputs_of_stages_stay(clone: Clone) -> None:
     """What dvc.lock names, in the work tree or at a branch's head, is needed as well as the data itself."""
     clone.data("a")

@@ -16,6 +16,7 @@ import pytest
 from tasks import promotion, tracking
 from tasks.plan import Plan, challenger
 from tasks.register import Decision, register
+from tasks.tracking_read import WAITING
 from tests.exam import CLASSES, exam, run_of, student
 from weathervane import synthetic
 from weathervane.gate import SUSPECTED
@@ -343,6 +344,21 @@ def test_never_means_never(root: Path, sit: Any, retrain: Retrain) -> None:
     decision = retrain(plan, 1)
     assert not decision.promoted and "wrong on 20 of 100 images" in decision.why and "a person decides" in decision.why
     assert champion_of(root, plan) == "1"
+
+
+def test_a_question_that_was_not_asked_is_asked(
+    root: Path, sit: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed between the decision to ask and the question, a retraining that goes on asks; after that no other does."""
+    rules(root, policy="manual")
+    monkeypatch.setattr("tasks.register.can_ask", lambda: True)  # as in the run of a deployment
+    plan = sit([])
+    best = run_of(root, plan, 0, tmp_path / "runs")
+    decisions = [register.fn(root, plan, best) for _ in range(2)]
+    assert [one.version for one in decisions] == ["1", "1"] and all(one.asks for one in decisions)
+    tags = {"kind": "retraining", "decision": WAITING, "model_version": "1"}
+    tracking.start_run(root, tracking.experiment(root, plan.dataset), "asked", tags)
+    assert not register.fn(root, plan, best).asks
 
 
 def test_what_stands_is_not_registered_twice(root: Path, sit: Any, tmp_path: Path) -> None:

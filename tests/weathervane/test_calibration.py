@@ -1,5 +1,7 @@
 """Temperature scaling: the temperature that was in the data is found again, and what it does is undone exactly."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -29,10 +31,14 @@ def test_it_is_where_the_likelihood_is_highest() -> None:
         assert F.cross_entropy(logits.double() / other, labels) >= best - 1e-9
 
 
-def test_without_a_mistake_nothing_is_scaled() -> None:
-    """Where every answer is right the likelihood has no top, and probabilities stay as they are."""
-    logits = torch.tensor([[2.0, 0.0], [0.0, 1.0]])
-    assert temperature(logits, torch.tensor([0, 1])) == 1.0
+def test_without_a_mistake_certainty_grows_with_the_number_of_images() -> None:
+    """Where all of n answers are right, they are made as sure as (n + 1) / (n + 2), and not surer: a network that says
+    0.8 is neither left there nor brought to 1."""
+    for n in (6, 62, 998):
+        logits = torch.zeros(n, 4)
+        logits[:, 2] = math.log(0.8 / (0.2 / 3))
+        t = temperature(logits, torch.full((n,), 2))
+        assert torch.softmax(logits / t, 1)[0, 2].item() == pytest.approx((n + 1) / (n + 2), abs=1e-4)
 
 
 def test_a_network_that_knows_nothing_ends_at_the_bound() -> None:

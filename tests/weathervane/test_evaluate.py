@@ -19,8 +19,8 @@ from weathervane.evaluate import (
     scores,
     share_interval,
     test_set_hash,
-    wilson,
 )
+from weathervane.measures import wilson
 from weathervane.model import Model, Spec, build
 from weathervane.store import Store, seal
 

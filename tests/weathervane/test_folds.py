@@ -88,7 +88,7 @@ def test_another_seed_makes_other_folds() -> None:
 
 
 def test_excluded_images_take_no_part() -> None:
-    """An image that ties groups of different splits is neither learnt from nor asked about."""
+    """An image that ties several groups is neither learnt from nor asked about."""
     images = [("a", "rain", TRAIN), ("a", "rain", EXCLUDED), ("b", "shine", TEST), ("c", "rain", EXCLUDED)]
     assert grouped(images) == {"a": ["rain"], "b": ["shine"]}
 

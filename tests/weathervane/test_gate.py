@@ -90,6 +90,12 @@ def test_not_worse_is_tangos_test() -> None:
     assert float(p_not_worse(0, 1, 44, 0.1)) / 2 == pytest.approx(0.0437659, abs=1e-6)
 
 
+def test_without_a_difference_the_interval_has_a_width() -> None:
+    """Two models that answer alike on 100 images may still differ by what 100 images do not show."""
+    found = compared(*pair(0, 0, 100))
+    assert (found.low, found.high) == pytest.approx((-0.037, 0.037), abs=1e-3)
+
+
 def test_models_that_never_disagree_are_not_worse_once_there_are_enough_images() -> None:
     """Without a single vote, a loss of 3 points is ruled out (p = 0.025) by the number of images at which at least one
     loss would have been seen with that certainty: 0.97^121 = 0.025."""
@@ -269,13 +275,14 @@ def test_manual_shows_the_evidence_and_leaves_it_to_a_person() -> None:
 
 
 def test_a_class_that_got_worse_is_a_veto() -> None:
-    """Better on the whole and worse on one class: shown, named, and not let in."""
+    """Better on the whole and worse on one class: shown, named, and not let in; told to whoever is asked, too."""
     label = ["rain"] * 60 + ["shine"] * 340
     ours = [number % 3 != 0 for number in range(60)] + [True] * 340
     theirs = [True] * 60 + [number % 5 != 0 for number in range(340)]
-    found = judge("7", "better", compared(ours, theirs, label=label), None, 1, RULES)
-    assert not found.opens
-    assert "; but worse on the class rain: 0 votes gained, 20 lost of 60, p = " in found.why
+    for policy in ("better", "manual"):
+        found = judge("7", policy, compared(ours, theirs, label=label), None, 1, RULES)
+        assert not found.opens
+        assert "; but worse on the class rain: 0 votes gained, 20 lost of 60, p = " in found.why
 
 
 def test_a_slice_that_got_worse_is_a_veto() -> None:

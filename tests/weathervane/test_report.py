@@ -227,8 +227,8 @@ def test_a_group_under_several_classes_is_shown_however_small(made: Path, monkey
 
 
 def test_what_is_kept_out_is_shown(page: Page) -> None:
-    """A picture that ties groups of different splits is there to be looked at."""
-    assert "1 image looks like images of different splits or folds" in page.text
+    """A picture that ties several groups is there to be looked at."""
+    assert "1 image looks like images of several groups" in page.text
     assert any(figure.get("title", "").startswith("rain/rain9.jpg (inbox)") for figure in page.all("figure"))
 
 

@@ -94,6 +94,22 @@ def test_every_family_goes_on_from_the_middle_of_an_epoch(
     assert [epoch for epoch, _ in result(tmp_path / name)["record"]] == [1, 2, 3, 4, 5]
 
 
+def test_interrupted_after_an_epochs_last_step_nothing_of_its_record_is_lost(store: Store, tmp_path: Path) -> None:
+    """The gradients of a step that is not taken again go along: the record of how strongly the loss pulls on each layer
+    is that of one go."""
+    with pytest.raises(Interrupted):
+        run(store, tmp_path / "cut", stop=After(5))
+    found, _ = checkpoint.newest(tmp_path / "cut/checkpoints")
+    assert found is not None and len(found[0]["losses"]) == len(found[0]["order"]) == 6
+    run(store, tmp_path / "cut")
+    run(store, tmp_path / "whole")
+    layers = [
+        [json.loads(line)["layers"] for line in (tmp_path / name / "gradients.jsonl").read_text().splitlines()]
+        for name in ("cut", "whole")
+    ]
+    assert layers[0] == layers[1] and all(layers[0])
+
+
 def test_the_time_limit_counts_all_tries(store: Store, tmp_path: Path, whole: dict[str, dict[str, Any]]) -> None:
     """At its limit a training ends with an error and a checkpoint: after one step, if earlier tries used it up. With a
     higher limit it goes on, to the weights of a training without any."""

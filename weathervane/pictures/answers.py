@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from weathervane.evaluate import scores, wilson
-from weathervane.measures import BINS, Answers, bins
+from weathervane.evaluate import scores
+from weathervane.measures import BINS, Answers, bins, wilson
 from weathervane.pictures.style import AFTER, BAR, BEFORE, GREY, bare, colours, save
 
 if TYPE_CHECKING:
