@@ -127,7 +127,7 @@ def _bring_in_data(root: Path, path: Path, request: Request) -> None:
                 file.write(after)
         ingest_and_record(root)
     except BaseException:
-        if before != after == path.read_text(encoding="utf-8"):
+        if after != before and path.read_text(encoding="utf-8") == after:
             with replacing(path) as file:
                 file.write(before)
         raise

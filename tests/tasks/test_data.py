@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -243,12 +244,14 @@ def test_an_edit_that_is_made_while_a_command_waits_stays(project: Path, inbox: 
     """`weathervane retrain` that waited for its turn goes by the list of sources as it is then, and leaves it so."""
     path, line = project / "params/ingest.yaml", "# by a colleague, meanwhile\n"
     command = [Path(sys.executable).with_name("weathervane"), "retrain", "--variants", "ann"]
-    with alone(project):
-        process = subprocess.Popen(command, cwd=project, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        assert process.stdout
-        assert any("waiting for another retraining" in said for said in process.stdout)
-        path.write_text(path.read_text() + line)
+    turn = ExitStack()
+    turn.enter_context(alone(project))
+    process = subprocess.Popen(command, cwd=project, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert process.stdout
     try:
+        with turn:
+            assert any("waiting for another retraining" in said for said in process.stdout)
+            path.write_text(path.read_text() + line)
         assert any("ingest: 24 files" in said for said in process.stdout)
         assert path.read_text().endswith(line)
     finally:
