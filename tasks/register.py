@@ -20,6 +20,7 @@ from tasks.plan import Plan, Result
 from tasks.promotion import Move
 from tasks.step import step
 from tasks.tracking_read import WAITING, runs, uri
+from tasks.whole import whole
 from weathervane.errors import InputError
 from weathervane.files import sha256
 from weathervane.gate import Register, Verdict, table
@@ -155,7 +156,8 @@ def _new_version(root: Path, plan: Plan, best: Result) -> str:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", ".*An input example was not provided")  # the signature says it all
             # Not pyfunc.log_model in a reopened run: an error or a kill would leave it failed, and to be trained anew.
-            logged = Model.log(
+            logged = whole(
+                Model.log,
                 artifact_path=None,
                 name="champion-candidate",
                 flavor=mlflow.pyfunc,

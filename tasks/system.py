@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tasks.tracking_read import uri
+from tasks.whole import whole
 
 EVERY = 5.0  # seconds between two samples, unless MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL says otherwise
 
@@ -25,4 +26,4 @@ def watched(root: Path, run: str) -> Iterator[None]:
     try:
         yield
     finally:
-        monitor.finish()
+        whole(monitor.finish)

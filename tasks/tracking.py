@@ -5,11 +5,12 @@ import os
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from tasks import view
 from tasks.locks import STORE, lock
 from tasks.tracking_read import connect, local, served, uri
+from tasks.whole import Whole
 from weathervane.errors import InputError
 from weathervane.params import flatten
 
@@ -30,7 +31,8 @@ def client_of(root: Path, address: str) -> "MlflowClient":
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     if database := local(address):
         make_database(root, database)
-    return connect(address)
+    made = connect(address)
+    return made if served(address) else cast("MlflowClient", Whole(made))  # a server's transactions are its own
 
 
 def make_database(root: Path, path: Path) -> None:
