@@ -1,5 +1,4 @@
-"""Variables that Prefect, MLflow and DVC read when they are imported (a person's own settings win), and who hears what
-is said."""
+"""What Prefect, MLflow and DVC find when imported (a person's own settings win), and who hears what is said."""
 
 import os
 from collections.abc import Iterator
@@ -9,6 +8,7 @@ from flows.secrets import keep_secrets, parted
 from flows.server import configured
 from flows.unheard import outlive_the_reader
 from weathervane.errors import InputError, without_secrets
+from weathervane.process import collect_seldom
 from weathervane.progress import SETTING, about, as_json, logger
 
 QUIET = {
@@ -47,6 +47,7 @@ def apply() -> None:
     """
     if os.environ.get(SETTING, "json") not in ("", "json"):
         raise InputError(f"{SETTING}: 'json' is a line of JSON for each that is said; unset it for plain text")
+    collect_seldom()
     keep_secrets()
     _set_credentials_aside()
     for name, value in (QUIET | (JSON if as_json() else TEXT)).items():
