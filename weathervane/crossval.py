@@ -11,7 +11,7 @@ import numpy as np
 
 from weathervane.evaluate import resamples, share_interval
 from weathervane.gate import p_better, votes
-from weathervane.measures import Answers, measures
+from weathervane.measures import Answers, holm, measures
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -60,15 +60,6 @@ def pooled(tables: "dict[str, pd.DataFrame]", classes: list[str]) -> tuple[list[
     for pair, p in zip(pairs, holm([pair["p"] for pair in pairs]), strict=True):
         pair["p_holm"] = p
     return rows, pairs
-
-
-def holm(ps: list[float]) -> list[float]:
-    """Each p as it counts among all of them (Holm 1979): 0.05 is then the risk of any false finding in the table."""
-    order = np.argsort(ps)
-    raised = np.array(ps)[order] * (len(ps) - np.arange(len(ps)))
-    found = np.empty(len(ps))
-    found[order] = np.minimum(1.0, np.maximum.accumulate(raised))
-    return [float(p) for p in found]
 
 
 def _measured(answers: Answers, weights: np.ndarray) -> np.ndarray:

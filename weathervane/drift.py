@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 import numpy as np
 from pydantic import Field
 
+from weathervane.measures import holm
 from weathervane.params import Strict
 
 if TYPE_CHECKING:
@@ -125,8 +126,6 @@ def judge(before: "pd.DataFrame", after: "pd.DataFrame", params: Monitor) -> Jud
 
 def compare(before: "pd.DataFrame", after: "pd.DataFrame", params: Monitor) -> list[Finding]:
     """See `judge`."""
-    from weathervane.crossval import holm
-
     compared = []
     for name in (name for name in WATCHED if name in params.watch):
         known = before[before["unseen"]] if name in OF_MODEL else before

@@ -1,6 +1,5 @@
 """What `monitor` found, to be looked at: a page that needs nothing but itself, and its pictures."""
 
-import base64
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -8,13 +7,13 @@ from typing import TYPE_CHECKING
 from weathervane.drift import Judged, Monitor
 from weathervane.files import replacing
 from weathervane.monitor import Lately
+from weathervane.pages import data_uri, rendered
 from weathervane.pictures.drift import drift_picture
 from weathervane.pictures.photographs import strangest
 
 if TYPE_CHECKING:
     import pandas as pd
 
-TEMPLATE = Path(__file__).with_name("drift_report.html.j2")
 REPORT = "report.html"
 
 
@@ -38,20 +37,12 @@ def write(
     judged: Judged,
 ) -> None:
     """report.html, drift.png and strangest.png; `before` and `after` as `judge` was given them."""
-    from jinja2 import Environment, StrictUndefined
-
     if judged.findings:
         title = f"{about.model}: {judged.decision}"
         drift_picture(before, after, judged.findings, title, folder / "drift.png")
     if lately.strangest:
         strangest(lately.strangest, lately.files, about.classes, folder / "strangest.png")
-    pictures = {path.stem: _data_uri(path) for path in folder.glob("*.png")}
-    # Names of files and classes are what a stranger chose: all of them are escaped, because everything is.
-    pages = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    pictures = {path.stem: data_uri("png", path.read_bytes()) for path in folder.glob("*.png")}
     content = {"about": about, "params": params, "before": before, "after": after, "lately": lately, "judged": judged}
     with replacing(folder / REPORT) as file:
-        file.write(pages.from_string(TEMPLATE.read_text(encoding="utf-8")).render(**content, pictures=pictures))
-
-
-def _data_uri(path: Path) -> str:
-    return f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"
+        file.write(rendered("drift_report.html.j2", **content, pictures=pictures))

@@ -14,7 +14,7 @@ import numpy as np
 from pydantic import Field
 
 from weathervane.errors import InputError
-from weathervane.measures import wilson
+from weathervane.measures import holm, wilson
 from weathervane.params import Strict
 
 if TYPE_CHECKING:
@@ -362,18 +362,14 @@ def _losses(right: "pd.DataFrame", slices: "pd.DataFrame", rules: Register) -> t
     inside = {f"the class {label}": right["label"] == label for label in sorted(set(right["label"]))}
     for name in slices:
         inside[str(name)] = right["sha256"].map(slices[name]).fillna(False).astype(bool)
-    tested = []
-    for name, rows in inside.items():
-        if rows.any():
-            gained, lost, groups = votes(right[rows])
-            # Seen from the other model: it is better here, and that by more than the margin.
-            tested.append((_p_more(lost, gained, groups, rules.slice_margin), name, gained, lost, groups))
-    shown = []
-    for place, (p, name, gained, lost, groups) in enumerate(sorted(tested)):
-        if p > rules.alpha / (len(tested) - place):
-            break
-        shown.append(f"worse on {name}: {gained} votes gained, {lost} lost of {groups}, p = {p:.2g}")
-    return tuple(shown)
+    tested = {name: votes(right[rows]) for name, rows in inside.items() if rows.any()}
+    # Seen from the other model: it is better here, and that by more than the margin.
+    ps = [_p_more(lost, gained, groups, rules.slice_margin) for gained, lost, groups in tested.values()]
+    return tuple(
+        f"worse on {name}: {gained} votes gained, {lost} lost of {groups}, p = {p:.2g}"
+        for p, (name, (gained, lost, groups)), among_all in sorted(zip(ps, tested.items(), holm(ps), strict=True))
+        if among_all <= rules.alpha
+    )
 
 
 def _p_more(gained: int, lost: int, groups: int, margin: float) -> float:

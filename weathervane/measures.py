@@ -111,6 +111,15 @@ def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
     return np.divide(part, whole, out=np.zeros_like(part), where=whole > 0)
 
 
+def holm(ps: list[float]) -> list[float]:
+    """Each p as it counts among all of them (Holm 1979): 0.05 is then the risk of any false finding in the table."""
+    order = np.argsort(ps)
+    raised = np.array(ps)[order] * (len(ps) - np.arange(len(ps)))
+    found = np.empty(len(ps))
+    found[order] = np.minimum(1.0, np.maximum.accumulate(raised))
+    return [float(p) for p in found]
+
+
 def wilson(right: float, n: float, z: float = 1.959964) -> tuple[float, float]:
     """Score interval of a share (Wilson 1927): stays inside 0-1 and has a width even at 100 %."""
     if n == 0:

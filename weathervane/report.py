@@ -4,7 +4,6 @@
 A retraining's copy has a section more, on what its best model suspects; the models themselves are not known here.
 """
 
-import base64
 import io
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
@@ -20,6 +19,7 @@ from weathervane import images, project
 from weathervane.errors import InputError
 from weathervane.files import replacing
 from weathervane.ledger import LARGE_GROUP, SYNTHETIC, Ledger, Quarantined, Row
+from weathervane.pages import data_uri, rendered
 from weathervane.progress import say
 from weathervane.splits import EXCLUDED, TEST, TRAIN
 from weathervane.store import MANIFEST, Store
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 REPORT = "report.html"
-TEMPLATE = Path(__file__).with_name("report.html.j2")
 THUMBNAIL, QUALITY = 96, 80  # pixels a side; of JPEG
 GROUPS, MEMBERS = 40, 24  # duplicate groups on the page, and pictures of each
 SHEET, SHEETS = 48, 600  # pictures on a class's contact sheet, and on all of them together
@@ -157,7 +156,8 @@ def page(root: Path, suspects: "pd.DataFrame | None" = None) -> str:
     several = {name: group for name, group in members.items() if len(group) > 1}
     new = [row for row in rows if row.first_seen == ledger.ingests]
     excluded = [row for row in rows if row.split == EXCLUDED]
-    return _rendered(
+    page = rendered(
+        "report.html.j2",
         dataset=ledger.dataset,
         ingests=ledger.ingests,
         size=store.size,
@@ -187,16 +187,7 @@ def page(root: Path, suspects: "pd.DataFrame | None" = None) -> str:
         suspects=None if suspects is None else _suspects(suspects, {row.sha256: row for row in rows}, card),
         sheets=_sheets(rows, card),
     )
-
-
-def _rendered(**content: object) -> str:
-    from jinja2 import Environment, StrictUndefined
-
-    # File names are what a stranger chose: all of them are escaped, because everything is.
-    pages = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    pages.filters["number"] = lambda number: f"{number:,}"
-    pages.filters["percent"] = lambda part, whole: f"{100 * part / max(whole, 1):.1f}"
-    return pages.from_string(TEMPLATE.read_text(encoding="utf-8")).render(content) + "\n"
+    return page + "\n"
 
 
 def _tallies(rows: Sequence[Row]) -> list[Tally]:
@@ -301,7 +292,7 @@ def _data_uri(image: Image.Image) -> str:
     image.thumbnail((THUMBNAIL, THUMBNAIL))
     out = io.BytesIO()
     image.save(out, "JPEG", quality=QUALITY, optimize=True)
-    return f"data:image/jpeg;base64,{base64.b64encode(out.getvalue()).decode()}"
+    return data_uri("jpeg", out.getvalue())
 
 
 def main() -> None:

@@ -8,7 +8,8 @@ import pytest
 from scipy.stats import binomtest
 from sklearn.metrics import accuracy_score, f1_score, log_loss
 
-from weathervane.crossval import about, holm, markdown, pooled
+from weathervane.crossval import about, markdown, pooled
+from weathervane.measures import holm
 
 CLASSES = ["cloudy", "rain", "shine"]
 
