@@ -41,7 +41,7 @@ def test_whoever_is_interrupted_while_it_logs_leaves_the_database_unlocked(tmp_p
     """A retraining that is stopped can close its runs at once: nothing holds MLflow's database, no signal is lost, and
     what was logged is there whole."""
     run = tracking.start_run(tmp_path, tracking.experiment(tmp_path, "weather"), "training", {})
-    line = {"epoch": 0, "time": 0.0, "metrics": {f"of class {number}": 0.5 for number in range(8)}}
+    metrics = {f"of class {number}": 0.5 for number in range(8)}
     epoch = 0
     for trial in range(TRIALS):
         with pytest.raises(Interrupted):
@@ -49,12 +49,12 @@ def test_whoever_is_interrupted_while_it_logs_leaves_the_database_unlocked(tmp_p
             deadline = time.monotonic() + 10
             while time.monotonic() < deadline:
                 epoch += 1
-                tracking.log_record(tmp_path, run, [{**line, "epoch": epoch}], set())
+                tracking.log_record(tmp_path, run, [{"epoch": epoch, "time": 0.0, "metrics": metrics}], set())
         with closing(sqlite3.connect(tmp_path / "mlflow.db", timeout=5, isolation_level=None)) as database:
             database.execute("BEGIN IMMEDIATE")
     tracking.end_run(tmp_path, run, "KILLED")
     held = [key for key, _ in tracking.recorded(tmp_path, run)]
-    assert len({held.count(f"epoch/{key}") for key in line["metrics"]}) == 1  # type: ignore[attr-defined]
+    assert len({held.count(f"epoch/{key}") for key in metrics}) == 1
     assert tracking.client(tmp_path).get_run(run).info.status == "KILLED"
 
 
