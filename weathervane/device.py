@@ -67,12 +67,18 @@ def unit(images: Tensor) -> Tensor:
 
 def normalise(images: Tensor) -> Tensor:
     """float32 0-1 [N, 3, S, S] to zero mean and unit variance a channel, by ImageNet's statistics."""
-    return (images - per_channel(MEAN, images.device)).div_(per_channel(STD, images.device))
+    return (images - per_channel(MEAN, images)).div_(per_channel(STD, images))
 
 
-def per_channel(values: tuple[float, ...], device: torch.device) -> Tensor:
-    """float32 [C, 1, 1] on the device; a CUDA device is not waited for."""
-    return _there(values, device) if device.type == "cuda" else torch.tensor(values)[:, None, None].to(device)
+def per_channel(values: tuple[float, ...], images: Tensor) -> Tensor:
+    """float32, where the images [N, C, S, S] are: [C, 1, 1] on a CUDA device, which is not waited for, elsewhere
+    [1, C, S, S], laid out as they are.
+
+    A CPU that takes the same three values for pixel after pixel, channels last, needs six times as long.
+    """
+    if images.is_cuda:
+        return _there(values, images.device)
+    return torch.empty_like(images[:1]).copy_(torch.tensor(values)[:, None, None])
 
 
 @cache

@@ -15,6 +15,7 @@ from weathervane.state import State, content, restore, tensors
 FORMAT = 2
 LONG = 60.0  # seconds after which an epoch that is not over yet gets a checkpoint
 SHARE = 0.05  # of the training's time that checkpoints may take; shorter epochs share one
+RATE = 1e8  # bytes a second at which the first one is taken to be written; the others as the one before
 
 
 class Checkpoints:
@@ -56,7 +57,8 @@ class Checkpoints:
 
     def save_if_cheap(self, state: State) -> None:
         """A checkpoint at an epoch's end, unless the last one is so recent that writing costs more than it saves."""
-        if time.perf_counter() - self._last >= self._cost / SHARE:
+        cost = self._cost or sum(one.nbytes for one in tensors(state).values()) / RATE
+        if time.perf_counter() - self._last >= cost / SHARE:
             self.save(state)
 
     def save(self, state: State) -> None:

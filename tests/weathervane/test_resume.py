@@ -1,6 +1,7 @@
 """A training that was interrupted goes on: faults 24, 29, 32, 36 and 37."""
 
 import json
+import math
 import os
 import random
 import re
@@ -41,6 +42,12 @@ class After:
     def __call__(self) -> bool:
         self.left -= 1
         return self.left < 0
+
+
+@pytest.fixture(autouse=True)
+def written_each_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a training whose epochs are long beside the writing of a checkpoint."""
+    monkeypatch.setattr(resume, "RATE", math.inf)
 
 
 @pytest.fixture(scope="module")
@@ -193,8 +200,12 @@ def test_other_threads_are_told(store: Store, tmp_path: Path) -> None:
     assert "not bit-exact: threads 1 → 2" in note
 
 
-def test_short_epochs_share_a_checkpoint(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Checkpoints take a twentieth of the time at most: epochs shorter than the writing do not have one each."""
+@pytest.mark.parametrize(("rate", "wanted"), [(math.inf, [1]), (1.0, [])])
+def test_short_epochs_share_a_checkpoint(
+    rate: float, wanted: list[int], store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Checkpoints take a twentieth of the time at most: epochs shorter than the writing do not have one each, and the
+    first, whose cost is not known yet, waits as long as its size says."""
     written: list[int] = []
     real = resume.Checkpoints.save
 
@@ -203,9 +214,10 @@ def test_short_epochs_share_a_checkpoint(store: Store, tmp_path: Path, monkeypat
         self._cost = 3600.0
         written.append(state.epoch)
 
+    monkeypatch.setattr(resume, "RATE", rate)
     monkeypatch.setattr(resume.Checkpoints, "save", slow)
     run(store, tmp_path / "dnn")
-    assert written == [1]
+    assert written == wanted
 
 
 def with_room(room: int, monkeypatch: pytest.MonkeyPatch) -> None:
