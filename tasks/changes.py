@@ -48,7 +48,7 @@ def what_changed(root: Path, before: Run | None, name: str, now: dict[str, str],
         elif key == "code":
             told += _code(old, json.loads(new))
         else:
-            told.append(f"{key} {old} → {new}")
+            told.append(f"{key} {old or 'not on record'} → {new}")
     if not told and CLEANED in before.tags:
         told = [f"the artifacts of its last run are deleted ({before.tags[CLEANED]})"]
     return "; ".join(dict.fromkeys(told)) or f"its last run is {before.status}"

@@ -64,7 +64,7 @@ def register(root: Path, plan: Plan, best: Result) -> Decision:
             if known.tags["decision"] == WAITING and can_ask() and not _asked(root, plan.dataset, str(known.version)):
                 text, other = str(known.description), known.tags["champion"]
                 return Decision(False, why, best.name, str(known.version), asks=text, compared_with=other)
-            return Decision(False, why, best.name)
+            return Decision(False, why, best.name) if best.reused else _decided(known, best, why)
         now = promotion.standing(client, plan.dataset)
         version = str(known.version) if known else _new_version(root, plan, best)
         if version == now.champion:
@@ -84,6 +84,18 @@ def register(root: Path, plan: Plan, best: Result) -> Decision:
     accuracy = best.metrics["test/accuracy"] if promoted or not compared else compared.other_accuracy
     figures = verdict.figures() | ({"champion/test_accuracy": accuracy} if promoted or compared else {})
     return Decision(promoted, verdict.why, best.name, version, figures, text if asked else "", now.champion)
+
+
+def _decided(known: Any, best: Result, why: str) -> Decision:
+    """The decision on a version of this very retraining, which was killed before it had closed its own run."""
+    word = known.tags["decision"]
+    if word == WAITING:
+        return Decision(False, why, best.name)
+    figures = {name: value for name, value in best.metrics.items() if name.startswith(("gate/", "test/delta_to_"))}
+    if word == "promoted":
+        figures |= {"champion/test_accuracy": best.metrics["test/accuracy"]}
+    compared_with = known.tags.get("champion", "")
+    return Decision(word == "promoted", known.tags["why"], best.name, str(known.version), figures, "", compared_with)
 
 
 def _asked(root: Path, dataset: str, version: str) -> bool:

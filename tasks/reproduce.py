@@ -139,7 +139,7 @@ def _kept_epoch(root: Path, run: str) -> dict[str, float]:
 def _differences(tags: dict[str, str], metrics: dict[str, float], outcome: dict[str, Any], prepared: str) -> list[str]:
     now = {
         "prepared data": (tags["ingredient.data"], prepared),
-        **{name: (tags[f"ingredient.{name}"], installed(name)) for name in NUMERIC},
+        **{name: (tags.get(f"ingredient.{name}", "not on record"), installed(name)) for name in NUMERIC},
         "device": (tags["device_name"], outcome["device_name"]),
         "threads": (tags["threads"], str(outcome["threads"])),
         "processes": (f"{metrics.get('train/processes', 1):g}", str(outcome.get("processes", 1))),

@@ -16,7 +16,7 @@ from weathervane.variant import Variant
 
 PACKAGE = Path(__file__).parent
 FAMILY_LIST = PACKAGE / "models" / "__init__.py"
-NUMERIC = ("torch", "torchvision", "numpy", "pillow")
+NUMERIC = ("torch", "torchvision", "numpy", "scipy", "pillow")
 
 
 def digest(needed: dict[str, str]) -> str:

@@ -372,6 +372,21 @@ def test_what_stands_is_not_registered_twice(root: Path, sit: Any, tmp_path: Pat
     assert len(tracking.client(root).search_model_versions(f"name = '{plan.dataset}'")) == 1
 
 
+def test_what_was_decided_before_a_kill_is_what_the_retraining_says(root: Path, sit: Any, tmp_path: Path) -> None:
+    """Killed between its decision and its own end, a retraining that goes on closes with that decision and its figures,
+    whether it had promoted or not, and registers nothing anew."""
+    plan = sit(range(20), [])
+    for number, promoted in ((1, True), (0, False)):
+        best = run_of(root, plan, number, tmp_path / "runs")
+        decision = register.fn(root, plan, best)
+        found = dict(tracking.client(root).get_run(best.run_id).data.metrics)
+        again = register.fn(root, plan, replace(best, metrics=found))
+        assert again.promoted == decision.promoted == promoted
+        assert replace(again, figures={}) == replace(decision, figures={})
+        assert again.figures.items() <= decision.figures.items() and len(again.figures) > 8 * (not promoted)
+    assert len(tracking.client(root).search_model_versions(f"name = '{plan.dataset}'")) == 2
+
+
 def test_a_champion_that_was_made_elsewhere_is_the_one_to_beat(root: Path, sit: Any, retrain: Retrain) -> None:
     """By hand in MLflow's pages: the challenger meets the one that is champion now, and the decision says what was
     seen."""
