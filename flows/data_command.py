@@ -5,9 +5,10 @@ from collections import Counter
 from flows.edit_ingest import from_root
 from tasks.data_versions import difference, ledger_of, resolve, versions
 from weathervane import project
-from weathervane.ingest import Report, inspect
+from weathervane.ingest import inspect
 from weathervane.ledger import Row
 from weathervane.progress import say, tabulate
+from weathervane.sorting import Report
 from weathervane.sources import named
 
 SHOWN = 20  # lines of a list before "and n more"

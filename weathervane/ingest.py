@@ -9,10 +9,7 @@ import os
 import shutil
 import tempfile
 from collections import Counter, defaultdict
-from collections.abc import Container
 from contextlib import closing
-from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,15 +21,15 @@ from pydantic import Field, field_validator
 from weathervane import images, project
 from weathervane.duplicates import Signature, groups, pairs
 from weathervane.errors import InputError
-from weathervane.examine import Outcome, Picture, Record
-from weathervane.files import raise_if_no_room, replacing, sha256, sync_folder
+from weathervane.examine import Record
+from weathervane.files import replacing, sha256, sync_folder
 from weathervane.folds import VALIDATION
-from weathervane.layout import shown
-from weathervane.ledger import LARGE_GROUP, Ledger, Quarantined, Row
+from weathervane.ledger import LARGE_GROUP, Ledger, Row
 from weathervane.parallel import in_order
 from weathervane.params import Strict, load
 from weathervane.progress import say, track
-from weathervane.sources import Found, Local, Source, stamp
+from weathervane.sorting import Newcomer, Report, Sorting
+from weathervane.sources import Local, Source, stamp
 from weathervane.splits import EXCLUDED, TRAIN, Place, assign
 
 SAME_ENDINGS = {".jpg": (".jpeg", ".jpe", ".mpo"), ".tif": (".tiff",)}
@@ -56,43 +53,6 @@ class Ingest(Strict):
         if len({source.model_dump_json() for source in sources}) < len(sources):
             raise ValueError("the same source stands there twice")
         return sources
-
-
-@dataclass
-class Report:
-    """What became of every file of the sources; the four lists add up to `files`."""
-
-    files: int = 0
-    read: int = 0  # files whose bytes were read; the others are as they were
-    decoded: int = 0
-    accepted: list[Row] = field(default_factory=list)
-    known: int = 0  # duplicates of images that the ledger held before
-    duplicates: list[tuple[str, str]] = field(default_factory=list)  # (name, of which)
-    quarantined: list[Quarantined] = field(default_factory=list)
-    ignored: list[str] = field(default_factory=list)
-    large_groups: dict[str, int] = field(default_factory=dict)  # near-duplicate groups of over 10, with their sizes
-
-    def __str__(self) -> str:
-        new = Counter(row.label for row in self.accepted)
-        brought = ", ".join(f"{count} {label}" for label, count in sorted(new.items()))
-        reasons = ", ".join(f"{n} {reason}" for reason, n in Counter(q.reason for q in self.quarantined).items())
-        return (
-            f"{self.files:,} files, {self.read:,} read, {self.decoded:,} decoded: "
-            f"{len(self.accepted):,} new{f' ({brought})' if brought else ''}, "
-            f"{self.known + len(self.duplicates):,} duplicates, {len(self.quarantined):,} quarantined"
-            f"{f' ({reasons})' if reasons else ''}, {len(self.ignored):,} ignored"
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class _Image:
-    """An accepted newcomer, its bytes already on disk in the staging folder."""
-
-    sha256: str
-    label: str
-    source: str
-    name: str
-    picture: Picture
 
 
 def unchanged(params: Ingest, root: Path) -> bool:
@@ -215,56 +175,18 @@ def inspect(source: Source, root: Path) -> Report:
 
 
 def _sort_out(params: Ingest, root: Path, ledger: Ledger, staging: Path, record: Record, counts: list[int]) -> Report:
-    """Every file into its list; bytes of the good and the bad go to `staging`, so memory stays flat."""
-    report = Report()
-    held = {row.sha256: (row.label, row.name) for row in ledger.rows}
-    refused = {bad.sha256 for bad in ledger.quarantined}
-    staged = _staged(staging)
-    fresh: dict[str, _Image] = {}
-    conflicts: set[str] = set()
+    """Every file of the sources into its list, and a place for each that is new.
 
-    def seen(path: str, stamp: str) -> str | None:
-        digest = record.sha256(path, stamp)
-        if digest is None or digest in held:
-            return digest
-        outcome = record.outcome(digest)
-        settled = digest in refused and isinstance(outcome, images.BadImage)
-        return digest if outcome and (settled or digest in staged) else None
-
-    def quarantine(name: str, title: str, digest: str, reason: images.Reason, detail: str) -> None:
-        report.quarantined.append(Quarantined(digest, title, name, ledger.ingests + 1, reason, detail))
-
+    Raises:
+        InputError: more than `max_bad` of the files are bad.
+    """
+    sorting = Sorting(ledger, staging, record)
     for source, count in zip(params.sources, counts, strict=True):
-        files = track(source.files(root, seen), f"ingest {source.title}", count)
-        with closing(in_order(partial(_examine, held.keys(), record), files)) as examined:
+        files = track(source.files(root, sorting.known), f"ingest {source.title}", count)
+        with closing(in_order(sorting.examine, files)) as examined:
             for found, digest, outcome in examined:
-                name = shown(found.name)
-                report.files += 1
-                report.read += bool(found.data)
-                if not (found.ignored or found.sha256 or digest in held):
-                    _stage(found.data, staging / digest)
-                if found.stamp:
-                    record.saw(found.path, found.stamp, digest)
-                if found.ignored:
-                    report.ignored.append(name)
-                elif isinstance(outcome, images.BadImage):
-                    quarantine(name, source.title, digest, outcome.reason, outcome.detail)
-                elif digest in held or digest in fresh:
-                    label, first = held.get(digest) or (fresh[digest].label, fresh[digest].name)
-                    if label != found.label:
-                        conflicts.add(digest)
-                        detail = f"the same picture is {label} as {first}"
-                        quarantine(name, source.title, digest, "label conflict", detail)
-                    elif digest in held:
-                        report.known += 1
-                    else:
-                        report.duplicates.append((name, first))
-                else:
-                    assert found.label is not None and outcome is not None
-                    fresh[digest] = _Image(digest, found.label, source.title, name, outcome)
-    for digest in sorted(conflicts & fresh.keys()):
-        image = fresh.pop(digest)
-        quarantine(image.name, image.source, digest, "label conflict", "the same picture stands under two classes")
+                sorting.sort(source.title, found, digest, outcome)
+    report = sorting.ended()
     bad = len(report.quarantined)
     if bad > params.max_bad * (report.files - len(report.ignored)):
         worst = "; ".join(f"{q.name!r}: {q.reason} ({q.detail})" for q in report.quarantined[:3])
@@ -272,41 +194,12 @@ def _sort_out(params: Ingest, root: Path, ledger: Ledger, staging: Path, record:
             f"{bad} of {report.files:,} files are bad, more than max_bad: {params.max_bad} in params/ingest.yaml "
             f"allows; nothing was taken in. First: {worst}"
         )
-    if fresh:
-        report.accepted = _place(params, ledger, list(fresh.values()), _signatures(root, ledger, record))
+    if sorting.fresh:
+        report.accepted = _place(params, ledger, list(sorting.fresh.values()), _signatures(root, ledger, record))
     report.decoded = record.looks
     sizes = Counter(row.group for row in (*ledger.rows, *report.accepted))
     report.large_groups = {group: size for group, size in sizes.items() if size > LARGE_GROUP}
     return report
-
-
-def _staged(staging: Path) -> set[str]:
-    """What a killed ingest left, as far as the content is what the name says; the rest is removed."""
-    names = [path.name for path in staging.iterdir()]
-    whole = in_order(lambda name: (staging / name).is_file() and sha256(staging / name) == name, names)
-    staged = {name for name, good in zip(names, whole, strict=True) if good}
-    for name in names:
-        if name not in staged:
-            shutil.rmtree(staging / name) if (staging / name).is_dir() else (staging / name).unlink()
-    return staged
-
-
-def _stage(data: bytes, path: Path) -> None:
-    try:
-        path.write_bytes(data)
-    except OSError as error:
-        path.unlink(missing_ok=True)
-        raise_if_no_room(error, path, len(data))
-        raise
-
-
-def _examine(held: Container[str], record: Record, found: Found) -> tuple[Found, str, Outcome | None]:
-    digest = found.sha256 or hashlib.sha256(found.data).hexdigest()
-    if found.ignored or digest in held:
-        return found, digest, None
-    if found.reason:
-        return found, digest, images.BadImage(found.reason, found.detail)
-    return found, digest, record.look(digest, found.data)
 
 
 def _signatures(root: Path, ledger: Ledger, record: Record) -> list[Signature]:
@@ -324,7 +217,7 @@ def _signatures(root: Path, ledger: Ledger, record: Record) -> list[Signature]:
     return list(in_order(one, ledger.rows))
 
 
-def _place(params: Ingest, ledger: Ledger, newcomers: list[_Image], old: list[Signature]) -> list[Row]:
+def _place(params: Ingest, ledger: Ledger, newcomers: list[Newcomer], old: list[Signature]) -> list[Row]:
     """Groups and splits for the newcomers, in an order that only their bytes decide."""
     newcomers = sorted(newcomers, key=lambda image: image.sha256)
     marks = [*old, *(image.picture.signature for image in newcomers)]
@@ -335,7 +228,7 @@ def _place(params: Ingest, ledger: Ledger, newcomers: list[_Image], old: list[Si
     tied: dict[int, list[Row]] = defaultdict(list)
     for row, number in zip(ledger.rows, component[: len(old)], strict=True):
         tied[int(number)].append(row)
-    fresh: dict[int, list[_Image]] = defaultdict(list)
+    fresh: dict[int, list[Newcomer]] = defaultdict(list)
     for image, number in zip(newcomers, component[len(old) :], strict=True):
         fresh[int(number)].append(image)
 
@@ -381,7 +274,7 @@ def _place(params: Ingest, ledger: Ledger, newcomers: list[_Image], old: list[Si
     return sorted(rows, key=lambda row: (row.label, row.sha256))
 
 
-def _misnamed(image: _Image, ending: str) -> str:
+def _misnamed(image: Newcomer, ending: str) -> str:
     named = Path(image.name).suffix.lower()
     right = named in (ending, *SAME_ENDINGS.get(ending, ()))
     return "" if right else f"{image.picture.format} named {named or 'without an ending'}"

@@ -19,7 +19,8 @@ from PIL import Image
 from tests.rows import often
 from weathervane import archives
 from weathervane.errors import InputError
-from weathervane.ingest import Ingest, Report, ingest
+from weathervane.ingest import Ingest, ingest
+from weathervane.sorting import Report
 
 
 def photograph(seed: int) -> bytes:

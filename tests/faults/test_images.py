@@ -25,9 +25,10 @@ from PIL import Image
 from tests.rows import often
 from weathervane.errors import InputError
 from weathervane.images import BadImage, Reason, decode, notes, open_image, upright_rgb
-from weathervane.ingest import Ingest, Report, ingest
+from weathervane.ingest import Ingest, ingest
 from weathervane.layout import shown
 from weathervane.ledger import Ledger
+from weathervane.sorting import Report
 
 ROOT = Path(__file__).parents[2]
 

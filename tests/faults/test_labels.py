@@ -14,11 +14,12 @@ from weathervane.errors import InputError
 from weathervane.evaluate import predictions
 from weathervane.fit import fit
 from weathervane.gate import SUSPECTED, Register, doubted
-from weathervane.ingest import Ingest, Report, ingest
+from weathervane.ingest import Ingest, ingest
 from weathervane.ledger import Ledger
 from weathervane.model import Model
 from weathervane.params import load
 from weathervane.prepare import Prepare, prepare
+from weathervane.sorting import Report
 from weathervane.store import Store
 from weathervane.suspects import suspects
 from weathervane.variant import Variant

@@ -19,9 +19,10 @@ from PIL import Image
 from tests.rows import often
 from weathervane.errors import InputError
 from weathervane.files import replacing
-from weathervane.ingest import Ingest, Report, ingest, inspect, refuse_edits, unchanged
+from weathervane.ingest import Ingest, ingest, inspect, refuse_edits, unchanged
 from weathervane.ledger import Ledger
 from weathervane.prepare import Prepare, prepare
+from weathervane.sorting import Report
 from weathervane.sources import Local
 from weathervane.store import Store
 
