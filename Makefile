@@ -15,8 +15,8 @@ setup: .venv/ready
 # uv itself comes out of the lock, with its hashes, by the pip that every venv has.
 .venv/ready: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v <= (3, 13) else "Python 3.11, 3.12 or 3.13 is needed, this is %d.%d: make PYTHON=python3.11 ..." % v)'
-	@echo "Setting up .venv (about 5 GB, once) ..."
-	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@echo "Setting up .venv (6.4 GB, once) ..."
+	@test -x $(BIN)/pip || $(PYTHON) -m venv .venv
 	@awk '/^[^ #]/ {keep = /^uv==/} keep' requirements.lock > .venv/uv.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r .venv/uv.txt
 	@VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/uv pip sync --quiet --require-hashes requirements.lock

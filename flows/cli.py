@@ -445,6 +445,8 @@ def trigger(
     ] = None,
     data_version: Annotated[str | None, typer.Option(help="Another version of the data than today's.")] = None,
     time_limit: Annotated[float | None, typer.Option(min=0.01, help="Minutes that a variant may train.")] = None,
+    processes: Annotated[int | None, typer.Option(min=1, help="That train a variant together.")] = None,
+    memory: Annotated[float | None, typer.Option(min=0.001, help="GB of pixels on the worker's device.")] = None,
     folds: Annotated[int | None, typer.Option(help="Of crossval.")] = None,
     share: Annotated[float | None, typer.Option(help="Of crossval.")] = None,
     source: Annotated[str | None, typer.Option(help="Of predict or monitor, on the worker's machine.")] = None,
@@ -468,8 +470,8 @@ def trigger(
         "seed": seed,
         "data_version": data_version,
     }
-    given |= {"time_limit": time_limit, "folds": folds, "share": share, "source": source, "days": days}
-    given |= {"out": out, "model": model}
+    given |= {"time_limit": time_limit, "processes": processes, "memory": memory, "folds": folds, "share": share}
+    given |= {"source": source, "days": days, "out": out, "model": model}
     raise typer.Exit(trigger(flow, {name: value for name, value in given.items() if value is not None}, wait))
 
 

@@ -17,7 +17,10 @@ class VariantsFailed(TrainingError):
     """Some variants could not be trained; the others were logged. `summary` is what the flow else returns."""
 
     def __init__(self, failures: dict[str, str], summary: dict[str, Any]) -> None:
-        super().__init__("; ".join(f"{name}: {why}" for name, why in failures.items()))
+        told = [f"{name}: {why}" for name, why in failures.items()]
+        if summary.get("decision") == "promoted":
+            told.append(f"promoted all the same: {summary['variant']}: {summary['why']}")
+        super().__init__("; ".join(told))
         self.summary = summary
 
 

@@ -11,7 +11,7 @@ from functools import cache
 from importlib.metadata import version as installed
 from pathlib import Path
 
-from tasks.data_versions import find_damage, has_bytes, last_version, materialise, resolve
+from tasks.data_versions import between, find_damage, has_bytes, last_version, ledger_of, materialise, resolve
 from tasks.dvc_lock import md5, prepared_md5, raw_md5, stale_because, tracked_dataset
 from tasks.locks import DATA, lock
 from weathervane import project
@@ -170,14 +170,20 @@ def _restore(root: Path, aside: Path | None) -> None:
 
 
 def _bring_back(root: Path, params: Ingest) -> None:
-    """Data/raw that is not there but was: in a fresh clone, or when the project returns to a dataset that it had.
+    """Data/raw that is not there but was: in a fresh clone, when the project returns to a dataset that it had, or when
+    git has brought another version.
 
     Its ledger decides who is in test, so it must come back. Rendered skies are the exception: they are made
     again, to the same bytes.
     """
     raw = root / project.RAW
-    version = raw_md5(root) if tracked_dataset(root) == params.dataset else last_version(root, params.dataset)
-    if (root / project.LEDGER).is_file() or version is None:
+    tracked = tracked_dataset(root) == params.dataset
+    version = raw_md5(root) if tracked else last_version(root, params.dataset)
+    if version is None:
+        return
+    if (root / project.LEDGER).is_file():
+        if tracked:
+            _catch_up(root, params, version)
         return
     from tasks.dvc_repo import fetch
 
@@ -190,6 +196,40 @@ def _bring_back(root: Path, params: Ingest) -> None:
         materialise(root, version).joinpath(project.RAW).replace(raw)
         say(f"ingest: '{params.dataset}' goes on from its last version, {version}")
         return
+    _refuse_lost(params, version)
+
+
+def _catch_up(root: Path, params: Ingest, version: str) -> None:
+    """Data/raw that lacks images of the version that data/raw.dvc names, to that version: `git pull` has brought it.
+
+    What a killed ingest took in beyond that version stays; DVC has not recorded it yet.
+
+    Raises:
+        InputError: that version cannot be had, or what is there instead would be lost.
+    """
+    if ledger_of(root, version) is None:
+        from tasks.dvc_repo import fetch_version
+
+        fetch_version(root, version)
+    named = ledger_of(root, version)
+    if named is None:
+        _refuse_lost(params, version)
+        return
+    raw = root / project.RAW
+    if not between(named, Ledger.read(raw)).removed:
+        return
+    if not has_bytes(root, str(md5(raw))):
+        raise InputError(
+            f"data/raw holds images that DVC has not recorded, and data/raw.dvc names {version}, which has others: run "
+            "'dvc checkout data/raw.dvc --force'; what is new in the sources is taken in again"
+        )
+    other = materialise(root, version) / project.RAW
+    shutil.rmtree(raw)
+    other.replace(raw)
+    say(f"ingest: data/raw is {version} now, which data/raw.dvc names")
+
+
+def _refuse_lost(params: Ingest, version: str) -> None:
     if any(source.kind != "synthetic" for source in params.sources):
         raise InputError(
             f"the last version of '{params.dataset}', {version}, is neither in DVC's cache nor in a remote: run 'dvc "

@@ -30,7 +30,7 @@ class Candidate:
     ingredients: dict[str, str]
     why: str
     run: Run | None = None  # finished, with equal fingerprint
-    settled: bool = False  # and the retraining that it belongs to came to a decision
+    settled: bool = False  # and the retraining that it belongs to, or one that reused it, came to a decision
     seconds: float | None = None  # what training it took last time, scaled to the epochs asked for
 
 
@@ -139,6 +139,8 @@ def make_plan(
     earlier = [run for run in runs(address, dataset, "variant", variants) if run.tags.get("kind") == kind]
     finished = [run for run in earlier if run.status == "FINISHED" and CLEANED not in run.tags]
     parents = {run.run_id: run for run in runs(address, dataset, "kind", ["retraining"])} if finished else {}
+    decided = [run for run in parents.values() if run.status == "FINISHED" and "decision" in run.tags]
+    met = {run_id for run in decided for run_id in run.tags.get("reused_runs", "").split()}
     candidates = []
     for name, chosen in variants.items():
         mark = digest(needed[name])
@@ -155,7 +157,7 @@ def make_plan(
                 needed[name],
                 why="unchanged" if same else what_changed(root, last, name, needed[name], data, ledger),
                 run=same[0] if same else None,
-                settled=parent is not None and parent.status == "FINISHED" and "decision" in parent.tags,
+                settled=bool(same) and (parent in decided or same[0].run_id in met),
                 seconds=_seconds(before, chosen) if before else None,
             )
         )

@@ -56,7 +56,7 @@ class Standing:
 
 
 def alone(root: Path, name: str) -> FileLock:
-    """One decision at a time about a dataset's champion on this host; freed by the system if the holder is killed."""
+    """One decision at a time about a dataset's champion in this clone; freed by the system if the holder is killed."""
     return lock(root, champion(name))
 
 

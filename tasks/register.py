@@ -5,6 +5,7 @@ everything that it will point at is on record.
 """
 
 import json
+import logging
 import tempfile
 import warnings
 from dataclasses import dataclass, field, replace
@@ -21,11 +22,12 @@ from tasks.promotion import Move
 from tasks.step import step
 from tasks.tracking_read import WAITING, runs, uri
 from tasks.whole import whole
-from weathervane.errors import InputError
+from weathervane.errors import InputError, in_brief
 from weathervane.files import sha256
 from weathervane.gate import Register, Verdict, table
 from weathervane.models import family
 from weathervane.params import load
+from weathervane.progress import say
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -131,7 +133,11 @@ def _write_down(root: Path, plan: Plan, best: Result, version: str, verdict: Ver
     if runtime.flow_run.id:
         from prefect.artifacts import create_markdown_artifact
 
-        create_markdown_artifact(text, key=f"decision-{plan.dataset.replace('_', '-')}", description=verdict.why[:200])
+        key = f"decision-{plan.dataset.replace('_', '-')}"
+        try:
+            create_markdown_artifact(text, key=key, description=verdict.why[:200])
+        except Exception as error:  # the decision stands: it is on record in MLflow
+            say(f"the decision is missing among Prefect's artifacts: {in_brief(error)}", logging.WARNING)
 
 
 def _card(client: "MlflowClient", plan: Plan, best: Result, version: str, decision: str) -> str:

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from weathervane.errors import InputError
 from weathervane.params import Seed, Strict
-from weathervane.splits import EXCLUDED, TEST, Place, assign
+from weathervane.splits import EXCLUDED, TEST, TRAIN, Place, assign
 
 if TYPE_CHECKING:
     from weathervane.store import Store
@@ -49,17 +49,18 @@ def grouped(images: Iterable[tuple[str, str, str]]) -> dict[str, list[str]]:
 
 
 def check_folds(groups: Mapping[str, Sequence[str]], folds: int) -> None:
-    """Refuse a cross-validation in which a class would be absent from a test part.
+    """Refuse a cross-validation in which a class would be absent from a test part, or could not be there to test, to
+    validate and to learn from at once.
 
     Raises:
-        InputError: a class has fewer groups than there are folds.
+        InputError: a class has fewer groups than there are folds, or than 3.
     """
     count = Counter(Counter(sorted(labels)).most_common(1)[0][0] for labels in groups.values())
     label = min(sorted(count), key=count.__getitem__, default="")
-    if count[label] < folds:
+    if count[label] < folds or count[label] < 3:
         raise InputError(
             f"--folds {folds}: class '{label}' has {count[label]} images that are no near-duplicates of each other: "
-            "take fewer folds, or add images"
+            "take fewer folds (a class needs 3 such images in any case), or add images"
         )
 
 
@@ -76,7 +77,9 @@ def places(groups: Mapping[str, Sequence[str]], inner: int, outer: Outer) -> dic
     test = {group for group, place in split(groups, outer.folds).items() if place.fold == outer.fold}
     inside = split({group: labels for group, labels in groups.items() if group not in test}, inner)
     learnt = {group: groups[group] for group, place in inside.items() if place.fold != VALIDATION}
-    spared = {group for group, place in split(learnt, 1, 1 - outer.share).items() if place.split == TEST}
+    drawn = split(learnt, 1, 1 - outer.share)
+    kept = {label: group for group in drawn for label in groups[group]}  # the last of each class: none is left without
+    spared = {group for group, place in drawn.items() if place.split == TEST} - set(kept.values())
     return {
         **inside,
         **dict.fromkeys(test, Place(TEST, -1)),
@@ -84,12 +87,27 @@ def places(groups: Mapping[str, Sequence[str]], inner: int, outer: Outer) -> dic
     }
 
 
+def _labels(groups: Mapping[str, Sequence[str]], some: Iterable[str]) -> set[str]:
+    return {label for group in some for label in groups[group]}
+
+
 def placed(store: "Store", outer: Outer) -> "Store":
-    """The same images, with the columns `split` and `fold` of this outer fold."""
+    """The same images, with the columns `split` and `fold` of this outer fold.
+
+    Raises:
+        InputError: a class has no image to learn from.
+    """
     import numpy as np
 
     columns = [store.manifest[name].tolist() for name in ("group", "label", "split")]
-    found = places(grouped(zip(*columns, strict=True)), int(store.manifest["fold"].max()) + 1, outer)
+    groups = grouped(zip(*columns, strict=True))
+    found = places(groups, int(store.manifest["fold"].max()) + 1, outer)
+    learnt = [group for group, place in found.items() if place.split == TRAIN and place.fold != VALIDATION]
+    if unlearnt := sorted(_labels(groups, groups) - _labels(groups, learnt)):
+        raise InputError(
+            f"fold {outer.fold + 1} of {outer.folds}: no image of class '{unlearnt[0]}' is left to learn from: take "
+            "other folds, or add images that are no near-duplicates"
+        )
     nowhere = Place(EXCLUDED, -1)
     each = [nowhere if split == EXCLUDED else found[group] for group, _, split in zip(*columns, strict=True)]
     other = copy.copy(store)

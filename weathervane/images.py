@@ -121,9 +121,9 @@ def upright_rgb(image: Image.Image) -> Image.Image:
 def upright(image: Image.Image) -> Image.Image:
     """First frame, EXIF orientation applied, 8-bit RGB, or L where it is grey.
 
-    16-bit grey is scaled by 1/257 (Pillow's own conversion clips it to white), floating-point grey by its
-    range (0-1, 0-255 or 0-65535), transparency is laid over white, CMYK and palettes are converted as Pillow
-    does. Colour profiles are not applied.
+    16-bit grey is scaled by 1/257 (Pillow's own conversion clips it to white), grey of 32 bits by its range
+    (0-255 or 0-65535; floating-point grey 0-1 as well), transparency is laid over white, CMYK and palettes are
+    converted as Pillow does. Colour profiles are not applied.
 
     Raises:
         BadImage: truncated or damaged pixel data, or a mode without a conversion.
@@ -159,7 +159,8 @@ def _from_deep_grey(image: Image.Image) -> Image.Image:
     brightest = deep.max(initial=0)
     if not (deep.min(initial=0) >= 0 and brightest <= 65535):  # NaN is neither
         raise BadImage("unreadable mode", f"{image.mode} with values outside 0-65535")
-    scale = 257.0 if image.mode.startswith("I") or brightest > 255 else 1 / 255 if brightest <= 1 else 1.0
+    sixteen = image.mode.startswith("I;16") or brightest > 255
+    scale = 257.0 if sixteen else 1.0 if image.mode == "I" or brightest > 1 else 1 / 255
     return Image.fromarray((deep / scale + 0.5).clip(0, 255).astype(np.uint8), "L")
 
 

@@ -30,7 +30,7 @@ from weathervane.params import Strict, load
 from weathervane.progress import say, track
 from weathervane.sorting import Newcomer, Report, Sorting
 from weathervane.sources import Local, Source, stamp
-from weathervane.splits import EXCLUDED, TRAIN, Place, assign
+from weathervane.splits import EXCLUDED, TEST, TRAIN, Place, assign
 
 SAME_ENDINGS = {".jpg": (".jpeg", ".jpe", ".mpo"), ".tif": (".tiff",)}
 
@@ -299,6 +299,13 @@ def _check(params: Ingest, root: Path, ledger: Ledger, report: Report) -> None:
         raise InputError(
             f"class '{unlearnt[0]}': its {counts[unlearnt[0]]} images are so few groups of near-duplicates that none "
             "is left to learn from beside those to test and validate on: add other photographs of it, or leave it out"
+        )
+    tested = {row.label for row in (*ledger.rows, *report.accepted) if row.split == TEST}
+    if untested := sorted(counts.keys() - tested):
+        raise InputError(
+            f"class '{untested[0]}': none of its {counts[untested[0]]} images is there to test on: they are so few "
+            f"groups of near-duplicates, or test_fraction: {params.test_fraction} in params/ingest.yaml is too small: "
+            "add other photographs of it, or leave it out"
         )
 
 

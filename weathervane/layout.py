@@ -7,7 +7,7 @@ from pathlib import PurePosixPath
 
 JUNK = {".ds_store", "thumbs.db", "desktop.ini", "__macosx", "@eadir", "lost+found"}
 CAMERA = {"dsc", "dscf", "dscn", "image", "img", "mvimg", "photo", "picture", "pxl", "screenshot"}  # no weather
-CLASS = re.compile(r"[^\W_][\w &+-]{0,62}")
+CLASS = re.compile(r"[^\W_][\w -]{0,62}")  # what the name of a metric may hold in MLflow, too
 NUMBERED = re.compile(r"([^\W\d_](?:[^\W\d]| )*?)[ _-]*\(?\d+\)?\.\w{1,5}")
 
 
@@ -23,7 +23,7 @@ def shown(name: str) -> str:
 
 
 def class_name(text: str) -> str | None:
-    """A class as it is stored: NFC, lower case, letters, digits and `_ &+-`; None if it cannot be one."""
+    """A class as it is stored: NFC, lower case, letters, digits, `_`, `-` and spaces; None if it cannot be one."""
     name = unicodedata.normalize("NFC", text).strip().lower()
     return name if CLASS.fullmatch(name) else None
 

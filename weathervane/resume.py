@@ -14,7 +14,7 @@ from weathervane.state import State, content, restore, tensors
 
 FORMAT = 2
 LONG = 60.0  # seconds after which an epoch that is not over yet gets a checkpoint
-SHARE = 0.05  # of the training's time that checkpoints may take; shorter epochs share one
+SHARE = 0.05  # of the training's time that checkpoints at epochs' ends may take; shorter epochs share one
 RATE = 1e8  # bytes a second at which the first one is taken to be written; the others as the one before
 
 

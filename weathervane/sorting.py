@@ -125,7 +125,7 @@ class Sorting:
             self._report.duplicates.append((name, first))
 
     def _quarantine(self, name: str, source: str, digest: str, reason: images.Reason, detail: str) -> None:
-        self._report.quarantined.append(Quarantined(digest, source, name, self._number, reason, detail))
+        self._report.quarantined.append(Quarantined(digest, source, name, self._number, reason, shown(detail)))
 
 
 def _staged(staging: Path) -> set[str]:

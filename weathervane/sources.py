@@ -94,7 +94,8 @@ class Placed(Strict, ABC):
         classes = layout.labels(kept)
         for name, label in classes.items():
             if label is None:
-                yield Found(name, reason="name not understood", detail="no class folder, and no <class><number> name")
+                told = "no class folder (of letters, digits, spaces, _ and -), and no <class><number> name"
+                yield Found(name, reason="name not understood", detail=told)
         wanted = [name for name in kept if classes[name] is not None]
         if place.is_dir():
             yield from (read(place, name, classes[name], seen) for name in wanted)

@@ -83,7 +83,7 @@ class Store:
 
     @cached_property
     def _shards(self) -> list[np.ndarray]:
-        return [_shard(path) for path in sorted((self.folder / PIXELS).glob("*.npy"))]
+        return [_shard(path) for path in sorted((self.folder / PIXELS).glob("*.npy"), key=lambda path: int(path.stem))]
 
     @property
     def size(self) -> int:

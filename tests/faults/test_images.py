@@ -405,6 +405,7 @@ def conversions() -> dict[str, tuple[bytes, np.ndarray]]:
         "16-bit grey TIFF": (encoded(Image.fromarray(deep.astype(np.uint16)), "TIFF"), GREY),
         "16-bit grey TIFF of the other byte order": (encoded(Image.fromarray(deep.astype(">u2")), "TIFF"), GREY),
         "32-bit TIFF with 16-bit grey": (encoded(Image.fromarray(deep.astype(np.int32)), "TIFF"), GREY),
+        "32-bit TIFF with 8-bit grey": (encoded(Image.fromarray(RAMP.round().astype(np.int32)), "TIFF"), GREY),
         "float TIFF 0-1": (encoded(Image.fromarray(unit), "TIFF"), GREY),
         "float TIFF 0-255": (encoded(Image.fromarray(RAMP.astype(np.float32)), "TIFF"), GREY),
         "float TIFF 0-65535": (encoded(Image.fromarray(deep.astype(np.float32)), "TIFF"), GREY),
@@ -524,7 +525,7 @@ print(len(report.accepted))
 """
 
 
-@pytest.mark.fault(10, trials=9)
+@pytest.mark.fault(10, trials=10)
 def test_links(source: Path, tmp_path: Path) -> None:
     """Links out of the folder and loops are refused, none is followed: nothing outside is opened or listed."""
     outside = tmp_path / "secret"
@@ -535,6 +536,7 @@ def test_links(source: Path, tmp_path: Path) -> None:
     (source / "rain/folder").symlink_to(outside)
     (source / "snow").symlink_to(outside / "rain")
     (source / "rain/self.jpg").symlink_to("self.jpg")
+    (source / "rain/latin.jpg").symlink_to(b"/elsewhere/caf\xe9.jpg".decode("utf-8", "surrogateescape"))
     (source / "rain/a.jpg").symlink_to("b.jpg")
     (source / "rain/b.jpg").symlink_to("a.jpg")
     (source / "rain/up").symlink_to("..")
@@ -545,8 +547,8 @@ def test_links(source: Path, tmp_path: Path) -> None:
     assert beyond == 0
     assert accepted == "10"
     told = dict(line.rsplit("=", 1) for line in refused)
-    assert len(told) == 9
-    for name in ("rain/file.jpg", "rain/relative.jpg", "rain/folder"):
+    assert len(told) == 10
+    for name in ("rain/file.jpg", "rain/relative.jpg", "rain/folder", "rain/latin.jpg"):
         assert told[name] == "outside the source"
     for name in ("rain/self.jpg", "rain/a.jpg", "rain/b.jpg", "rain/up", "rain/dangling.jpg"):
         assert told[name] == "unreadable file"

@@ -149,6 +149,23 @@ def test_a_class_of_one_picture_is_refused(mine: Path) -> None:
     assert held(mine) == labels
 
 
+@pytest.mark.parametrize("shots", [6, 1])
+def test_a_class_without_an_image_to_test_on_is_refused(tmp_path: Path, shots: int) -> None:
+    """Two scenes of six shots each, neither small enough for a fifth; or a test part so small that nothing goes there:
+    told, with what to do, before anything is trained."""
+    fill(tmp_path / "inbox", "rain", "rain", 0, 40)
+    (tmp_path / "inbox/sun").mkdir()
+    for number in range(12 // shots):
+        with Image.open(io.BytesIO(synthetic.render("sunrise", 900 + number))) as scene:
+            for shot in range(shots):
+                scene.save(tmp_path / f"inbox/sun/{number}-{shot}.jpg", quality=70 + shot)
+    sources = [{"kind": "local", "path": "inbox"}]
+    asked = {"dataset": "d", "sources": sources, "test_fraction": 0.2 if shots > 1 else 0.04, "folds": 2, "seed": 0}
+    with pytest.raises(InputError, match=r"class 'sun': none of its 12 images is there to test on.*test_fraction: 0"):
+        ingest(Ingest.model_validate(asked | {"max_bad": 0.0, "min_per_class": 10}), tmp_path)
+    assert not (tmp_path / "data/raw/ledger.csv").exists()
+
+
 @pytest.mark.fault(45)
 def test_a_renamed_class_is_refused(mine: Path) -> None:
     """The same photographs under another class name are label conflicts: told which, and nothing is taken in."""

@@ -27,6 +27,11 @@ SETTINGS = {
     "MLFLOW_TRACKING_USERNAME": "boss",
     "MLFLOW_TRACKING_PASSWORD": PASSWORD,
 }
+PROXY = {
+    "WEATHERVANE_ALLOWED_HOSTS": "proxy.example",
+    "MLFLOW_SERVER_ALLOWED_HOSTS": "proxy.example,127.0.0.1:*",
+    "MLFLOW_SERVER_CORS_ALLOWED_ORIGINS": "https://proxy.example",
+}
 
 
 @dataclass(frozen=True)
@@ -98,7 +103,7 @@ def team(database: Database, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         "PREFECT_API_DATABASE_CONNECTION_URL": database.url("postgresql+asyncpg", "prefect"),
         "MLFLOW_BACKEND_STORE_URI": database.url("postgresql", "mlflow"),
     }
-    with up(root, "--auth", **SETTINGS, **stores) as team:
+    with up(root, "--auth", **SETTINGS, **stores, **PROXY) as team:
         team.settings = {name: value for name, value in SETTINGS.items() if name.startswith("MLFLOW")}
         team.settings["PREFECT_API_AUTH_STRING"] = SETTINGS["PREFECT_SERVER_API_AUTH_STRING"]
         yield team
@@ -118,7 +123,8 @@ def basic(text: str) -> dict[str, str]:
 
 @pytest.mark.fault(54)
 def test_both_ask_for_a_password_and_refuse_foreign_pages(team: Team) -> None:
-    """401 without or with a wrong password; 403 for a foreign Host or Origin even with the right one; else 200."""
+    """401 without or with a wrong password; 403 for a foreign Host or Origin even with the right one; else 200, also
+    through a proxy whose name both servers were told as docs/operations.md says."""
     for url, right in (
         (f"{team.prefect}/api/flow_runs/filter", f"team:{PASSWORD}"),
         (f"{team.mlflow}/api/2.0/mlflow/experiments/search", f"boss:{PASSWORD}"),
@@ -128,6 +134,7 @@ def test_both_ask_for_a_password_and_refuse_foreign_pages(team: Team) -> None:
         assert status(url, **basic(right)) == 200
         assert status(url, **basic(right), Host="evil.example") == 403
         assert status(url, **basic(right), Origin="https://evil.example") == 403
+        assert status(url, **basic(right), Origin="https://proxy.example", Host="proxy.example") == 200
 
 
 def test_a_retraining_is_on_record_in_postgresql(team: Team, database: Database) -> None:

@@ -102,6 +102,45 @@ def test_an_older_version_comes_back_beside_the_work_tree(project: Path, inbox: 
         data.prepared_version(project, "0000")
 
 
+def test_a_version_that_git_brought_is_the_one_to_go_on_from(project: Path, inbox: Path) -> None:
+    """After `git pull` data/raw.dvc names a version with images that this clone's sources never had: data/raw becomes
+    that version, out of the cache, and data/raw.dvc stays. Where it cannot be had, or images that nobody has recorded
+    would be lost, that is told, and nothing changes."""
+    tracked, ledger = project / "data/raw.dvc", project / "data/raw/ledger.csv"
+    old = data.ingest_and_record(project)
+    older = tracked.read_text()
+    fill(inbox, "rain", range(40, 44))
+    new = data.ingest_and_record(project)
+    newer = tracked.read_text()
+    tracked.write_text(older)
+    assert data.ingest_and_record(project) == new  # an ingest that was killed before DVC had recorded it
+
+    for number in range(40, 44):
+        (inbox / f"rain/rain{number}.jpg").unlink()
+    shutil.rmtree(project / "data/raw")
+    tracked.write_text(older)
+    assert data.ingest_and_record(project) == old
+    tracked.write_text(newer)
+    assert data.ingest_and_record(project) == new == md5(project / "data/raw")
+    assert len(Ledger.read(project / "data/raw").rows) == 28 and raw_md5(project) == new
+
+    shutil.rmtree(project / "data/raw")
+    tracked.write_text(older)
+    data.ingest_and_record(project)
+    fill(inbox, "sun", range(140, 142))
+    unrecorded, held = data.ingest_and_record(project), ledger.read_bytes()
+    listing = project / ".dvc/cache/files/md5" / unrecorded[:2] / unrecorded[2:]
+    listing.unlink()
+    tracked.write_text(newer)
+    with pytest.raises(InputError, match=f"has not recorded, and data/raw.dvc names {new}"):
+        data.ingest_and_record(project)
+    cached = project / ".dvc/cache/files/md5" / new[:2] / new[2:]
+    cached.unlink()
+    with pytest.raises(InputError, match=f"{new}, is neither in DVC's cache nor in a remote"):
+        data.ingest_and_record(project)
+    assert ledger.read_bytes() == held and tracked.read_text() == newer
+
+
 def test_datasets_never_mix_and_come_back(project: Path, inbox: Path, tmp_path: Path) -> None:
     """Another dataset starts empty; the first one's bytes stay in the cache; a refused ingest changes nothing."""
     first = data.ingest_and_record(project)

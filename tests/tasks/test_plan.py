@@ -108,6 +108,24 @@ def test_an_undecided_retraining_is_taken_up_again(
     assert not again.nothing_to_do
 
 
+def test_after_a_failed_night_nothing_is_left_to_do_again(root: Path) -> None:
+    """A variant whose retraining failed for another one's sake stands once a later retraining, which reused it, came to
+    a decision; before that it does not."""
+    both = ("cnn", "dnn")
+    first = plan_of(root, names=both)
+    parent = open_retraining.fn(root, first)
+    for candidate, status in zip(first.candidates, ("FINISHED", "FAILED"), strict=True):
+        tracking.end_run(root, open_variant.fn(root, first, candidate, parent), status)
+    close_retraining.fn(root, parent, [], {"decision": "promoted", "decision_why": "the first"}, "FAILED")
+    second = plan_of(root, names=both)
+    assert [one.name for one in second.to_train] == ["dnn"] and not plan_of(root, names=("cnn",)).nothing_to_do
+    parent = open_retraining.fn(root, second)
+    tracking.end_run(root, open_variant.fn(root, second, second.to_train[0], parent))
+    assert not plan_of(root, names=both).nothing_to_do
+    close_retraining.fn(root, parent, [], {"decision": "not promoted", "decision_why": "worse"}, "FINISHED")
+    assert plan_of(root, names=both).nothing_to_do
+
+
 def test_a_deleted_retraining_is_no_decision(root: Path) -> None:
     """Who deletes the parent run in MLflow's pages gets the decision made anew."""
     parent, _ = record(root, plan_of(root))

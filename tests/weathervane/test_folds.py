@@ -1,5 +1,6 @@
 """The folds of a cross-validation: who learns, who chooses, who is asked."""
 
+import copy
 import json
 import shutil
 from collections import Counter
@@ -81,6 +82,27 @@ def test_a_share_takes_from_what_is_learnt_only() -> None:
     assert of_split(quarter, TRAIN) < of_split(half, TRAIN) < of_split(whole, TRAIN)
 
 
+def test_a_small_share_leaves_no_class_out() -> None:
+    """Of a class of 10 among 200 a twentieth is still an image to learn from, in each fold."""
+    groups = {f"{number:04x}": ["shine" if number % 21 else "rain"] for number in range(210)}
+    for found in all_folds(groups, 5, 0, share=0.05):
+        learnt = {g for g, place in found.items() if place.split == TRAIN and place.fold}
+        assert {groups[g][0] for g in learnt} == {"rain", "shine"} and len(learnt) <= 8
+
+
+def test_a_fold_without_a_class_to_learn_is_refused(store: Store) -> None:
+    """Where near-duplicates leave a class nothing to learn from, that is told instead of trained."""
+    other = copy.copy(store)
+    snow = np.flatnonzero(store.manifest["label"] == store.classes[0])
+    group = store.manifest["group"].copy()
+    group[snow] = "one scene"
+    group[snow[:2]] = "another", "a third"
+    other.manifest = {**store.manifest, "group": group}
+    with pytest.raises(InputError, match=rf"of 2: no image of class '{store.classes[0]}' is left to learn from"):
+        for fold in range(2):
+            placed(other, Outer(folds=2, fold=fold, seed=0))
+
+
 def test_another_seed_makes_other_folds() -> None:
     """The seed chooses one of the possible cross-validations."""
     groups = {f"{number:04x}": ["rain"] for number in range(40)}
@@ -94,11 +116,15 @@ def test_excluded_images_take_no_part() -> None:
 
 
 def test_too_many_folds_are_refused() -> None:
-    """With more folds than a class has groups, the class is named with their number, however many images it has."""
+    """With more folds than a class has groups, or fewer than 3 of them, the class is named with their number, however
+    many images it has."""
     groups = {"a": ["rain"] * 9, "b": ["rain"], "c": ["shine"], "d": ["shine"], "e": ["shine", "shine", "rain"]}
-    check_folds(groups, 2)
-    with pytest.raises(InputError, match=r"--folds 3: class 'rain' has 2 images that are no near-duplicates"):
-        check_folds(groups, 3)
+    with pytest.raises(InputError, match=r"--folds 2: class 'rain' has 2 images that are no near-duplicates"):
+        check_folds(groups, 2)
+    groups["f"] = ["rain"]
+    check_folds(groups | {"g": ["shine"]}, 3)
+    with pytest.raises(InputError, match=r"--folds 4: class 'rain' has 3 images that are no near-duplicates"):
+        check_folds(groups, 4)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import os
 import unicodedata
 
 import pytest
+from mlflow.utils.validation import _validate_metric_name
 
 from weathervane.layout import class_name, ignored, labels, shown
 
@@ -74,13 +75,18 @@ def test_no_files() -> None:
         ("a\\b", None),
         ("_hidden", None),
         ("rain\u200b", None),
+        ("rain & wind", None),
+        ("snow+rain", None),
         ("a\nb", None),
         (unicodedata.normalize("NFD", "눈"), "눈"),
     ],
 )
 def test_class_names_are_safe_folder_names(text: str, stored: str | None) -> None:
-    """What is stored is NFC and lower case, and can neither leave its folder nor hide in it."""
+    """What is stored is NFC and lower case, can neither leave its folder nor hide in it, and may be part of the name of
+    a metric in MLflow."""
     assert class_name(text) == stored
+    if stored:
+        _validate_metric_name(f"test/f1/{stored}")
 
 
 @pytest.mark.parametrize(
