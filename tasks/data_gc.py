@@ -11,7 +11,8 @@ from pathlib import Path
 from tasks.data_versions import CACHE, cached, has_bytes, heads, last_version, ledger_of, objects, versions
 from tasks.dvc_lock import raw_md5
 from tasks.locks import DATA, lock
-from tasks.tracking_inventory import inventory
+from tasks.tracking_inventory import Inventory, inventory
+from tasks.tracking_read import SQLITE, local, uri
 from weathervane import project
 from weathervane.errors import InputError
 
@@ -88,29 +89,39 @@ def collect(root: Path) -> Census:
 
 def _needed(root: Path) -> dict[str, Standing]:
     """Every version that anything knows of, by md5, with what needs it."""
-    if not os.environ.get("MLFLOW_TRACKING_URI") and (root / project.SERVERS / "mlflow.db").exists():
+    if not os.environ.get("MLFLOW_TRACKING_URI") and (root / project.SERVERS).exists():
         raise InputError(
-            f"MLFLOW_TRACKING_URI is not set, and {project.SERVERS}/ has the models of 'weathervane up', which need "
-            "data, too: set it to the server's address"
+            f"MLFLOW_TRACKING_URI is not set, and {project.SERVERS}/ is of 'weathervane up', whose models need data, "
+            "too: set it to the server's address"
         )
-    stock, today = inventory(root), raw_md5(root)
-    trained = [run for run in stock.runs.values() if "data_md5" in run.tags]
-    known = [*(one.md5 for one in versions(root)), *(run.tags["data_md5"] for run in trained), *cached(root)]
+    stores, today, own = {uri(root): inventory(root)}, raw_md5(root), root / "mlflow.db"
+    if own.exists() and local(uri(root)) != own:  # of bare commands, before the team had servers
+        stores[f"{SQLITE}{own}"] = inventory(root, own)
+    known = [*(one.md5 for one in versions(root)), *cached(root)]
     found = {md5: Standing(md5) for md5 in known}
     if today:
         found[today].git.append("today's")
     for name, md5 in heads(root).items():
         found.setdefault(md5, Standing(md5)).git.append(name)
+    for address, stock in stores.items():
+        _note_what_it_needs(root, address, stock, found)
+    return found
+
+
+def _note_what_it_needs(root: Path, address: str, stock: Inventory, found: dict[str, Standing]) -> None:
+    """Add the models and runs of one of MLflow's stores to the versions that they need."""
+    trained = [run for run in stock.runs.values() if "data_md5" in run.tags]
+    for run in trained:
+        found.setdefault(run.tags["data_md5"], Standing(run.tags["data_md5"]))
     for version in stock.versions:
         if trained_on := stock.runs[version.run_id].tags.get("data_md5"):
             found[trained_on].models.append(str(version))
     # The ledger of a dataset's last version decides who is in test, should the project return to it.
     for dataset in sorted({run.dataset for run in trained}):
-        if last := last_version(root, dataset):
+        if last := last_version(root, dataset, address):
             found.setdefault(last, Standing(last)).runs.append(f"the last of {dataset}")
     for md5 in {run.tags["data_md5"] for run in trained if run.status == "RUNNING"}:
         found[md5].runs.append("a run at work")
-    return found
 
 
 def _cache(root: Path) -> list[Path]:

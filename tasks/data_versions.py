@@ -85,12 +85,13 @@ def resolve(root: Path, text: str) -> str:
     raise InputError(f"data version {text}: not known: 'weathervane data versions' lists those that are")
 
 
-def last_version(root: Path, dataset: str) -> str | None:
-    """md5 of the version that a dataset had last; None if nothing was trained on it.
+def last_version(root: Path, dataset: str, address: str = "") -> str | None:
+    """md5 of the version that a dataset had last, by the project's store or the one of this address; None if nothing
+    was trained on it.
 
     That of the newest retraining or cross-validation but those that were given an older one (`--data-version`).
     """
-    found = (run for run in runs(uri(root), dataset, "kind", KINDS) if OLDER not in run.tags)
+    found = (run for run in runs(address or uri(root), dataset, "kind", KINDS) if OLDER not in run.tags)
     return next((run.tags["data_md5"] for run in found if run.tags.get("data_md5")), None)
 
 

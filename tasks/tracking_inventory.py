@@ -66,13 +66,15 @@ class Inventory:
 Found = tuple[list[Held], list[Registered], list[Any]]  # and of each logged model: id, run, artifact location
 
 
-def inventory(root: Path) -> Inventory:
+def inventory(root: Path, database: Path | None = None) -> Inventory:
     """Every run with our tag `kind`, in every dataset's experiment; empty where nothing was tracked yet.
+
+    Of the project's store, or of this database.
 
     Raises:
         InputError: a database that is none of MLflow's, a server that does not answer.
     """
-    database = local(uri(root))
+    database = database or local(uri(root))
     runs, versions, models = _from_sqlite(database) if database else _by_client(root)
     logged: dict[str, dict[str, str]] = defaultdict(dict)
     for model, run_id, location in models:

@@ -128,12 +128,21 @@ def test_the_models_of_a_teams_server_are_asked_for(clone: Clone, monkeypatch: p
     clone.data("one.jpg"), clone.data("two.jpg")
     (clone.root / places.SERVERS).mkdir()
     (clone.root / places.SERVERS / "mlflow.db").touch()
-    with pytest.raises(InputError, match="MLFLOW_TRACKING_URI is not set, and servers/ has the models"):
+    with pytest.raises(InputError, match="MLFLOW_TRACKING_URI is not set, and servers/ is of 'weathervane up'"):
         collect(clone.root)
     assert clone.cached("one.jpg")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{clone.root / 'mlflow.db'}")
     collect(clone.root)
     assert not clone.cached("one.jpg")
+
+
+def test_models_of_bare_commands_count_beside_a_server(clone: Clone, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Asked with the address of a team's store, what the clone's own mlflow.db has models of stays as well."""
+    clone.train(clone.data("alone.jpg")), clone.data("nobody.jpg"), clone.data("today.jpg")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{clone.root / 'team/mlflow.db'}")
+    tracking.client(clone.root)
+    collect(clone.root)
+    assert clone.cached("alone.jpg") and clone.cached("today.jpg") and not clone.cached("nobody.jpg")
 
 
 def test_outputs_of_stages_stay(clone: Clone) -> None:
