@@ -25,6 +25,7 @@ from urllib.parse import urlsplit
 
 from flows.child import Child, listener
 from flows.secrets import keep_secrets
+from tasks.tls import trusting
 from weathervane import lifeline, project
 from weathervane.errors import InputError
 
@@ -99,9 +100,14 @@ class LocalServer(Child):
 
 
 def configured() -> str | None:
-    """The address of the person's Prefect server, from the environment or the active profile of Prefect's settings."""
-    if address := os.environ.get("PREFECT_API_URL"):
-        return address
+    """The address of the person's Prefect server."""
+    return _setting("PREFECT_API_URL")
+
+
+def _setting(name: str) -> str | None:
+    """One of Prefect's settings, from the environment or the active profile, without importing Prefect."""
+    if value := os.environ.get(name):
+        return value
     home = Path(os.environ.get("PREFECT_HOME") or "~/.prefect").expanduser()
     path = Path(os.environ.get("PREFECT_PROFILES_PATH") or home / "profiles.toml")
     try:
@@ -109,7 +115,8 @@ def configured() -> str | None:
     except (OSError, tomllib.TOMLDecodeError):
         return None
     active = os.environ.get("PREFECT_PROFILE") or content.get("active", "")
-    return content.get("profiles", {}).get(active, {}).get("PREFECT_API_URL") or None
+    value = content.get("profiles", {}).get(active, {}).get(name)
+    return str(value) if value else None
 
 
 def check(address: str) -> None:
@@ -122,16 +129,18 @@ def check(address: str) -> None:
     import urllib.request
 
     parts = urlsplit(address)
-    password = os.environ.get("PREFECT_API_AUTH_STRING", "") or parts.netloc.rpartition("@")[0]
+    password = _setting("PREFECT_API_AUTH_STRING") or parts.netloc.rpartition("@")[0]
+    insecure = str(_setting("PREFECT_API_TLS_INSECURE_SKIP_VERIFY")).lower() in ("true", "1")
     try:
         url = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')}/admin/version"
         request = urllib.request.Request(url)
         if password:
             request.add_header("Authorization", f"Basic {b64encode(password.encode()).decode()}")
-        with urllib.request.urlopen(request, timeout=8) as answer:
+        trust = trusting(_setting("PREFECT_API_SSL_CERT_FILE"), insecure)
+        with urllib.request.urlopen(request, timeout=8, context=trust) as answer:
             json.load(answer)
     except urllib.error.HTTPError as error:
-        if os.environ.get("PREFECT_API_KEY"):  # Prefect's own cloud, which has no such page
+        if _setting("PREFECT_API_KEY"):  # Prefect's own cloud, which has no such page
             return
         if error.code == HTTPStatus.UNAUTHORIZED:
             how = "not the password" if password else "no password"

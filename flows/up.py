@@ -21,6 +21,7 @@ from flows.child import Child, ServerError, end_as_by_ctrl_c, free
 from flows.deploy import DONE, PARTLY
 from flows.server import LocalServer
 from flows.worker import Worker
+from tasks.tracking_read import check_server
 from weathervane import project
 from weathervane.errors import InputError
 from weathervane.files import replacing
@@ -70,6 +71,8 @@ def _serve(root: Path, home: Path, logs: Path, ports: tuple[int, int], auth: boo
     prefect.wait()
     _deploy(root, environment)
     mlflow.wait()
+    if auth:
+        _check_password(environment["MLFLOW_TRACKING_URI"])
     worker = stack.enter_context(Worker.start(root, logs / "worker.log", environment))
     worker.wait()
     say(f"Prefect  http://127.0.0.1:{prefect.port}\nMLflow   {environment['MLFLOW_TRACKING_URI']}")
@@ -143,6 +146,23 @@ def _auth(home: Path) -> tuple[list[str], dict[str, str]]:
         "MLFLOW_AUTH_ADMIN_PASSWORD": os.environ["MLFLOW_TRACKING_PASSWORD"],
         "MLFLOW_FLASK_SERVER_SECRET_KEY": key.read_text(encoding="utf-8"),
     }
+
+
+def _check_password(address: str) -> None:
+    """MLflow takes its administrator's password at its first start, and heeds no other afterwards.
+
+    Raises:
+        InputError: the password of today is not that one.
+    """
+    try:
+        check_server(address)
+    except InputError as error:
+        user = os.environ["MLFLOW_TRACKING_USERNAME"]
+        raise InputError(
+            f"--auth: MLflow's server does not let '{user}' in ({error}). Its administrator's name and password are "
+            f"those of its first start ({project.SERVERS}/mlflow-auth.db): start with them, then change the password "
+            "by mlflow.server.get_app_client('basic-auth', ADDRESS).update_user_password(USER, NEW)"
+        ) from None
 
 
 def _deploy(root: Path, environment: dict[str, str]) -> None:

@@ -10,6 +10,8 @@ import os
 import socket
 import sqlite3
 from collections.abc import Iterable, Iterator
+from configparser import ConfigParser
+from configparser import Error as ConfigError
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from http.client import HTTPException
@@ -19,14 +21,22 @@ from urllib.error import HTTPError
 from urllib.parse import quote, unquote, urlsplit
 from urllib.request import Request, urlopen
 
+from tasks.tls import trusting
 from weathervane import project
 from weathervane.errors import InputError
 
 if TYPE_CHECKING:
+    from ssl import SSLContext
+
     from mlflow import MlflowClient
 
 SQLITE = "sqlite:///"
 TIMEOUT = 8.0  # seconds: a server that is down is told within ten
+REFUSED = {  # status → what to do
+    401: "it wants a user and a password that it knows (MLFLOW_TRACKING_USERNAME, MLFLOW_TRACKING_PASSWORD)",
+    403: "this user may not see that, or the server was not told this name of its own (MLFLOW_SERVER_ALLOWED_HOSTS)",
+}
+BUNDLES = ("MLFLOW_TRACKING_SERVER_CERT_PATH", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")  # as MLflow's client has them
 PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
 CLEANED = "artifacts_deleted"  # tag of a run whose artifacts `weathervane clean` removed: the date
 TRAININGS = "workflowType=machine_learning"  # MLflow's pages are those for agents without it
@@ -207,12 +217,13 @@ def _filter(tag: str, value: str) -> str:
 def _call(address: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any] | None:
     """One REST call; None where the server says that the thing does not exist."""
     try:
-        with urlopen(_request(address, path, body), timeout=TIMEOUT) as answer:
+        with urlopen(_request(address, path, body), timeout=TIMEOUT, context=_trust()) as answer:
             return dict(json.load(answer))
     except HTTPError as error:
         if error.code == 404 and b"RESOURCE_DOES_NOT_EXIST" in error.read():
             return None
-        raise InputError(f"MLFLOW_TRACKING_URI {address}: the server answers {error.code}: is it MLflow's?") from None
+        why = REFUSED.get(error.code, "is it MLflow's?")
+        raise InputError(f"MLFLOW_TRACKING_URI {address}: the server answers {error.code}: {why}") from None
     except (OSError, ValueError, HTTPException) as error:
         reason = getattr(error, "reason", error)
         raise InputError(
@@ -224,8 +235,8 @@ def _call(address: str, path: str, body: dict[str, Any] | None = None) -> dict[s
 def _request(address: str, path: str, body: dict[str, Any] | None) -> Request:
     parts = urlsplit(address)
     request = Request(f"{without_password(address)}/api/2.0/mlflow/{path}")
-    user = os.environ.get("MLFLOW_TRACKING_USERNAME") or unquote(parts.username or "")
-    password = os.environ.get("MLFLOW_TRACKING_PASSWORD") or unquote(parts.password or "")
+    user = _credential("MLFLOW_TRACKING_USERNAME") or unquote(parts.username or "")
+    password = _credential("MLFLOW_TRACKING_PASSWORD") or unquote(parts.password or "")
     if token := os.environ.get("MLFLOW_TRACKING_TOKEN"):
         request.add_header("Authorization", f"Bearer {token}")
     elif user and password:
@@ -234,6 +245,22 @@ def _request(address: str, path: str, body: dict[str, Any] | None) -> Request:
         request.add_header("Content-Type", "application/json")
         request.data = json.dumps(body).encode()
     return request
+
+
+def _credential(name: str) -> str:
+    """From the environment, or from the file in which MLflow's client looks as well."""
+    if value := os.environ.get(name):
+        return value
+    file = ConfigParser()
+    with suppress(ConfigError, UnicodeError):
+        file.read(Path("~/.mlflow/credentials").expanduser(), encoding="utf-8")
+        return file.get("mlflow", name.lower(), fallback="")
+    return ""
+
+
+def _trust() -> "SSLContext | None":
+    bundle = next(filter(None, map(os.environ.get, BUNDLES)), None)
+    return trusting(bundle, os.environ.get("MLFLOW_TRACKING_INSECURE_TLS", "").lower() in ("true", "1"))
 
 
 def _by_client(address: str, experiment: str, tag: str, values: list[str]) -> list[Run]:
@@ -281,7 +308,7 @@ def connect(address: str) -> "MlflowClient":
 def _reach(address: str) -> None:
     """Told within seconds if nothing answers: MLflow itself would try for minutes."""
     if served(address):
-        _call(address, "experiments/get-by-name?experiment_name=Default")
+        _call(address, "experiments/search?max_results=1")  # for which nobody needs a permission
         return
     try:
         parts = urlsplit(address)

@@ -16,9 +16,12 @@ import psutil
 import pytest
 
 from flows.child import free
+from flows.up import _check_password
+from tasks.tracking_read import check_server
 from tests.conftest import copy_project
 from tests.flows.conftest import smaller, weathervane
 from tests.flows.team import Team, cmdline, unscheduled, up
+from weathervane.errors import InputError
 
 pytestmark = pytest.mark.slow
 PASSWORD = "correct-horse-battery"
@@ -163,6 +166,22 @@ def test_who_has_no_password_is_told_so(team: Team) -> None:
             assert refused.returncode == 2, refused
             assert f"PREFECT_API_AUTH_STRING (user:password) holds {word}" in refused.stderr
             assert "Traceback" not in refused.stderr and "CANARY" not in refused.stdout + refused.stderr
+
+
+def test_another_password_of_mlflows_administrator_is_noticed(team: Team, monkeypatch: pytest.MonkeyPatch) -> None:
+    """MLflow heeds that of its first start only: `up --auth` with another one says so and how to change it, instead of
+    serving on with the old one. A user without any permission is let in."""
+    from mlflow.server import get_app_client
+
+    for name, value in team.settings.items():
+        monkeypatch.setenv(name, value)
+    _check_password(team.mlflow)
+    get_app_client("basic-auth", team.mlflow).create_user("anna", PASSWORD)
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "anna")
+    check_server(team.mlflow)
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "correct-horse-new")
+    with pytest.raises(InputError, match=r"does not let 'anna' in .* answers 401: .*update_user_password"):
+        _check_password(team.mlflow)
 
 
 def test_what_auth_needs_is_named(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 import json
 import re
+import ssl
 import subprocess
 import sys
 import threading
@@ -18,6 +19,7 @@ from flows.child import Child, ServerError
 from flows.server import LocalServer, check
 from tests.conftest import ROOT
 from tests.flows.conftest import environment
+from tests.flows.test_notify import make_certificate
 from weathervane.errors import InputError
 
 WAITS = """
@@ -258,6 +260,50 @@ def test_another_server_is_not_taken_for_prefects(status: int, body: str, why: s
         threading.Thread(target=there.handle_request, daemon=True).start()
         with pytest.raises(InputError, match=why) if why else nullcontext():
             check(f"http://127.0.0.1:{there.server_port}/api")
+
+
+def test_what_a_profile_says_is_sent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A password, or a key of Prefect's cloud, from the active profile, as Prefect's own client takes it; a server with
+    a certificate of its own is believed as the profile says."""
+    seen: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            seen.append(str(self.headers.get("Authorization")))
+            self.send_response(200 if self.headers.get("Authorization") else 401)
+            self.end_headers()
+            self.wfile.write(b'"3.4.0"')
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    make_certificate(tmp_path)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "certificate.pem", tmp_path / "key.pem")
+    monkeypatch.setenv("PREFECT_PROFILES_PATH", str(tmp_path / "profiles.toml"))
+    with HTTPServer(("127.0.0.1", 0), Handler) as there:
+        there.socket = context.wrap_socket(there.socket, server_side=True)
+        threading.Thread(target=there.serve_forever, daemon=True).start()
+        address = f"https://127.0.0.1:{there.server_port}/api"
+
+        def profile(**settings: str) -> None:
+            lines = "".join(f'{name} = "{value}"\n' for name, value in {"PREFECT_API_URL": address, **settings}.items())
+            (tmp_path / "profiles.toml").write_text(f'active = "team"\n[profiles.team]\n{lines}')
+
+        profile(PREFECT_API_AUTH_STRING="anna:secret")
+        with pytest.raises(InputError, match=r"no Prefect server answers there .*certificate"):
+            check(address)
+        trusted = {"PREFECT_API_SSL_CERT_FILE": str(tmp_path / "certificate.pem")}
+        profile(**trusted)
+        with pytest.raises(InputError, match="holds no password"):
+            check(address)
+        for settings in (trusted, {"PREFECT_API_TLS_INSECURE_SKIP_VERIFY": "true"}):
+            profile(PREFECT_API_AUTH_STRING="anna:secret", **settings)
+            check(address)
+            assert seen[-1] == "Basic YW5uYTpzZWNyZXQ="
+        profile(PREFECT_API_KEY="pnu_secret", **trusted)
+        check(address)
+        there.shutdown()
 
 
 def test_a_server_that_ends_by_itself_is_told_with_its_status_and_log(home: Path) -> None:

@@ -265,9 +265,10 @@ def test_another_server_is_not_taken_for_an_empty_mlflow() -> None:
 
 
 def test_a_server_that_refuses_gets_what_mlflow_itself_would_send(
-    asked: tuple[str, list[dict[str, str]]], monkeypatch: pytest.MonkeyPatch
+    asked: tuple[str, list[dict[str, str]]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """User, password and token are given in the ways that MLflow documents; a refusal is told."""
+    """User, password and token are given in the ways that MLflow documents, its file of credentials among them; a
+    refusal is told."""
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
 
@@ -279,6 +280,10 @@ def test_a_server_that_refuses_gets_what_mlflow_itself_would_send(
         (f"http://{host}", {}),
     ]
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    (tmp_path / ".mlflow").mkdir()
+    secret = "[mlflow]\nmlflow_tracking_username = anna\nmlflow_tracking_password = p%%ss\n"
+    (tmp_path / ".mlflow/credentials").write_text(secret)
+    settings.append((f"http://{host}", {"HOME": str(tmp_path)}))
     for address, variables in settings:
         with monkeypatch.context() as patch:
             for name, value in variables.items():
