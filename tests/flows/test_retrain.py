@@ -15,6 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from flows.outcome import VariantsFailed
 from tests.conftest import copy_project
 from tests.flows.conftest import FAST, WEATHERVANE, Home, environment, weathervane
 from weathervane import variant
@@ -347,3 +348,11 @@ def test_an_interrupted_retraining_leaves_no_process_and_no_running_run(
     assert "Traceback" not in out + err
     ended = [(run.data.tags["kind"], run.info.status) for run in home.runs() if run.info.run_id not in before]
     assert ended == [("retraining", "KILLED"), ("variant", "KILLED")]
+
+
+def test_a_promotion_beside_a_failure_is_told() -> None:
+    """The message of a retraining that failed for one variant names the champion that another one has become."""
+    summary = {"decision": "promoted", "variant": "cnn", "why": "better, p = 0.01"}
+    told = str(VariantsFailed({"dnn": "loss is nan"}, summary))
+    assert told == "dnn: loss is nan; promoted all the same: cnn: better, p = 0.01"
+    assert str(VariantsFailed({"dnn": "loss is nan"}, summary | {"decision": "not promoted"})) == "dnn: loss is nan"
