@@ -223,9 +223,11 @@ def _catch_up(root: Path, params: Ingest, version: str) -> None:
             f"data/raw holds images that DVC has not recorded, and data/raw.dvc names {version}, which has others: run "
             "'dvc checkout data/raw.dvc --force'; what is new in the sources is taken in again"
         )
-    other = materialise(root, version) / project.RAW
-    shutil.rmtree(raw)
+    other, old = materialise(root, version) / project.RAW, root / project.WORK / "aside"
+    shutil.rmtree(old, ignore_errors=True)
+    raw.replace(old)  # in one go: a ledger without its images would be taken for an edit
     other.replace(raw)
+    shutil.rmtree(old)
     say(f"ingest: data/raw is {version} now, which data/raw.dvc names")
 
 

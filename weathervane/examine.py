@@ -29,7 +29,10 @@ SCHEMA = (
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """What a look at a good photograph shows; `size` is its width and height in pixels before it is turned upright."""
+    """What a look at a good photograph shows.
+
+    `size` is its width and height in pixels as Pillow opens it: a TIFF turned upright, others as they are stored.
+    """
 
     format: str
     size: tuple[int, int]
