@@ -207,7 +207,10 @@ def _catch_up(root: Path, params: Ingest, version: str) -> None:
     Raises:
         InputError: that version cannot be had, or what is there instead would be lost.
     """
+    raw = root / project.RAW
     if ledger_of(root, version) is None:
+        if md5(raw) == version:  # a cache that was emptied
+            return
         from tasks.dvc_repo import fetch_version
 
         fetch_version(root, version)
@@ -215,10 +218,10 @@ def _catch_up(root: Path, params: Ingest, version: str) -> None:
     if named is None:
         _refuse_lost(params, version)
         return
-    raw = root / project.RAW
     if not between(named, Ledger.read(raw)).removed:
         return
-    if not has_bytes(root, str(md5(raw))):
+    held = str(md5(raw))
+    if not has_bytes(root, held):
         raise InputError(
             f"data/raw holds images that DVC has not recorded, and data/raw.dvc names {version}, which has others: run "
             "'dvc checkout data/raw.dvc --force'; what is new in the sources is taken in again"
@@ -228,7 +231,7 @@ def _catch_up(root: Path, params: Ingest, version: str) -> None:
     raw.replace(old)  # in one go: a ledger without its images would be taken for an edit
     other.replace(raw)
     shutil.rmtree(old)
-    say(f"ingest: data/raw is {version} now, which data/raw.dvc names")
+    say(f"ingest: data/raw is {version} now, which data/raw.dvc names; what was there stays in DVC's cache as {held}")
 
 
 def _refuse_lost(params: Ingest, version: str) -> None:

@@ -141,6 +141,16 @@ def test_a_version_that_git_brought_is_the_one_to_go_on_from(project: Path, inbo
     assert ledger.read_bytes() == held and tracked.read_text() == newer
 
 
+def test_without_its_cache_a_dataset_still_grows(project: Path, inbox: Path) -> None:
+    """Somebody made room by removing DVC's cache, and there is no remote: data/raw is what data/raw.dvc names, and is
+    gone on from."""
+    data.ingest_and_record(project)
+    shutil.rmtree(project / ".dvc/cache")
+    fill(inbox, "rain", range(40, 44))
+    data.ingest_and_record(project)
+    assert len(Ledger.read(project / "data/raw").rows) == 28
+
+
 def test_datasets_never_mix_and_come_back(project: Path, inbox: Path, tmp_path: Path) -> None:
     """Another dataset starts empty; the first one's bytes stay in the cache; a refused ingest changes nothing."""
     first = data.ingest_and_record(project)
