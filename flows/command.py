@@ -3,12 +3,14 @@
 import logging
 from contextlib import ExitStack
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from flows.edit_ingest import difference, edited
 from flows.runner import check_runner
-from flows.server import own_server
+from flows.server import LocalServer, own_server
+from tasks import tracking
 from tasks.alone import alone
 from tasks.data import INGEST, PREPARE, current, ingest_and_record, prepare_and_record, prepared_version
 from tasks.gate import REGISTER
@@ -78,8 +80,7 @@ def run_retrain(request: Request) -> int:
         if not request.data_version:
             with alone(root):  # or a retraining at work would go on with other data
                 _bring_in_data(root, path, request)
-        if server:
-            server.wait()
+        ready(root, server, "flows.retrain")
         return _run_flow(request)
 
 
@@ -92,6 +93,19 @@ def check_surroundings(root: Path, device: str) -> None:
     check_runner(root)
     project.check_writable(root)
     check_server(uri(root))
+
+
+def ready(root: Path, server: LocalServer | None, flow: str) -> None:
+    """Returns once a server of our own is healthy. Its boot leaves a core free: the module of the flow, and with it
+    Prefect, is imported meanwhile, and MLflow's client.
+
+    Raises:
+        ServerError: it did not come up.
+    """
+    if server:
+        import_module(flow)
+        tracking.client(root)
+        server.wait()
 
 
 def _any_dead(root: Path) -> bool:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from flows.command import check_surroundings
+from flows.command import check_surroundings, ready
 from flows.server import own_server
 from tasks.alone import alone
 from tasks.data import INGEST, PREPARE, current, ingest_and_record, prepare_and_record
@@ -65,8 +65,7 @@ def run_crossval(request: Request) -> int:
             ingest_and_record(root)
             prepare_and_record(root)
         make_plan(root, variants, request.seed, crossing=crossing)
-        if server:
-            server.wait()
+        ready(root, server, "flows.crossval")
         return _run_flow(request)
 
 

@@ -6,6 +6,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from flows.command import ready
 from flows.environment import apply
 from flows.server import own_server
 from tasks.tracking_read import tracked_root
@@ -42,8 +43,7 @@ def retrain(
     apply()
     root, until_the_end = tracked_root(), ExitStack()
     atexit.register(until_the_end.close)
-    if server := own_server(root, until_the_end):
-        server.wait()
+    ready(root, own_server(root, until_the_end), "flows.retrain")
     from flows.retrain import retrain as flow
 
     summary = flow(list(variants), list(changes), device, seed, data_version)
