@@ -5,10 +5,13 @@ import re
 import shutil
 import sqlite3
 import subprocess
+import sys
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 from filelock import FileLock
@@ -130,6 +133,37 @@ def once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path, Path]
             make(folder, folder / name)
             (folder / name).rename(together / name)
     return together / name
+
+
+@dataclass(frozen=True)
+class Said:
+    """What became of a command."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+Here = Callable[..., Said]
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Here:
+    """`weathervane` in a folder, by this process, which has made its imports: for commands that a person reads the
+    answer of, and whose ways of starting and ending others test."""
+    from flows.cli import main
+
+    def command(root: Path, *arguments: str, **variables: str) -> Said:
+        capsys.readouterr()
+        with monkeypatch.context() as patch, mock.patch.dict(os.environ, {"COLUMNS": "200", **variables}):
+            patch.chdir(root)
+            patch.setattr(sys, "argv", ["weathervane", *arguments])
+            with pytest.raises(SystemExit) as ended:
+                main()
+        said = capsys.readouterr()
+        return Said(int(ended.value.code or 0), said.out, said.err)
+
+    return command
 
 
 @pytest.fixture(scope="session")

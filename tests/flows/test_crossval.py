@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 from sklearn.metrics import accuracy_score, f1_score, log_loss
 
+from tests.conftest import Here
 from tests.flows.conftest import WEATHERVANE, Home, environment, home_after, weathervane
 from tests.flows.test_retrain import HEAVY
 from weathervane.ledger import Ledger
@@ -216,10 +217,10 @@ def test_a_killed_crossval_goes_on(home: Home) -> None:
         (["--set", "train.epoch=3"], "did you mean 'epochs'?"),
     ],
 )
-def test_bad_input_is_one_clear_line(home: Home, arguments: list[str], told: str) -> None:
+def test_bad_input_is_one_clear_line(home: Home, here: Here, arguments: list[str], told: str) -> None:
     """Bad input is told in one line before anything runs, exit status 2."""
     before = len(home.runs())
-    done = crossval(home, *arguments)
+    done = here(home.root, "crossval", *arguments, PREFECT_API_URL=home.api)
     assert done.returncode == 2
     assert told in done.stderr and len(done.stderr.splitlines()) == 1 and done.stdout == ""
     assert len(home.runs()) == before

@@ -7,6 +7,7 @@ import ipaddress
 import json
 import os
 import shutil
+import signal
 import socket
 import socketserver
 import ssl
@@ -22,12 +23,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from jinja2 import Environment
 
 from flows.notify import KINDS, Notify, block, body, read
 from tests.conftest import ROOT
-from tests.flows.test_cron import end, wait_for
 from weathervane.errors import InputError
 from weathervane.params import check
 
@@ -238,6 +239,29 @@ def team(tmp_path_factory: pytest.TempPathFactory, receivers: Receivers, prefect
         yield Team(folder, env["PREFECT_API_URL"], env, done.stdout + done.stderr)
     finally:
         end(server)
+
+
+def wait_for(page: str, process: "subprocess.Popen[bytes]", log: Path) -> None:
+    deadline = time.monotonic() + 120
+    while True:
+        assert process.poll() is None and time.monotonic() < deadline, log.read_text()
+        try:
+            urllib.request.build_opener(urllib.request.ProxyHandler({})).open(page, timeout=2).close()
+            return
+        except OSError:
+            time.sleep(0.3)
+
+
+def end(process: "subprocess.Popen[bytes]") -> None:
+    """With whatever it started."""
+    if process.poll() is not None:
+        return
+    family = [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]
+    os.killpg(process.pid, signal.SIGTERM)
+    _, alive = psutil.wait_procs(family, timeout=10)
+    for survivor in alive:
+        survivor.kill()
+    process.wait()
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 
 from tasks.score import score
+from tests.conftest import Here
 from tests.flows.conftest import WEATHERVANE, Home, environment, weathervane
 
 pytestmark = pytest.mark.slow
@@ -115,7 +116,9 @@ def test_killed_it_goes_on_with_what_is_missing(home: Home, photographs: Path, t
     assert again["sha256"] != left[0]["sha256"] or sources[-1].read_bytes() == sources[0].read_bytes()
 
 
-def test_a_table_of_scores_can_be_watched_and_chosen_from(home: Home, photographs: Path, tmp_path: Path) -> None:
+def test_a_table_of_scores_can_be_watched_and_chosen_from(
+    home: Home, here: Here, photographs: Path, tmp_path: Path
+) -> None:
     """Images that the champion has learnt from say nothing of lately, named by a table of predictions; the report is
     in MLflow. None of them is suggested for a label, because all have one."""
     table = tmp_path / "p.csv"
@@ -127,7 +130,7 @@ def test_a_table_of_scores_can_be_watched_and_chosen_from(home: Home, photograph
     assert (run.data.metrics["images/files"], run.data.metrics["images/unusable"]) == (61, 1)
     held = {one.path for one in home.mlflow.list_artifacts(run.info.run_id)}
     assert held == {"report.html", "strangest.png"}
-    done = weathervane(home.root, "suggest", str(table), "--out", str(tmp_path / "chosen"), PREFECT_API_URL=home.api)
+    done = here(home.root, "suggest", str(table), "--out", str(tmp_path / "chosen"), PREFECT_API_URL=home.api)
     assert done.returncode == 2 and "nothing new to label there" in done.stderr, done
     assert not list(tmp_path.glob("*chosen*"))
 
@@ -160,8 +163,9 @@ def test_the_champion_is_exported(home: Home, tmp_path: Path) -> None:
         (["export", "1", "--out", "p.pt"], "--out p.pt: the name of a .onnx file in a folder that is there is needed"),
     ],
 )
-def test_wrong_input_is_named(home: Home, arguments: list[str], told: str) -> None:
+def test_wrong_input_is_named(home: Home, here: Here, arguments: list[str], told: str) -> None:
     """What is wrong and what to do, in one line; nothing is left behind."""
-    done = predict(home, *arguments) if arguments[0].startswith(("n", "d")) else weathervane(home.root, *arguments)
+    command = ["predict", *arguments] if arguments[0].startswith(("n", "d")) else arguments
+    done = here(home.root, *command, PREFECT_API_URL=home.api)
     assert done.returncode == 2 and told in done.stderr and "Traceback" not in done.stderr, done
     assert not list(home.root.glob("p.*"))

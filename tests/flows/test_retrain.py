@@ -10,13 +10,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
 from flows.outcome import VariantsFailed
-from tests.conftest import copy_project
+from tests.conftest import Here, copy_project
 from tests.flows.conftest import FAST, WEATHERVANE, Home, environment, weathervane
 from weathervane import variant
 
@@ -162,18 +164,38 @@ def told_in_prefect(home: Home, flow_run: str) -> list[str]:
     return [log["message"] for log in home.ask("logs/filter", wanted) if log["name"] == "weathervane"]
 
 
+@dataclass(frozen=True)
+class Changed:
+    """A retraining in JSON for which one variant is unchanged, one has changed, and one cannot be trained."""
+
+    done: "subprocess.CompletedProcess[str]"
+    runs: dict[str, Any]  # that it made, by the first word of their names
+    champion: Any  # of before
+
+    @property
+    def lines(self) -> list[dict[str, str]]:
+        return [json.loads(line) for line in self.done.stdout.splitlines()]
+
+
+@pytest.fixture(scope="module")
+def changed(home: Home) -> Changed:
+    before = {run.info.run_id for run in home.runs()}
+    champion = home.mlflow.get_model_version_by_alias("weather-synthetic", "champion")
+    done = home.retrain(*FAST, "cnn.train.lr=1e38", "dnn.train.epochs=3", WEATHERVANE_LOG="json")
+    made = {run.info.run_name.split()[0]: run for run in home.runs() if run.info.run_id not in before}
+    return Changed(done, made, champion)
+
+
 @pytest.mark.slow
-def test_a_line_for_each_step_in_json_and_on_prefects_page(home: Home) -> None:
+def test_a_line_for_each_step_in_json_and_on_prefects_page(home: Home, changed: Changed) -> None:
     """With WEATHERVANE_LOG=json, stdout is one JSON object a line; each step says when it begins and ends, with the
     seconds, the flow run, MLflow's run and the dataset; Prefect's page of the run has the same lines."""
-    done = home.retrain("--variants", "dnn", "--set", "train.epochs=4", WEATHERVANE_LOG="json")
-    assert (done.returncode, done.stderr) == (0, "")
-    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert changed.done.stderr == ""
+    lines, parent = changed.lines, changed.runs["retrain"]
     assert all(re.fullmatch(r"\d{4}-\d\d-\d\dT[\d:.]+\+00:00", line["time"]) for line in lines)
-    assert {line["level"] for line in lines} == {"info"}
+    assert {line["level"] for line in lines} == {"info", "error"}
     ours = [line for line in lines if line["logger"] == "weathervane"]
     assert any(line["logger"].startswith("prefect.") for line in lines)
-    parent = home.runs("retraining")[-1]
     (ended,) = (line for line in ours if line["message"].startswith("dnn: ended after "))
     told = r"dnn: ended after \d+\.\d s, test accuracy [01]\.\d{3}, MLflow run [0-9a-f]{32}"
     assert re.fullmatch(told, ended["message"])
@@ -207,26 +229,23 @@ def test_a_flow_that_a_worker_runs_is_heard_as_well(home: Home) -> None:
 
 @pytest.mark.fault(36)
 @pytest.mark.slow
-def test_what_changed_is_trained_and_a_failure_takes_nobody_along(home: Home) -> None:
+def test_what_changed_is_trained_and_a_failure_takes_nobody_along(home: Home, changed: Changed) -> None:
     """Of three variants, one is unchanged and stands, one is trained anew, and one cannot be trained: the first two are
     compared and decided on, the third is told with its reason; the command and the flow end as failed."""
-    before = {run.info.run_id for run in home.runs()}
-    champion = home.mlflow.get_model_version_by_alias("weather-synthetic", "champion")
-    done = home.retrain(*FAST, "cnn.train.lr=1e38", "dnn.train.epochs=3")
+    done, fresh = changed.done, changed.runs
     assert done.returncode == 1, done.stdout + done.stderr
-    assert "Traceback" not in done.stdout + done.stderr
-    fresh = {run.info.run_name.split()[0]: run for run in home.runs() if run.info.run_id not in before}
+    assert not [line for line in changed.lines if line["logger"] == "weathervane" and "Traceback" in line["message"]]
     states = {name: run.info.status for name, run in fresh.items()}
     assert states == {"retrain": "FAILED", "cnn": "FAILED", "dnn": "FINISHED"}
     assert "lower train.lr" in fresh["cnn"].data.tags["failure"]
-    table = re.sub(r"\s*\n {2,}| +", " ", done.stdout)  # its long cells run over several lines
-    assert re.search(r"^cnn failed cnn: .* lower train\.lr", table, re.M), done.stdout
-    assert re.search(r"^lstm .* reused", table, re.M)
+    table = "\n".join(line["message"] for line in changed.lines if line["message"].startswith("variant: "))
+    assert re.search(r"^variant: cnn; test accuracy \(95 %\): failed; .* cnn: .* lower train\.lr", table, re.M), table
+    assert re.search(r"^variant: lstm; .* seconds: reused", table, re.M), table
     assert fresh["retrain"].data.tags["decision"] in ("promoted", "not promoted")
     assert fresh["retrain"].data.tags["best_variant"] in ("dnn", "lstm")
     assert home.flow_run(fresh["retrain"])[0] == "Failed"
     version = home.mlflow.get_model_version_by_alias("weather-synthetic", "champion")
-    assert version.run_id in (champion.run_id, fresh["dnn"].info.run_id)
+    assert version.run_id in (changed.champion.run_id, fresh["dnn"].info.run_id)
     versions = home.mlflow.search_model_versions("name = 'weather-synthetic'")
     assert fresh["cnn"].info.run_id not in {version.run_id for version in versions}
 
@@ -266,10 +285,10 @@ BAD: dict[str, tuple[Callable[[Path], list[str]], str]] = {
 @pytest.mark.slow
 @pytest.mark.parametrize(("arguments", "told"), BAD.values(), ids=BAD)
 def test_bad_input_is_one_clear_line_and_changes_nothing(
-    home: Home, clean: Path, arguments: Callable[[Path], list[str]], told: str
+    home: Home, clean: Path, here: Here, arguments: Callable[[Path], list[str]], told: str
 ) -> None:
     """Exit status 2 and one line that names what is wrong; params, data and stores are as they were."""
-    done = weathervane(clean, "retrain", *arguments(clean), PREFECT_API_URL=home.api)
+    done = here(clean, "retrain", *arguments(clean), PREFECT_API_URL=home.api)
     assert done.returncode == 2, done.stdout + done.stderr
     assert done.stderr.startswith("weathervane: ") and done.stderr.count("\n") == 1
     assert told in done.stderr

@@ -1,6 +1,7 @@
 """The step `evaluate` on a real model and a real store: what the variant's run holds afterwards."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +23,12 @@ PICTURES = ["confusion.png", "curves.png", "learning.png", "mistakes.png", "reli
 
 
 @pytest.fixture(scope="module")
-def run(store: Store, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def run(store: Store, tmp_path_factory: pytest.TempPathFactory, fresh_database: Path) -> dict[str, Any]:
     """A network of two epochs, and its run, evaluated twice: as if a moment's failure had repeated the step."""
     root = tmp_path_factory.mktemp("evaluate")
     folder = root / "small"
     folder.mkdir()
+    shutil.copy(fresh_database, root)
     outcome = fit("small", small(), store, folder, device=torch.device("cpu"))
     experiment = tracking.experiment(root, "test")
     run = tracking.start_run(root, experiment, "small", {"kind": "variant"})

@@ -1,6 +1,7 @@
 """What a retraining would do, asked of a store in which real runs were recorded by the flow's own steps."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,14 +21,14 @@ FAST = ["train.epochs=3"]
 
 
 @pytest.fixture(scope="module")
-def project_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def project_root(tmp_path_factory: pytest.TempPathFactory, fresh_database: Path) -> Path:
     """A project with prepared data on record, and a store."""
     root = copy_project(tmp_path_factory.mktemp("plan"))
     outs = [{"path": "data/prepared/pixels", "hash": "md5", "md5": "1" * 32 + ".dir"}]
     lock = {"schema": "2.0", "stages": {"prepare": {"cmd": "python -m weathervane.prepare", "outs": outs}}}
     (root / "dvc.lock").write_text(json.dumps(lock))
     (root / "data/raw.dvc").write_text(json.dumps({"outs": [{"md5": "2" * 32 + ".dir", "path": "raw"}]}))
-    tracking.client(root)
+    shutil.copy(fresh_database, root)
     return root
 
 

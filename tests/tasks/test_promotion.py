@@ -1,8 +1,7 @@
 """The aliases of a registered model and the record of their moves, in a real MLflow store."""
 
 import os
-import subprocess
-import sys
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,16 +10,16 @@ import pytest
 
 from tasks import promotion, tracking
 from tasks.promotion import Move
-from tests.conftest import copy_project
+from tests.conftest import Here, copy_project
 from weathervane.errors import InputError
 
 GATE = Move("", "", "", "flow run red-fox", "because", "", "better", {"gate/gained": 9.0})
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def root(tmp_path_factory: pytest.TempPathFactory, fresh_database: Path) -> Iterator[Path]:
     root = tmp_path_factory.mktemp("promotion")
-    tracking.client(root)
+    shutil.copy(fresh_database, root)
     yield root
     os.environ.pop("MLFLOW_TRACKING_URI", None)
 
@@ -153,10 +152,10 @@ def test_an_alias_moved_elsewhere_meanwhile_stops_the_move(root: Path, name: str
     assert (now.champion, len(now.moves)) == ("2", 1)
 
 
-@pytest.mark.slow
-def test_the_commands(tmp_path: Path) -> None:
-    """`promote`, `rollback` and `history` from the shell: one line each for what happened and for what cannot be."""
+def test_the_commands(tmp_path: Path, here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`promote`, `rollback` and `history`: one line each for what happened and for what cannot be."""
     root = copy_project(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     client = tracking.client(root)
     name = "weather-synthetic"
     client.create_registered_model(name)
@@ -167,10 +166,7 @@ def test_the_commands(tmp_path: Path) -> None:
         client.create_model_version(name, f"runs:/{run}/model", run_id=run)
 
     def weathervane(*arguments: str) -> tuple[int, str]:
-        command = [str(Path(sys.executable).with_name("weathervane")), *arguments]
-        environment = {**os.environ, "PYTHONPATH": str(root)}
-        environment.pop("MLFLOW_TRACKING_URI", None)
-        done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, timeout=120)
+        done = here(root, *arguments)
         return done.returncode, done.stdout + done.stderr
 
     assert weathervane("promote", "1", "--why", "a start") == (0, f"{name}: champion – → 1\n")

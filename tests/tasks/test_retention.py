@@ -328,7 +328,7 @@ def test_where_nothing_was_tracked_nothing_goes(tmp_path: Path) -> None:
 def test_a_killed_clean_leaves_nothing_half(store: Store, older: Retention) -> None:
     """SIGKILL at random moments, until one gets through: whatever version is still there has its model and its run's
     files whole, and whatever run has lost some of them says so."""
-    old = [run for _ in range(4) for run in store.retraining()]
+    old = [run for _ in range(2) for run in store.retraining()]
     for run in old[1::2]:
         store.version(run)
     store.grow_old()
@@ -345,7 +345,7 @@ def test_a_killed_clean_leaves_nothing_half(store: Store, older: Retention) -> N
             time.sleep(0.001)
             ended = os.waitpid(process, os.WNOHANG)[0] != 0
         if not ended:
-            time.sleep(rng.random() * 0.02)
+            time.sleep(rng.random() * 0.03)
             os.kill(process, signal.SIGKILL)
             ended = not os.WIFSIGNALED(os.waitpid(process, 0)[1])
             killed += not ended

@@ -22,9 +22,13 @@ ROOT = Path(__file__).parents[3]
 CPU = torch.device("cpu")
 
 
+FAMILY = {name: variant.load(ROOT, name).family for name in variant.names(ROOT)}
+FIRST = {family: name for name, family in reversed(FAMILY.items()) if family != "transfer"}  # the others in a drill
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "name", [pytest.param(one, marks=[pytest.mark.drill] if one == "transfer" else []) for one in variant.names(ROOT)]
+    "name", [pytest.param(one, marks=[] if one in FIRST.values() else [pytest.mark.drill]) for one in FAMILY]
 )
 def test_every_variant_is_looked_into(name: str, store: Store, tmp_path: Path) -> None:
     """Gradients, filters and occlusion of all, patches of what convolves, steps and saliency of what recurs: whole
