@@ -1,6 +1,7 @@
 """From the command to the first step of training, and what a retraining with nothing to do costs.
 
-`python -m benchmarks.startup`, in a project of its own (rendered skies), against a Prefect server that is up.
+`python -m benchmarks.startup`, in a project of its own (rendered skies), against a Prefect server that is up; and
+with one that the command starts, as where none is configured.
 """
 
 import json
@@ -37,6 +38,9 @@ def main(rounds: Annotated[int, typer.Option(min=1)] = 5) -> None:
         server.wait()
         run(root, settings, [str(WEATHERVANE), *ONE])
         starts = [start(root, settings, seed) for seed in track(range(1, rounds + 1), "start", rounds)]
+        own = {name: value for name, value in settings.items() if name != "PREFECT_API_URL"}
+        seeds = track(range(rounds + 1, 2 * rounds + 1), "start with a server", rounds)
+        with_server = [sum(start(root, own, seed)) for seed in seeds]
         nothing, repro = [], []
         for _ in track(range(rounds), "nothing to do", rounds):
             nothing.append(run(root, settings, [str(WEATHERVANE), *ONE]))
@@ -44,6 +48,7 @@ def main(rounds: Annotated[int, typer.Option(min=1)] = 5) -> None:
     entries = [entry("startup_seconds", [sum(one) for one in starts], "s")]
     for place, part in enumerate(PARTS):
         entries.append(entry(f"startup: {part}", [one[place] for one in starts], "s"))
+    entries.append(entry("startup: with a Prefect server of its own", with_server, "s"))
     entries += [entry("retrain with nothing to do", nothing, "s"), entry("dvc repro with nothing to do", repro, "s")]
     ratios = [a / b for a, b in zip(nothing, repro, strict=True)]
     record([*entries, entry("noop_vs_dvc_repro", ratios, "times")])

@@ -29,6 +29,7 @@ def skies() -> dict[str, bytes]:
     return dict(images())
 
 
+@pytest.mark.slow
 def test_an_image_depends_on_label_index_and_seed_only(skies: dict[str, bytes]) -> None:
     """Rendered again, out of order, an image has the same bytes; another index or seed, another image."""
     for label in reversed(CLASSES):
@@ -65,6 +66,7 @@ def test_the_bytes_do_not_depend_on_the_processor() -> None:
     assert run.stdout.split() == [_digest(), _digest_of_light()]
 
 
+@pytest.mark.slow
 def test_the_default_dataset_is_400_different_photographs(skies: dict[str, bytes]) -> None:
     """100 different RGB JPEGs a class, 160x120 or larger (upright: 120x160), named by class and number."""
     assert list(skies) == [f"{label}/{label}{n:03d}.jpg" for label in CLASSES for n in range(1, 101)]
@@ -79,6 +81,7 @@ def test_the_default_dataset_is_400_different_photographs(skies: dict[str, bytes
     assert shapes == {True, False}
 
 
+@pytest.mark.slow
 def test_the_mean_colour_is_no_classifier(skies: dict[str, bytes]) -> None:
     """A logistic regression on an image's mean red, green and blue stays under 80 %."""
     from sklearn.linear_model import LogisticRegression
