@@ -24,7 +24,7 @@ Changes = Annotated[
     list[str] | None, typer.Option("--set", help="train.epochs=5 for all, cnn.train.epochs=5 for one variant.")
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")]
-Model = Annotated[str, typer.Option(help="models:/weather/7, models:/weather@champion, or 7; the champion.")]
+Model = Annotated[str, typer.Option(help="models:/weather/7, models:/weather@champion, or 7; the champion by default.")]
 Open = Annotated[bool, typer.Option("--open/--no-open", help="Open the page in a browser.")]
 
 
@@ -50,11 +50,11 @@ def retrain(
         typer.Option(min=0.01, help="Minutes that one variant may train, all tries together; it fails after that."),
     ] = None,
     processes: Annotated[
-        int, typer.Option(min=1, help="That train a variant together, each on a GPU of its own where there are any.")
+        int, typer.Option(min=1, help="How many train a variant together, each on a GPU of its own if there are any.")
     ] = 1,
     memory: Annotated[
         float | None,
-        typer.Option(min=0.001, help="GB of pixels that may stay on the device (half of it); more are read by batch."),
+        typer.Option(min=0.001, help="GB of pixels that stay on the device (half of its own); more are read by batch."),
     ] = None,
     plan: Annotated[
         bool,
@@ -443,14 +443,16 @@ def trigger(
     seed: Annotated[
         int | None, typer.Option(min=0, max=MAX_SEED, help="Of initialisation, order and augmentation.")
     ] = None,
-    data_version: Annotated[str | None, typer.Option(help="Another version of the data than today's.")] = None,
+    data_version: Annotated[
+        str | None, typer.Option(help="Train on another version of the data; see 'weathervane data versions'.")
+    ] = None,
     time_limit: Annotated[float | None, typer.Option(min=0.01, help="Minutes that a variant may train.")] = None,
-    processes: Annotated[int | None, typer.Option(min=1, help="That train a variant together.")] = None,
+    processes: Annotated[int | None, typer.Option(min=1, help="How many train a variant together.")] = None,
     memory: Annotated[float | None, typer.Option(min=0.001, help="GB of pixels on the worker's device.")] = None,
-    folds: Annotated[int | None, typer.Option(help="Of crossval.")] = None,
-    share: Annotated[float | None, typer.Option(help="Of crossval.")] = None,
+    folds: Annotated[int | None, typer.Option(help="Of crossval: trainings a variant.")] = None,
+    share: Annotated[float | None, typer.Option(help="Of crossval: of the images to learn from.")] = None,
     source: Annotated[str | None, typer.Option(help="Of predict or monitor, on the worker's machine.")] = None,
-    days: Annotated[float | None, typer.Option(min=0, help="Of monitor.")] = None,
+    days: Annotated[float | None, typer.Option(min=0, help="Of monitor: only files that changed in so many.")] = None,
     out: Annotated[str | None, typer.Option(help="Of predict, on the worker's machine.")] = None,
     model: Annotated[str | None, typer.Option(help="Of predict or monitor.")] = None,
     wait: Annotated[
