@@ -1,5 +1,6 @@
 """A registered model in a form for other runtimes."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,6 +28,8 @@ def check_out(to: str, out: Path) -> None:
         raise InputError(f"--to {to}: there is {', '.join(FORMATS)}")
     if out.suffix != FORMATS[to] or out.is_dir() or not out.parent.is_dir():
         raise InputError(f"--out {out}: the name of a {FORMATS[to]} file in a folder that is there is needed")
+    if not os.access(out.parent, os.W_OK):
+        raise InputError(f"--out {out}: the folder {out.parent} cannot be written to: name another file")
 
 
 def export(root: Path, what: str, to: str, out: Path | None) -> tuple[str, Path, "Parity"]:

@@ -109,13 +109,11 @@ def users(root: Path, text: str) -> Users:
         raise InputError(f"{text}: not readable: {error.strerror}") from None
     if not re.fullmatch(r"[0-9a-f]{4,64}(\.dir)?", digest):
         raise InputError(f"{text}: no such file, and no model (models:/NAME/7, models:/NAME@champion), md5 or sha256")
-    ledgers = {md5: ledger_of(root, md5) for md5 in known}
     if data := _one(text, (md5 for md5 in known if md5.startswith(digest))):
-        what, how, unread = f"data {data}, {_content(ledgers[data])}", {data: _parts(ledgers[data])}, []
+        ledger = ledger_of(root, data)
+        what, how, unread = f"data {data}, {_content(ledger)}", {data: _parts(ledger)}, list[str]()
     else:
-        there = {md5: ledger.rows for md5, ledger in ledgers.items() if ledger}
-        unread = sorted({run.tags["data_md5"] for run in trained} - set(there))
-        what, how = _of_image(text, digest, there, unread)
+        what, how, unread = _of_image(root, text, digest, list(known), {run.tags["data_md5"] for run in trained})
     uses = [_use(stock, run, how[run.tags["data_md5"]]) for run in trained if how.get(run.tags["data_md5"])]
     return Users(what, sorted(uses, key=lambda use: use.ended, reverse=True), unread)
 
@@ -137,26 +135,38 @@ def _one(text: str, close: Iterable[str]) -> str | None:
     return different[0] if different else None
 
 
-def _of_image(text: str, digest: str, there: dict[str, list[Row]], unread: list[str]) -> tuple[str, dict[str, str]]:
-    """An image in words, and by the md5 of the data version what it was to a model that was trained on that."""
-    rows = [row for version in there.values() for row in version]
-    image = _one(text, (row.sha256 for row in rows if row.sha256.startswith(digest)))
+def _of_image(
+    root: Path, text: str, digest: str, known: list[str], trained: set[str]
+) -> tuple[str, dict[str, str], list[str]]:
+    """An image in words, by the md5 of the data version what it was to a model that was trained on that, and the
+    versions that models were trained on and that are not here.
+
+    One version's ledger is in memory at a time: nights make hundreds.
+    """
+    close, there = list[Row](), list[str]()
+    for md5 in known:
+        if ledger := ledger_of(root, md5):
+            there.append(md5)
+            close += [row for row in ledger.rows if row.sha256.startswith(digest)]
+    unread = sorted(trained - set(there))
+    image = _one(text, (row.sha256 for row in close))
     if image is None:
         rest = f"; {len(unread)} more that models had are not in DVC's cache: 'dvc fetch --all-commits'" * bool(unread)
         raise InputError(f"{text}: none of {len(there)} versions of the data is called so or holds such an image{rest}")
-    same = [row for row in rows if row.sha256 == image]
-    groups = {row.group for row in same}
-    members = {row.sha256 for row in rows if row.group in groups}
+    groups = {row.group for row in close}
+    ledgers = ((md5, ledger_of(root, md5)) for md5 in there)
+    met = {md5: [row for row in ledger.rows if row.group in groups] for md5, ledger in ledgers if ledger}
+    members = {row.sha256 for rows in met.values() for row in rows}
     near = f"near-duplicate group {', '.join(sorted(groups))} of {len(members)} images"
-    what = f"image {image}, {same[-1].label}, {same[-1].name!r} from {same[-1].source}"
+    what = f"image {image}, {close[-1].label}, {close[-1].name!r} from {close[-1].source}"
     what += f", {near if len(members) > 1 else 'no near-duplicates'}"
-    return what, {md5: _met(version, image, groups) for md5, version in there.items()}
+    return what, {md5: _met(rows, image) for md5, rows in met.items()}, unread
 
 
-def _met(rows: list[Row], image: str, groups: set[str]) -> str:
-    """What an image was to a model trained on these rows; "" if neither it nor a near-duplicate was there."""
+def _met(rows: list[Row], image: str) -> str:
+    """What an image was to a model trained on data that holds these rows of its groups; "" if there is none."""
     itself = [_part(row) for row in rows if row.sha256 == image]
-    near = Counter(_part(row) for row in rows if row.group in groups and row.sha256 != image)
+    near = Counter(_part(row) for row in rows if row.sha256 != image)
     others = ", ".join(f"{count} {part}" for part, count in near.items())
     return "; ".join([*itself, *([f"near-duplicates: {others}"] if near else [])])
 

@@ -73,7 +73,7 @@ def reproduce(root: Path, stock: Inventory, version: Registered) -> Reproduction
         _run(code, "weathervane.prepare")
         training = code / project.TRAINING / "again"
         training.mkdir(parents=True)
-        (training / "job.json").write_text(json.dumps(_job(version, tags, code)), encoding="utf-8")
+        (training / "job.json").write_text(json.dumps(job_of(root, version, tags, code)), encoding="utf-8")
         _run(code, "weathervane.train", str(training))
         outcome = json.loads((training / "outcome.json").read_text(encoding="utf-8"))
         lines = (training / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
@@ -102,11 +102,15 @@ def _refuse_without_code(root: Path, version: Registered, tags: dict[str, str]) 
         raise InputError(f"{version}: its commit {commit} is not in this clone: 'git fetch --all' or --unshallow first")
 
 
-def _job(version: Registered, tags: dict[str, str], code: Path) -> dict[str, Any]:
+def job_of(root: Path, version: Registered, tags: dict[str, str], code: Path) -> dict[str, Any]:
+    """What job.json says of the training that is to be repeated in the checkout `code`."""
+    variant = json.loads(tags["ingredient.params"])
+    if variant["network"].get("sha256"):  # a file of the person's, which the checkout need not have
+        variant["network"]["weights"] = str(root / variant["network"]["weights"])
     cpu, threads = tags["device"] == "cpu", min(int(tags["threads"]), os.cpu_count() or 1)
     return {
         "name": tags["variant"],
-        "variant": json.loads(tags["ingredient.params"]),
+        "variant": variant,
         "data": str(code / project.PREPARED),
         "device": "cpu" if cpu else "auto",
         "seed": int(tags["seed"]),

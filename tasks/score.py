@@ -45,8 +45,9 @@ def score(root: Path, source: str, out: Path, what: str, device: str) -> Scored:
         InputError: nothing to score, no such model, an `out` that cannot be written or that another run writes.
     """
     check_out(out)
-    found, mine = listing(source), {out.resolve(), part_of(out).resolve()}
-    names = [name for name in found.names if (found.place / name).resolve() not in mine]
+    found = listing(source)
+    mine = {one.name: os.path.realpath(one) for one in (out, part_of(out))}
+    names = [name for name in found.names if mine.get(Path(name).name, "") != os.path.realpath(found.place / name)]
     version = named(root, what)
     with _alone(root, out):
         from weathervane.score import BATCH

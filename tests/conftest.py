@@ -148,10 +148,16 @@ Here = Callable[..., Said]
 
 
 @pytest.fixture
-def here(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Here:
+def here(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Here:
     """`weathervane` in a folder, by this process, which has made its imports: for commands that a person reads the
     answer of, and whose ways of starting and ending others test."""
+    import dvc  # noqa: F401
+    import prefect  # noqa: F401
+
     from flows.cli import main
+
+    # Only now: their log handlers keep the stdout of when they are imported, and this one is closed afterwards.
+    capsys: pytest.CaptureFixture[str] = request.getfixturevalue("capsys")
 
     def command(root: Path, *arguments: str, **variables: str) -> Said:
         capsys.readouterr()

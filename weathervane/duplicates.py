@@ -10,6 +10,7 @@ Legend: N = images, P = pairs.
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from threading import Lock
 from typing import NamedTuple
 
 import numpy as np
@@ -18,6 +19,7 @@ from PIL import Image
 from weathervane.parallel import cores
 
 SIDE = 32
+MAX_DISTANCE, MIN_CORRELATION = 8, 0.97  # of near-duplicates, see `pairs`
 FLAT_STD = 1.0  # grey levels: a thumbnail below this has no structure but rounding
 FLAT_MEAN = 2.0  # grey levels: JPEG at quality 30 moves a constant by up to 1.7
 # Rows a task, columns a tile, proposals a confirmation: about 20 MB of working memory a thread.
@@ -54,8 +56,8 @@ def pairs(
     dhash: np.ndarray,
     grey: np.ndarray,
     new_from: int = 0,
-    max_distance: int = 8,
-    min_correlation: float = 0.97,
+    max_distance: int = MAX_DISTANCE,
+    min_correlation: float = MIN_CORRELATION,
 ) -> np.ndarray:
     """All near-duplicate pairs i < j with j >= `new_from`, int64 [P, 2], ordered by j, then i.
 
@@ -75,19 +77,11 @@ def pairs(
     Raises:
         ValueError: shapes or dtypes are other than stated, or `new_from` is outside 0..N.
     """
-    n = len(dhash)
-    if dhash.dtype != np.uint64 or dhash.shape != (n,):
-        raise ValueError(f"dhash: uint64 [N] is needed, this is {dhash.dtype} {list(dhash.shape)}")
-    if grey.dtype != np.uint8 or grey.shape != (n, SIDE, SIDE):
-        raise ValueError(f"grey: uint8 [{n}, {SIDE}, {SIDE}] is needed, this is {grey.dtype} {list(grey.shape)}")
-    if not 0 <= new_from <= n:
-        raise ValueError(f"new_from: 0 to {n} is possible, this is {new_from}")
-
+    n = _checked(dhash, grey, new_from)
     alike = _Confirm(grey, min_correlation)
 
     def strip(start: int) -> np.ndarray:
-        stop = min(start + _STRIP, n)
-        confirmed = [proposed[alike(*proposed.T)] for proposed in _proposals(dhash, start, stop, max_distance)]
+        confirmed = [proposed[alike(*proposed.T)] for proposed in _proposals(dhash, start, max_distance)]
         found = np.concatenate([np.empty((0, 2), np.int64), *confirmed])
         return found[np.lexsort(found.T)]
 
@@ -106,19 +100,83 @@ def groups(n: int, pairs: np.ndarray) -> np.ndarray:
     pairs = np.asarray(pairs, np.int64).reshape(-1, 2)
     if pairs.size and not 0 <= pairs.min() <= pairs.max() < n:
         raise ValueError(f"pairs: images are 0 to {n - 1}, these are {pairs.min()} to {pairs.max()}")
-    while True:  # hook each component under the smaller of two that touch, then flatten the trees
-        ends = label[pairs]
+    _hook(label, pairs)
+    return _roots(label, label)
+
+
+def components(dhash: np.ndarray, grey: np.ndarray, new_from: int = 0) -> np.ndarray:
+    """`groups` of `pairs`, in memory proportional to N and without most of the comparing where pairs are many.
+
+    A thousand photographs of one camera are half a million pairs, and one component after a thousand of them.
+
+    Raises:
+        ValueError: as of `pairs`.
+    """
+    n = _checked(dhash, grey, new_from)
+    alike, label, one_at_a_time = _Confirm(grey, MIN_CORRELATION), np.arange(n), Lock()
+
+    def strip(start: int) -> None:
+        for proposed in _proposals(dhash, start, MAX_DISTANCE):
+            left = _apart(label, proposed)
+            for some in (_one_of_each(label, left), left):
+                some = _apart(label, some)
+                joined = some[alike(*some.T)]
+                with one_at_a_time:
+                    _hook(label, joined)
+
+    with ThreadPoolExecutor(min(cores(), 8)) as threads:
+        list(threads.map(strip, range(new_from, n, _STRIP)))
+    return _roots(label, label)
+
+
+def _apart(label: np.ndarray, pairs: np.ndarray) -> np.ndarray:
+    """The pairs between two components."""
+    return pairs[np.not_equal(*_roots(label, pairs).T)]
+
+
+def _one_of_each(label: np.ndarray, pairs: np.ndarray) -> np.ndarray:
+    """The first pair between each two components."""
+    ends = _roots(label, pairs)
+    _, first = np.unique(ends[:, 0] * len(label) + ends[:, 1], return_index=True)
+    return pairs[first]
+
+
+def _roots(label: np.ndarray, images: np.ndarray) -> np.ndarray:
+    """The smallest index of each image's component."""
+    while not np.array_equal(above := label[images], images):
+        images = above
+    return images
+
+
+def _hook(label: np.ndarray, pairs: np.ndarray) -> None:
+    """Join the components that the pairs connect, each under the smaller index, and flatten the trees that grew."""
+    while True:
+        ends = _roots(label, pairs)
         apart = ends[:, 0] != ends[:, 1]
         if not apart.any():
-            return label
+            return
         pairs, ends = pairs[apart], ends[apart]
         np.minimum.at(label, ends.max(axis=1), ends.min(axis=1))
-        while (label != label[label]).any():
-            label = label[label]
+        grown = np.unique(ends)
+        while (label[grown] != label[label[grown]]).any():
+            label[grown] = label[label[grown]]
 
 
-def _proposals(dhash: np.ndarray, start: int, stop: int, max_distance: int) -> Iterator[np.ndarray]:
-    """Pairs i < j with j in start..stop-1 whose hashes are near, int64 [at most _CHUNK, 2] at a time."""
+def _checked(dhash: np.ndarray, grey: np.ndarray, new_from: int) -> int:
+    """N, of arrays that are as `pairs` says."""
+    n = len(dhash)
+    if dhash.dtype != np.uint64 or dhash.shape != (n,):
+        raise ValueError(f"dhash: uint64 [N] is needed, this is {dhash.dtype} {list(dhash.shape)}")
+    if grey.dtype != np.uint8 or grey.shape != (n, SIDE, SIDE):
+        raise ValueError(f"grey: uint8 [{n}, {SIDE}, {SIDE}] is needed, this is {grey.dtype} {list(grey.shape)}")
+    if not 0 <= new_from <= n:
+        raise ValueError(f"new_from: 0 to {n} is possible, this is {new_from}")
+    return n
+
+
+def _proposals(dhash: np.ndarray, start: int, max_distance: int) -> Iterator[np.ndarray]:
+    """Pairs i < j whose hashes are near, j of the strip that begins at `start`, int64 [at most _CHUNK, 2] at a time."""
+    stop = min(start + _STRIP, len(dhash))
     for left in range(0, stop, _TILE):
         right = min(left + _TILE, stop)
         near = np.bitwise_count(dhash[start:stop, None] ^ dhash[left:right]) <= max_distance

@@ -53,14 +53,15 @@ def check_folds(groups: Mapping[str, Sequence[str]], folds: int) -> None:
     validate and to learn from at once.
 
     Raises:
-        InputError: a class has fewer groups than there are folds, or than 3.
+        InputError: a class has fewer groups than there are folds, or than 3; than 4 where half of them are tested.
     """
     count = Counter(Counter(sorted(labels)).most_common(1)[0][0] for labels in groups.values())
     label = min(sorted(count), key=count.__getitem__, default="")
-    if count[label] < folds or count[label] < 3:
+    least = 4 if folds == 2 else 3  # one to test in each fold, and of the others one to validate and one to learn from
+    if count[label] < max(folds, least):
         raise InputError(
             f"--folds {folds}: class '{label}' has {count[label]} images that are no near-duplicates of each other: "
-            "take fewer folds (a class needs 3 such images in any case), or add images"
+            f"take fewer folds (a class needs {least} such images in any case), or add images"
         )
 
 

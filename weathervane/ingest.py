@@ -19,7 +19,7 @@ from PIL import Image
 from pydantic import Field, field_validator
 
 from weathervane import images, project
-from weathervane.duplicates import Signature, groups, pairs
+from weathervane.duplicates import Signature, components
 from weathervane.errors import InputError
 from weathervane.examine import Record
 from weathervane.files import replacing, sha256, sync_folder
@@ -223,7 +223,7 @@ def _place(params: Ingest, ledger: Ledger, newcomers: list[Newcomer], old: list[
     marks = [*old, *(image.picture.signature for image in newcomers)]
     dhash = np.array([mark.dhash for mark in marks], dtype=np.uint64)
     grey = np.stack([mark.grey for mark in marks])
-    component = groups(len(marks), pairs(dhash, grey, new_from=len(old)))
+    component = components(dhash, grey, new_from=len(old))
 
     tied: dict[int, list[Row]] = defaultdict(list)
     for row, number in zip(ledger.rows, component[: len(old)], strict=True):

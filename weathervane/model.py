@@ -129,12 +129,14 @@ class Model:
         return (self.logits(pixels) / self.spec.temperature).softmax(1).cpu().numpy()
 
     def classify(self, photographs: list[bytes]) -> np.ndarray:
-        """Photograph bytes, one or more, to float32 [N, K].
+        """Photograph bytes to float32 [N, K].
 
         Raises:
             BadImage: one of them cannot be decoded.
         """
-        return self.probabilities(np.stack([images.decode(data, self.spec.decode_size) for data in photographs]))
+        side = self.spec.decode_size
+        pixels = [images.decode(data, side) for data in photographs]
+        return self.probabilities(np.array(pixels, np.uint8).reshape(-1, side, side, 3))
 
 
 def build(spec: Spec) -> nn.Module:

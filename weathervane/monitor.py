@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from weathervane.drift import Bank
-from weathervane.duplicates import Signature, groups, pairs, signature
+from weathervane.duplicates import Signature, components, signature
 from weathervane.errors import InputError
 from weathervane.features import MOST, of_store
 from weathervane.folds import VALIDATION
@@ -70,8 +70,10 @@ def of_training(model: Model, store: Store) -> Trained:
     probabilities, features = of_store(model, store)
     blocks = np.array_split(np.arange(len(features)), math.ceil(len(features) / MOST))
     seen, marks = zip(*in_order(look, blocks), strict=True)
+    distances = np.full(len(features), np.nan, np.float32)  # of what was learnt, nobody asks how far it is from itself
+    distances[~learnt] = Bank(features[learnt]).distances(features[~learnt])
     table = pd.concat(seen, ignore_index=True).assign(
-        **_judged(model.spec.classes, probabilities, Bank(features[learnt]).distances(features)),
+        **_judged(model.spec.classes, probabilities, distances),
         size=np.sqrt(held["width"] * held["height"]),
         unseen=~learnt,
         group=held["group"],
@@ -84,8 +86,8 @@ def apart(marks: list[Signature], known: int = 0) -> np.ndarray:
     """bool [len(marks) - known]: which are no near-duplicates of one before them, the first `known` included."""
     if not marks:
         return np.empty(0, bool)
-    alike = pairs(np.array([mark.dhash for mark in marks]), np.stack([mark.grey for mark in marks]), new_from=known)
-    return (groups(len(marks), alike) == np.arange(len(marks)))[known:]
+    dhash, grey = np.array([mark.dhash for mark in marks]), np.stack([mark.grey for mark in marks])
+    return (components(dhash, grey, new_from=known) == np.arange(len(marks)))[known:]
 
 
 def _judged(classes: list[str], probabilities: np.ndarray, distances: np.ndarray) -> dict[str, Any]:

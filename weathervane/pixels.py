@@ -30,8 +30,8 @@ class Pixels:
         self._store, self._rows, self._size, self._device = store, rows, size, device
         self.held = None
         if held:
-            empty = torch.empty(len(rows), 3, size, size, dtype=torch.uint8, device=device)
-            self.held = empty.contiguous(memory_format=torch.channels_last)
+            shape, last = (len(rows), 3, size, size), torch.channels_last
+            self.held = torch.empty(shape, dtype=torch.uint8, device=device, memory_format=last)
             for first in range(0, len(rows), BLOCK):
                 block = resident(store.pixels(rows[first : first + BLOCK]), size, device)
                 self.held[first : first + len(block)] = block

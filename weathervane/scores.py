@@ -70,7 +70,8 @@ def check_out(out: Path) -> None:
         raise InputError(f"--out {out}: cannot be written: name another file")
     if part_of(out).is_file():
         with open(part_of(out), "rb") as file:
-            if not file.readline(len(OURS)).startswith(OURS.encode()):
+            begun = file.readline(len(OURS))
+            if begun and not begun.startswith(OURS.encode()):  # without a word of it, a full disk or a kill was first
                 raise InputError(
                     f"{part_of(out)}: not begun by 'weathervane predict': move it away, or name another --out"
                 )
@@ -96,8 +97,9 @@ class Scores:
                         self._stamps[row["path"]] = row["stamp"]
                     os.truncate(self.part, size)
                     return
-            say(f"{self.part.name}: of another model, source or decoder: begun anew")
-        self.part.write_text(origin.head, encoding="utf-8")
+            if whole:
+                say(f"{self.part.name}: of another model, source or decoder: begun anew")
+        self._write(origin.head, "w")
 
     def seen(self, path: str, stamp: str) -> bool:
         """True if the file's row stands, and the file is as it was then."""
@@ -105,9 +107,11 @@ class Scores:
 
     def add(self, rows: list[dict[str, Any]]) -> None:
         """Rows that a kill does not take away any more."""
-        lines = "".join(f"{json.dumps(row)}\n" for row in rows)
+        self._write("".join(f"{json.dumps(row)}\n" for row in rows), "a")
+
+    def _write(self, lines: str, mode: str) -> None:
         try:
-            with open(self.part, "a", encoding="utf-8") as file:
+            with open(self.part, mode, encoding="utf-8") as file:
                 file.write(lines)
                 file.flush()
                 os.fsync(file.fileno())

@@ -85,6 +85,16 @@ def test_folder_archive_and_pattern_are_one(home: Home, photographs: Path, tmp_p
         pd.testing.assert_frame_equal(tables[0], other, check_dtype=False, atol=1e-6)
 
 
+def test_a_link_in_a_circle_and_an_empty_part_stop_nothing(home: Home, photographs: Path, tmp_path: Path) -> None:
+    """A link to itself is a row with the reason; a part without a word, as a full disk leaves it, is taken up."""
+    (tmp_path / "some").mkdir()
+    shutil.copy(next(photographs.glob("0/*")), tmp_path / "some")
+    (tmp_path / "some/loop.jpg").symlink_to("loop.jpg")
+    (tmp_path / "p.csv.part").touch()
+    table = rows(home, tmp_path / "some", tmp_path / "p.csv").set_index("path")
+    assert len(table) == 2 and table.loc["loop.jpg", "problem"] and pd.isna(table.loc["loop.jpg", "class"])
+
+
 @pytest.mark.fault(56)
 def test_killed_it_goes_on_with_what_is_missing(home: Home, photographs: Path, tmp_path: Path) -> None:
     """Killed in the middle, and started again: only the rest is scored, once each; a changed file again."""

@@ -22,7 +22,7 @@ def url(home: Home, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 def test_photographs_are_answered_as_our_own_model_does(home: Home, url: str) -> None:
-    """Class and tempered probabilities of several photographs, in both forms that the docs show."""
+    """Class and tempered probabilities of several photographs, in both forms that the docs show; of none, none."""
     from weathervane.model import Model
 
     version = home.mlflow.get_model_version_by_alias("weather-synthetic", "champion")
@@ -38,6 +38,8 @@ def test_photographs_are_answered_as_our_own_model_does(home: Home, url: str) ->
         assert [answer[f"p_{name}"] for name in model.spec.classes] == pytest.approx(row, abs=1e-5)
     status, text = ask(url, {"dataframe_records": [{"image": base64.b64encode(images[0]).decode()}]})
     assert status == 200 and json.loads(text)["predictions"] == answers[:1]
+    status, text = ask(url, {"dataframe_split": {"columns": ["image"], "data": []}})
+    assert status == 200 and json.loads(text)["predictions"] == [], text
 
 
 @pytest.mark.fault(57)

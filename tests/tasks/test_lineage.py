@@ -1,6 +1,7 @@
 """Who met what: a real git, DVC and MLflow, and ledgers whose rows the test chooses."""
 
 import hashlib
+import json
 import shutil
 import subprocess
 from pathlib import Path
@@ -9,8 +10,8 @@ import pytest
 
 from tasks import dvc_repo, tracking
 from tasks.lineage import find, names_a_model, origin, users
-from tasks.reproduce import Reproduction, reproduce
-from tasks.tracking_inventory import inventory
+from tasks.reproduce import Reproduction, job_of, reproduce
+from tasks.tracking_inventory import Registered, inventory
 from weathervane import project as places
 from weathervane.errors import InputError
 from weathervane.ledger import Ledger, Row
@@ -202,6 +203,15 @@ def test_code_that_is_not_on_record_is_not_made_up(clone: Clone, head: str) -> N
 def test_only_another_machine_may_differ(weights: str, accuracy: float, different: list[str], holds: bool) -> None:
     """Where all is as it was, the weights must be equal; elsewhere close figures do, and figures further off do not."""
     assert Reproduction(("same", weights), (0.9, accuracy), (0.3, 0.3), different).holds is holds
+
+
+def test_weights_of_the_persons_own_are_found_from_the_checkout(tmp_path: Path) -> None:
+    """A file beside the project that params/models/transfer.yaml names is read from there, in a commit or not."""
+    network = {"weights": "weights/net.pth", "sha256": "0" * 64}
+    tags = {"variant": "transfer", "ingredient.params": json.dumps({"network": network}), "seed": "0", "device": "cpu"}
+    version = Registered("weather", "1", "run", "", 0, {}, [], moved=False)
+    job = job_of(tmp_path, version, tags | {"threads": "1"}, tmp_path / "checkout")
+    assert job["variant"]["network"]["weights"] == str(tmp_path / "weights/net.pth")
 
 
 def test_a_short_number_is_a_version() -> None:

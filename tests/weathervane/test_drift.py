@@ -59,6 +59,14 @@ def test_the_mix_of_classes_is_watched() -> None:
     assert "rain 100%, shine 0%, snow 0%" in judged.why
 
 
+@pytest.mark.filterwarnings("error")
+def test_of_many_photographs_nothing_is_warned() -> None:
+    """A thousand photographs and more are compared without a word of scipy's on the terminal."""
+    rng = np.random.default_rng(4)
+    judged = judge(table(353, rng), table(1000, rng, distance=0.5), PARAMS)
+    assert [one.name for one in judged.findings if one.drifted] == ["distance"]
+
+
 def test_small_differences_and_few_photographs_are_no_alarm() -> None:
     """However certain, what differs by less than `smallest` is none; of fewer than `least` nothing is said; what is
     not watched is not found."""

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from weathervane.duplicates import groups, pairs, signature
+from weathervane import duplicates
+from weathervane.duplicates import components, groups, pairs, signature
 from weathervane.examine import Picture, look
 from weathervane.images import open_image, upright_rgb
 
@@ -132,6 +133,25 @@ def test_adding_images_later_gives_the_same_pairs(seed, n, stops):
     at_once = pairs(dhash, grey)
     np.testing.assert_array_equal(grown, at_once)
     np.testing.assert_array_equal(groups(n, grown[::-1]), groups(n, at_once))
+    for (start, stop), part in zip(itertools.pairwise(stops), parts, strict=True):
+        np.testing.assert_array_equal(components(dhash[:stop], grey[:stop], start), groups(stop, part))
+
+
+def test_a_camera_that_looks_at_one_sky(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Thousands of photographs of one scene are one group, without comparing each with each: 3,000 are four and a half
+    million pairs, and take fewer thumbnails' comparisons than thirty of each photograph."""
+    rng = np.random.default_rng(5)
+    scene = rng.integers(60, 200, (32, 32))
+    grey = np.clip(scene + rng.normal(0, 4, (3000, 32, 32)), 0, 255).astype(np.uint8)
+    exactly, compared = duplicates._Confirm._exactly, []
+
+    def counted(self, i, j):
+        compared.append(len(i))
+        return exactly(self, i, j)
+
+    monkeypatch.setattr(duplicates._Confirm, "_exactly", counted)
+    assert not components(np.full(3000, 7, np.uint64), grey).any()
+    assert sum(compared) < 30 * 3000
 
 
 def test_constant_images():

@@ -123,6 +123,8 @@ def test_too_many_folds_are_refused() -> None:
         check_folds(groups, 2)
     groups["f"] = ["rain"]
     check_folds(groups | {"g": ["shine"]}, 3)
+    with pytest.raises(InputError, match=r"\(a class needs 4 such images in any case\)"):  # two tested, one validated
+        check_folds(groups | {"g": ["shine"]}, 2)
     with pytest.raises(InputError, match=r"--folds 4: class 'rain' has 3 images that are no near-duplicates"):
         check_folds(groups, 4)
 

@@ -179,6 +179,7 @@ def test_photographs_are_read_as_they_were_for_training() -> None:
     assert np.array_equal(found, model.probabilities(np.stack([decode(data, 48) for data in photographs])))
     assert (found.shape, found.dtype) == ((3, 3), np.float32)
     assert found.sum(1) == pytest.approx([1, 1, 1]) and found.min() >= 0
+    assert model.classify([]).shape == (0, 3)
     with pytest.raises(BadImage):
         model.classify([photographs[0], b"no photograph"])
 

@@ -1,5 +1,6 @@
 """Pictures of a table of predictions: what is taken for what, how well classes part, how honest probabilities are."""
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,8 @@ from weathervane.pictures.style import AFTER, BAR, BEFORE, GREY, bare, colours, 
 if TYPE_CHECKING:
     import pandas as pd
 
+MOST = 30  # classes whose counts and names a confusion matrix has room for
+
 
 def confusion_picture(table: "pd.DataFrame", classes: list[str], title: str, path: Path) -> None:
     """The confusion matrix as a PNG: counts, shaded by the share of each true class."""
@@ -20,16 +23,17 @@ def confusion_picture(table: "pd.DataFrame", classes: list[str], title: str, pat
 
     counts = confusion_matrix(table["label"], table["predicted"], labels=classes)
     share = counts / counts.sum(1, keepdims=True).clip(1)
-    side = 2.2 + 0.75 * len(classes)
+    side = 2.2 + 0.75 * min(len(classes), MOST)
     figure = Figure(figsize=(side, side * 0.9), layout="constrained")
     axes = figure.subplots()
     axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
-    axes.set_xticks(range(len(classes)), classes, rotation=30, ha="right")
-    axes.set_yticks(range(len(classes)), classes)
+    places = range(0, len(classes), math.ceil(len(classes) / MOST))  # of which names can be read
+    axes.set_xticks(places, [classes[place] for place in places], rotation=30, ha="right")
+    axes.set_yticks(places, [classes[place] for place in places])
     axes.set_xlabel("predicted")
     axes.set_ylabel("true")
     axes.set_title(title, fontsize=10)
-    for i, j in np.ndindex(counts.shape):
+    for i, j in np.ndindex(counts.shape if len(classes) <= MOST else (0, 0)):
         axes.text(j, i, counts[i, j], ha="center", va="center", color="white" if share[i, j] > 0.6 else "black")
     save(figure, path)
 

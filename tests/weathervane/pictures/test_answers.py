@@ -27,6 +27,13 @@ def test_a_confusion_matrix_grows_with_its_classes(tmp_path: Path) -> None:
         assert uncut(pixels)
 
 
+def test_hundreds_of_classes_have_a_picture_that_opens(tmp_path: Path) -> None:
+    """However many classes, the picture is no larger than a page, and nothing is cut off: Pillow refuses to open one of
+    177 classes at their usual size."""
+    pixels = confusion([f"class {number}" for number in range(200)], tmp_path / "200.png")
+    assert max(pixels.shape) < 3000 and uncut(pixels)
+
+
 def test_long_names_are_not_cut_off(tmp_path: Path) -> None:
     """A long title or class name widens the picture; all edges stay white."""
     short = confusion(["a", "b"], tmp_path / "short.png")
