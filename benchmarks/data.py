@@ -21,7 +21,7 @@ from PIL import Image
 from benchmarks.photographs import DEFAULT, Photographs
 from benchmarks.results import Entry, entry, record
 from weathervane import images
-from weathervane.duplicates import pairs, signature
+from weathervane.duplicates import components, signature
 from weathervane.layout import labels
 from weathervane.parallel import in_order
 from weathervane.progress import say, track
@@ -107,7 +107,7 @@ def all_pairs(count: int) -> Entry:
     seconds = []
     for _ in range(REPEATS):
         started = time.perf_counter()
-        pairs(dhash, grey)
+        components(dhash, grey)
         seconds.append(time.perf_counter() - started)
     return entry(f"near-duplicates, all pairs of {count:,} images", seconds, "s")
 

@@ -54,7 +54,9 @@ def retrain(
     ] = 1,
     memory: Annotated[
         float | None,
-        typer.Option(min=0.001, help="GB of pixels that stay on the device (half of its own); more are read by batch."),
+        typer.Option(
+            min=0.001, help="GB of pixels to keep on the device (default: half its memory); more are read by batch."
+        ),
     ] = None,
     plan: Annotated[
         bool,
