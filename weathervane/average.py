@@ -6,29 +6,36 @@ import torch
 from torch import Tensor, nn
 
 
-class Average(nn.Module):
+class Average:
     """An exponential moving average of weights and of normalisation statistics; `decay` of it stays at each step.
 
-    What torch's `AveragedModel` computes, without its counter, which is brought to the device and waited for at each
-    step; and whole numbers, which count batches, are copied.
+    Its sum begins at zero, and what is missing of it after n steps, decay^n, is made up for when it is read (Kingma &
+    Ba 2015, arXiv 1412.6980, section 3): begun with the first step's weights, it would consist of little else for
+    hundreds of steps. So all steps are alike, as a recording of them has to be. Whole numbers, which count batches,
+    are those of the last step.
     """
 
     def __init__(self, net: nn.Module, decay: float) -> None:
-        super().__init__()
-        self.module, self.begun, self._share = copy.deepcopy(net), False, 1 - decay
+        self._decay, self._net, self._read = decay, net, copy.deepcopy(net)
+        self._moving = _moving(net)
+        self.sums = {name: torch.zeros_like(value) for name, value in self._moving.items()}
 
     @torch.no_grad()
-    def update_parameters(self, net: nn.Module) -> None:
-        """After each step of the optimiser. The first takes the weights as they are."""
-        pairs = list(zip(_held(self.module), _held(net), strict=True))
-        moving = [pair for pair in pairs if self.begun and pair[0].is_floating_point()]
-        copied = [pair for pair in pairs if not (self.begun and pair[0].is_floating_point())]
-        if moving:
-            torch._foreach_lerp_([own for own, _ in moving], [new for _, new in moving], self._share)
-        if copied:
-            torch._foreach_copy_([own for own, _ in copied], [new for _, new in copied])
-        self.begun = True
+    def update(self) -> None:
+        """After each step of the optimiser."""
+        torch._foreach_lerp_(list(self.sums.values()), list(self._moving.values()), 1 - self._decay)
+
+    @torch.no_grad()
+    def read(self, steps: int) -> nn.Module:
+        """The network as it is on average after so many steps; one and the same module, filled anew each time."""
+        self._read.load_state_dict(self._net.state_dict())
+        values = list(_moving(self._read).values())
+        torch._foreach_copy_(values, list(self.sums.values()))
+        torch._foreach_div_(values, 1 - self._decay**steps)
+        return self._read
 
 
-def _held(net: nn.Module) -> list[Tensor]:
-    return [*net.parameters(), *net.buffers()]
+def _moving(net: nn.Module) -> dict[str, Tensor]:
+    """What is averaged, by its name in the network's state, and where it lies."""
+    held = net.state_dict(keep_vars=True)
+    return {name: value.detach() for name, value in held.items() if value.is_floating_point()}

@@ -133,12 +133,13 @@ def fit(
                         raise Interrupted(f"interrupted in epoch {state.epoch + 1}; the checkpoint is written")
             loss = finite(state, train, ranks)
             pulled = pulls(state.net, *watched, state.epoch, variant.train.epochs)
-            accuracy, val_loss = validate(state.judged, val, variant.flip_test, state.recorder)
+            judged = state.judged
+            accuracy, val_loss = validate(judged, val, variant.flip_test, state.recorder)
             if not math.isfinite(val_loss):
                 raise TrainingError(f"validation loss is {val_loss} after epoch {state.epoch + 1}: lower train.lr")
             if (accuracy, -val_loss) > state.best[:2]:
                 state.best = (accuracy, -val_loss, state.epoch + 1)
-                state.kept = {key: value.detach().clone() for key, value in state.judged.state_dict().items()}
+                state.kept = {key: value.detach().clone() for key, value in judged.state_dict().items()}
             metrics = {"train_loss": loss, "val_loss": val_loss, "val_accuracy": accuracy}
             metrics |= {"lr": state.schedule.rate, "seconds": state.end_epoch()}
             if ranks.first:
@@ -227,8 +228,8 @@ def step(state: State, smoothing: float, images: Tensor, targets: Tensor) -> Ten
     """Forward, backward, optimiser, average; the mean loss of the batch."""
     loss = gradients(state, images, targets, smoothing)
     state.optimizer.step()
-    if state.averaged:
-        state.averaged.update_parameters(state.net)
+    if state.average:
+        state.average.update()
     return loss
 
 

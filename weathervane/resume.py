@@ -12,7 +12,7 @@ from weathervane.machine import processor
 from weathervane.progress import say
 from weathervane.state import State, content, restore, tensors
 
-FORMAT = 2
+FORMAT = 3
 LONG = 60.0  # seconds after which an epoch that is not over yet gets a checkpoint
 SHARE = 0.05  # of the training's time that checkpoints at epochs' ends may take; shorter epochs share one
 RATE = 1e8  # bytes a second at which the first one is taken to be written; the others as the one before

@@ -30,7 +30,7 @@ class State:
 
     net: nn.Module
     forward: nn.Module  # through which a batch goes: the network itself, or with the gradients of all processes
-    averaged: Average | None
+    average: Average | None
     optimizer: torch.optim.Optimizer
     schedule: Schedule
     recorder: Recorder  # by which the device does again what it has done before
@@ -51,7 +51,7 @@ class State:
     @property
     def judged(self) -> nn.Module:
         """The weights that are validated and kept: the averaged ones, where there are any."""
-        return self.averaged.module if self.averaged else self.net
+        return self.average.read(self.steps) if self.average else self.net
 
     @property
     def several(self) -> bool:
@@ -100,10 +100,10 @@ def begin(spec: Spec, train: Train, n: int, device: torch.device, seed: int, ran
             "train.batch"
         )
     forward = ranks.averaging(compiled(net, device) if train.compile else net)
-    averaged = Average(net, train.ema) if train.ema else None
+    average = Average(net, train.ema) if train.ema else None
     recorded, notes = device.type == "cuda" and ranks.count == 1 and train.record, list[str]()
     recorder = Recorder(recorded, generator, notes)
-    return State(net, forward, averaged, optimizer, schedule, recorder, rng, generator, micro, micro, notes=notes)
+    return State(net, forward, average, optimizer, schedule, recorder, rng, generator, micro, micro, notes=notes)
 
 
 def compiled(net: nn.Module, device: torch.device) -> nn.Module:
@@ -121,8 +121,8 @@ def tensors(state: State) -> dict[str, Tensor]:
     """Whatever of the state is a tensor, by name."""
     found = {f"net.{name}": value for name, value in state.net.state_dict().items()}
     found |= {f"kept.{name}": value for name, value in state.kept.items()}
-    if state.averaged:
-        found |= {f"averaged.{name}": value for name, value in state.averaged.state_dict().items()}
+    if state.average:
+        found |= {f"sum.{name}": value for name, value in state.average.sums.items()}
     for number, slots in state.optimizer.state_dict()["state"].items():
         found |= {f"optimizer.{number}.{slot}": value for slot, value in slots.items() if value is not None}
     if state.order is not None:
@@ -161,9 +161,9 @@ def restore(state: State, held: dict[str, Tensor], rest: dict[str, Any]) -> None
 
     device = state.generator.device
     state.net.load_state_dict(below("net."))
-    if state.averaged:
-        state.averaged.load_state_dict(below("averaged."))
-        state.averaged.begun = rest["steps"] > 0
+    if state.average:
+        for name, value in state.average.sums.items():
+            value.copy_(held[f"sum.{name}"])
     _restore_optimizer(state.optimizer, below("optimizer."))
     state.schedule.go_to(rest["steps"])
     state.rng.bit_generator.state = rest["rng"]

@@ -204,35 +204,40 @@ def test_biases_and_normalisation_do_not_decay() -> None:
         assert optimizer.param_groups[0]["lr"] == schedule.rate and 0 < schedule.rate < train.lr
 
 
-def test_the_average_follows_weights_and_statistics() -> None:
-    """ema: 0.9 keeps 0.9 of the average at each step, for weights and for normalisation statistics."""
+def test_the_average_counts_the_first_steps_fully() -> None:
+    """ema: 0.9 weighs each step 0.9 of the next, and the weights of steps sum to 1 from the first step on."""
     net = nn.BatchNorm1d(1)
-    averaged = Average(net, 0.9)
-    for weight, wanted in ((1.0, 1.0), (2.0, 1.1), (2.0, 1.19)):
+    average, given = Average(net, 0.9), [1.0, 2.0, 5.0]
+    for steps in range(1, 4):
         with torch.no_grad():
-            net.weight.fill_(weight)
-            net.running_mean.fill_(weight)
-        averaged.update_parameters(net)
-        assert averaged.module.weight.item() == pytest.approx(wanted)
-        assert averaged.module.running_mean.item() == pytest.approx(wanted)
-    assert math.isfinite(averaged.module.running_var.item())
+            net.weight.fill_(given[steps - 1])
+            net.running_mean.fill_(given[steps - 1])
+            net.num_batches_tracked.fill_(steps)
+        average.update()
+        read = average.read(steps)
+        wanted = np.average(given[:steps], weights=0.9 ** np.arange(steps)[::-1])
+        assert read.weight.item() == pytest.approx(wanted)
+        assert read.running_mean.item() == pytest.approx(wanted)
+        assert read.num_batches_tracked.item() == steps
+        assert net.weight.item() == given[steps - 1]
 
 
-def test_the_average_is_torchs() -> None:
-    """Over ten steps, weights and statistics are to the last bit what torch's exponential average makes of them."""
+def test_after_many_steps_the_average_is_torchs() -> None:
+    """What torch's exponential average begins with is forgotten after 300 steps: both are equal then."""
     net, generator = nn.Sequential(nn.Linear(5, 7), nn.BatchNorm1d(7)), torch.Generator().manual_seed(0)
     ours = Average(net, 0.9)
     theirs = AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(0.9), use_buffers=True)
-    for _ in range(10):
+    for _ in range(300):
         with torch.no_grad():
             for weight in net.parameters():
                 weight.add_(torch.randn(weight.shape, generator=generator))
             net(torch.randn(4, 5, generator=generator))
-        ours.update_parameters(net)
+        ours.update()
         theirs.update_parameters(net)
-    wanted = theirs.module.state_dict()
-    floats = {name: value for name, value in ours.module.state_dict().items() if value.is_floating_point()}
-    assert len(floats) == 6 and all(torch.equal(value, wanted[name]) for name, value in floats.items())
+    wanted, read = theirs.module.state_dict(), ours.read(300).state_dict()
+    floats = {name: value for name, value in read.items() if value.is_floating_point()}
+    assert len(floats) == 6
+    assert all(torch.allclose(value, wanted[name], rtol=1e-4, atol=1e-4) for name, value in floats.items())
 
 
 def test_a_rate_on_the_device_stays_where_it_is() -> None:
