@@ -10,11 +10,11 @@ from torch import nn
 from weathervane.model import Model
 from weathervane.store import Store
 
-MOST = 256  # images that go through the network at once
+MOST = 256  # images in memory at a time
 
 
 def seen(model: Model, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """uint8 [N <= 256, S', S', 3] to probabilities, float32 [N, K], and features, float32 [N, D], in one pass.
+    """uint8 [N, S', S', 3] to probabilities, float32 [N, K], and features, float32 [N, D], in one pass.
 
     Features are averaged with the mirror image's where the logits are. One thread at a time for a model.
     """
@@ -25,8 +25,10 @@ def seen(model: Model, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         probabilities = model.probabilities(pixels)
     finally:
         handle.remove()
-    features = torch.stack(given).float().mean(0) if given else torch.empty(0, last.in_features)
-    return probabilities, features.cpu().numpy()
+    views = 2 if model.spec.flip_test else 1  # of each block that went through the network
+    blocks = (given[first : first + views] for first in range(0, len(given), views))
+    features = [torch.stack(block).float().mean(0) for block in blocks] or [torch.empty(0, last.in_features)]
+    return probabilities, torch.cat(features).cpu().numpy()
 
 
 def of_store(model: Model, store: Store) -> tuple[np.ndarray, np.ndarray]:

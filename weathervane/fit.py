@@ -25,7 +25,7 @@ from weathervane.calibration import temperature
 from weathervane.device import active, normalise, unit
 from weathervane.errors import InputError, Interrupted, TrainingError
 from weathervane.gradients import GRADIENTS, WATCHED, pulls
-from weathervane.model import PROBE, Model, Spec, logits
+from weathervane.model import PROBE, Model, Spec, at_once, logits
 from weathervane.pixels import Pixels, room
 from weathervane.ranks import Ranks
 from weathervane.recorded import Recorder
@@ -301,7 +301,8 @@ def finite(state: State, train: Part, ranks: Ranks) -> float:
 def outputs(net: nn.Module, part: Part, flip: bool, recorder: Recorder = UNRECORDED) -> Tensor:
     """float32 logits [N, K] of a part, as it is."""
     net.eval()
-    blocks = part.images.batches(torch.arange(len(part.images), device=part.labels.device).split(256))
+    rows = torch.arange(len(part.images), device=part.labels.device)
+    blocks = part.images.batches(rows.split(at_once(part.images.size)))
     work = partial(logits, net, flip=flip)
     return torch.cat([recorder.run(f"outputs of {len(block)}", work, block, like=id(net)) for block in blocks])
 

@@ -113,8 +113,9 @@ class Model:
             raise _unusable(folder, error) from None
         return float(difference.abs().nan_to_num(math.inf).max())
 
-    def logits(self, pixels: np.ndarray, batch: int = 256) -> Tensor:
-        """uint8 [N, S', S', 3] of any size S' to float32 logits [N, K] on the model's device."""
+    def logits(self, pixels: np.ndarray, batch: int | None = None) -> Tensor:
+        """uint8 [N, S', S', 3] of any size S' to float32 logits [N, K] on the model's device, `batch` at a time."""
+        batch = batch or at_once(self.spec.size)
         blocks = (pixels[first : first + batch] for first in range(0, len(pixels), batch))
         parts = [self.forward(resident(np.ascontiguousarray(p), self.spec.size, self.device)) for p in blocks]
         return torch.cat(parts) if parts else torch.empty(0, len(self.spec.classes))
@@ -137,6 +138,12 @@ class Model:
         side = self.spec.decode_size
         pixels = [images.decode(data, side) for data in photographs]
         return self.probabilities(np.array(pixels, np.uint8).reshape(-1, side, side, 3))
+
+
+def at_once(size: int) -> int:
+    """Images of this size that go through a network together when it judges: what it makes of one takes room by the
+    pixel, and above 128 x 128 fewer than 256 of them are given to it."""
+    return max(1, min(256, 256 * 128**2 // size**2))
 
 
 def build(spec: Spec) -> nn.Module:

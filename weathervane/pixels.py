@@ -27,7 +27,7 @@ class Pixels:
 
     def __init__(self, store: Store, rows: np.ndarray, size: int, device: torch.device, held: bool) -> None:
         """`held`: on the device, where they are brought block by block."""
-        self._store, self._rows, self._size, self._device = store, rows, size, device
+        self._store, self._rows, self.size, self._device = store, rows, size, device
         self.held = None
         if held:
             shape, last = (len(rows), 3, size, size), torch.channels_last
@@ -45,7 +45,7 @@ class Pixels:
         if self.held is not None:  # as rows that are copied whole: value by value it takes ten times as long
             return self.held.permute(0, 2, 3, 1).index_select(0, chosen).permute(0, 3, 1, 2)
         pixels = self._store.pixels(self._rows[chosen.cpu().numpy()])
-        return resident(pixels, self._size, self._device)
+        return resident(pixels, self.size, self._device)
 
     def batches(self, order: Iterable[Tensor]) -> Iterator[Tensor]:
         """`take` of each of them in turn, some ahead of time where they come from disk."""

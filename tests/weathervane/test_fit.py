@@ -1,7 +1,6 @@
 """The training loop: what it records, what it keeps, and what it refuses."""
 
 import json
-import math
 import random
 import shutil
 from pathlib import Path

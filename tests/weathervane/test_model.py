@@ -16,7 +16,7 @@ from PIL import Image
 from weathervane.errors import InputError
 from weathervane.files import sha256
 from weathervane.images import BadImage, decode
-from weathervane.model import PROBE, Model, Spec, build
+from weathervane.model import PROBE, Model, Spec, at_once, build
 
 CPU = torch.device("cpu")
 CLASSES = ["rain", "cloudy", "shine"]  # not in alphabetical order: the model's own order counts
@@ -190,6 +190,11 @@ def test_blocks_and_sizes_make_no_difference() -> None:
     assert torch.allclose(model.logits(pixels(), batch=3), model.logits(pixels()), atol=1e-5)
     assert model.logits(pixels(size=100)).shape == (10, 3)
     assert model.logits(pixels(0)).shape == (0, 3)
+
+
+def test_large_images_go_fewer_at_a_time() -> None:
+    """Above 128 x 128 the pixels of a block are bounded, and so is its memory; one image always goes."""
+    assert [at_once(size) for size in (32, 128, 256, 512, 4096)] == [256, 256, 64, 16, 1]
 
 
 def test_mirror_images_are_scored_alike() -> None:

@@ -40,9 +40,13 @@ def clouds(per_class: int, classes: int, spread: float, seed: int = 0) -> tuple[
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("flip_test", [True, False])
-def test_features_are_what_the_logits_are_made_of(store: Store, family: str, flip_test: bool) -> None:
-    """In every family, the features are the input of the layer that gives the logits; the model is as it was after."""
+def test_features_are_what_the_logits_are_made_of(
+    store: Store, family: str, flip_test: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In every family, the features are the input of the layer that gives the logits, also of images that go through
+    the network in several blocks; the model is as it was after."""
     model = untrained(store, family, flip_test)
+    monkeypatch.setattr("weathervane.model.at_once", lambda size: 7)
     found = of_store(model, store)[1]
     last = [module for module in model.net.modules() if isinstance(module, torch.nn.Linear)][-1]
     made = last(torch.from_numpy(found)).detach()

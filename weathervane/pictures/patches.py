@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from weathervane.device import normalise, resident, unit
-from weathervane.model import Model
+from weathervane.model import Model, at_once
 from weathervane.pictures.deconvolution import deconvolved, feature_maps, guided, middle
 from weathervane.pictures.style import colours, save
 from weathervane.pictures.tiles import grid, signed
@@ -22,7 +22,6 @@ from weathervane.store import Store
 
 UNITS, BEST, ACROSS = 8, 9, 3  # units in a picture, patches of each, and patches in a row
 IMAGES = 512  # that are looked through
-BLOCK = 64  # of them in the network at a time
 
 
 @dataclass(frozen=True)
@@ -46,7 +45,7 @@ def patches_picture(model: Model, store: Store, title: str, path: Path) -> None:
     rows = store.part("test")
     rows = rows[:: -(-len(rows) // IMAGES)]
     pixels, labels, size = store.pixels(rows), store.manifest["label"][rows], model.spec.size
-    found = patches(model.net, normalise(unit(resident(pixels, size, model.device))), labels)
+    found = patches(model.net, resident(pixels, size, model.device), labels)
     if found is None:
         return
     scale, colour = store.size / size, colours(model.spec.classes)
@@ -75,22 +74,25 @@ def patches(net: nn.Module, images: Tensor, labels: np.ndarray) -> Patches | Non
     """What units of the middle layer fire at; None for a network without maps of features.
 
     Args:
-        images: normalised, float32 [N, 3, S, S].
+        images: uint8 [N, 3, S, S].
         labels: str [N].
     """
     size = images.shape[-1]
+    few = max(1, at_once(size) // 4)  # because all maps of a batch are kept
     layer = middle(net, size)
     if layer is None:
         return None
     level, corner, side = layer
     with torch.no_grad():
-        maps = torch.cat([feature_maps(net, block)[level] for block in images.split(BLOCK)])
-    units = telling(maps.flatten(2).amax(2), labels)
-    best, places = map(torch.stack, zip(*(strongest(maps, number) for number in units), strict=True))
-    channels = torch.tensor(units, device=images.device).repeat_interleave(best.shape[1])
-    caused = deconvolved(net, images[best.flatten()], level, channels).unflatten(0, best.shape)
-    corners = (corner + (places - maps.shape[2] // 2) * (size / maps.shape[2])).round().long().clamp(0, size - side)
-    return Patches(units, best.cpu(), corners.cpu(), side, caused.cpu())
+        found = [peaks(feature_maps(net, normalise(unit(block)))[level]) for block in images.split(few)]
+    values, places = map(torch.cat, zip(*found, strict=True))
+    units = telling(values, labels)
+    best = values[:, units].argsort(dim=0, descending=True, stable=True)[:BEST].T
+    channels = torch.tensor(units, device=images.device)[:, None].expand_as(best)
+    corners = (corner + places[best, channels].cpu() * size).round().long().clamp(0, size - side)
+    shown = zip(best.flatten().split(few), channels.flatten().split(few), strict=True)
+    caused = torch.cat([deconvolved(net, normalise(unit(images[some])), level, own) for some, own in shown])
+    return Patches(units, best.cpu(), corners, side, caused.unflatten(0, best.shape).cpu())
 
 
 def telling(values: Tensor, labels: np.ndarray) -> list[int]:
@@ -108,18 +110,19 @@ def telling(values: Tensor, labels: np.ndarray) -> list[int]:
     return list(dict.fromkeys(number for turn in zip(*ranked, strict=True) for number in turn))[:UNITS]
 
 
-def strongest(maps: Tensor, number: int) -> tuple[Tensor, Tensor]:
-    """The BEST images in which unit `number` fires most, the strongest first, and where in the map it does.
+def peaks(maps: Tensor) -> tuple[Tensor, Tensor]:
+    """Where in its map each unit fires most, and how much.
 
     Args:
         maps: float32 [N, C, H, W].
 
     Returns:
-        Images int64 [B] and places int64 [B, 2], row and column.
+        Activations, float32 [N, C], and their places, float32 [N, C, 2]: rows and columns from the middle, as a share
+        of the map.
     """
-    most, place = maps[:, number].flatten(1).max(1)
-    images = most.argsort(descending=True, stable=True)[:BEST]
-    return images, torch.stack([place[images] // maps.shape[3], place[images] % maps.shape[3]], 1)
+    high, wide = maps.shape[2:]
+    values, place = maps.flatten(2).max(2)
+    return values, torch.stack([(place // wide - high // 2) / high, (place % wide - wide // 2) / wide], 2)
 
 
 def windows(images: np.ndarray, corners: np.ndarray, side: int) -> np.ndarray:

@@ -13,7 +13,7 @@ from tests.weathervane.pictures.look import looked_at, uncut
 from weathervane.device import normalise, unit
 from weathervane.model import Model, Spec
 from weathervane.pictures.deconvolution import feature_maps
-from weathervane.pictures.patches import BEST, patches, patches_picture, strongest, telling
+from weathervane.pictures.patches import BEST, patches, patches_picture, peaks, telling
 from weathervane.store import Store, seal
 
 CPU = torch.device("cpu")
@@ -48,20 +48,22 @@ def net() -> nn.Module:
     return nn.Sequential(first, nn.ReLU(), second, nn.ReLU(), nn.AdaptiveMaxPool2d(1), nn.Flatten()).eval()
 
 
+def shrunk(store: Store) -> torch.Tensor:
+    return torch.from_numpy(store.pixels(np.arange(24))).permute(0, 3, 1, 2)[:, :, ::2, ::2]
+
+
 def inputs(store: Store) -> torch.Tensor:
-    return normalise(unit(torch.from_numpy(store.pixels(np.arange(24))).permute(0, 3, 1, 2)[:, :, ::2, ::2]))
+    return normalise(unit(shrunk(store)))
 
 
-def test_the_nine_strongest_are_the_true_maxima() -> None:
-    """Of any maps, the images with the nine largest maxima of a unit, in order, and where in the map they are."""
+def test_peaks_are_the_true_maxima() -> None:
+    """Of any maps, the largest activation of each unit in each image, and how far from the middle it lies."""
     maps = torch.randn(40, 3, 5, 7)
-    for number in range(3):
-        images, places = strongest(maps, number)
-        order = sorted(range(40), key=lambda image: -maps[image, number].max().item())[:BEST]
-        assert images.tolist() == order
-        for image, (row, column) in zip(images, places.tolist(), strict=True):
-            assert maps[image, number, row, column] == maps[image, number].max()
-    assert len(strongest(maps[:4], 0)[0]) == 4
+    values, places = peaks(maps)
+    assert torch.equal(values, maps.amax((2, 3)))
+    rows, columns = (places * torch.tensor([5, 7]) + torch.tensor([2, 3])).round().long().unbind(2)
+    image, number = torch.arange(40)[:, None], torch.arange(3)
+    assert torch.equal(maps[image, number, rows, columns], values)
 
 
 def test_units_that_tell_a_class_apart_come_first() -> None:
@@ -75,11 +77,12 @@ def test_units_that_tell_a_class_apart_come_first() -> None:
     assert sorted(telling(values, labels)) == [0, 1, 2, 3, 4]
 
 
-def test_patches_hold_what_the_unit_fires_at(squares: Store, net: nn.Module) -> None:
-    """Nine images of the unit's own colour, the brightest first; the square that the unit sees lies on the coloured
-    one, and nothing outside of it has caused anything."""
+def test_patches_hold_what_the_unit_fires_at(squares: Store, net: nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nine images of the unit's own colour, the brightest first, of all that went through the network in several
+    blocks; the square that the unit sees lies on the coloured one, and nothing outside of it has caused anything."""
+    monkeypatch.setattr("weathervane.pictures.patches.at_once", lambda size: 28)
     images = inputs(squares)
-    found = patches(net, images, squares.manifest["label"])
+    found = patches(net, shrunk(squares), squares.manifest["label"])
     assert found is not None and found.side == 5 and sorted(found.units) == [0, 1]
     maps = feature_maps(net, images)[1]
     for number, own in zip(found.units, found.images, strict=True):
