@@ -25,6 +25,9 @@ Changes = Annotated[
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")]
 Model = Annotated[str, typer.Option(help="models:/weather/7, models:/weather@champion, or 7; the champion by default.")]
+DataVersion = Annotated[
+    str | None, typer.Option(help="Train on another version of the data; see 'weathervane data versions'.")
+]
 Open = Annotated[bool, typer.Option("--open/--no-open", help="Open the page in a browser.")]
 
 
@@ -42,9 +45,7 @@ def retrain(
     set_: Changes = None,
     device: Device = "auto",
     seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Of initialisation, order and augmentation.")] = 0,
-    data_version: Annotated[
-        str | None, typer.Option(help="Train on another version of the data; see 'weathervane data versions'.")
-    ] = None,
+    data_version: DataVersion = None,
     time_limit: Annotated[
         float | None,
         typer.Option(min=0.01, help="Minutes that one variant may train, all tries together; it fails after that."),
@@ -445,9 +446,7 @@ def trigger(
     seed: Annotated[
         int | None, typer.Option(min=0, max=MAX_SEED, help="Of initialisation, order and augmentation.")
     ] = None,
-    data_version: Annotated[
-        str | None, typer.Option(help="Train on another version of the data; see 'weathervane data versions'.")
-    ] = None,
+    data_version: DataVersion = None,
     time_limit: Annotated[float | None, typer.Option(min=0.01, help="Minutes that a variant may train.")] = None,
     processes: Annotated[int | None, typer.Option(min=1, help="How many train a variant together.")] = None,
     memory: Annotated[float | None, typer.Option(min=0.001, help="GB of pixels on the worker's device.")] = None,
@@ -510,7 +509,7 @@ def _spread(arguments: list[str]) -> list[str]:
 
     out: list[str] = []
     option = ""
-    for argument, after in zip(arguments, [*arguments[1:], "-"], strict=True):
+    for argument, after in zip(arguments, [*arguments[1:], "-"], strict=False):
         if argument.startswith("-"):
             option = argument if argument in ("--variants", "--set") else ""
             if option and after.startswith("-"):

@@ -13,7 +13,7 @@ from tasks.data import INGEST, PREPARE, current, ingest_and_record, prepare_and_
 from tasks.plan import finished_crossval, make_plan, read_variants
 from weathervane import project
 from weathervane.errors import InputError
-from weathervane.files import replacing
+from weathervane.files import replacing, writable
 from weathervane.folds import Crossing
 from weathervane.ingest import Ingest
 from weathervane.params import check, load
@@ -45,6 +45,8 @@ def run_crossval(request: Request) -> int:
     root = project.root()
     if request.out and request.out.suffix not in WRITES:
         raise InputError(f"--out {request.out}: the name of the table ends with {' or '.join(WRITES)}")
+    if request.out and not writable(request.out):
+        raise InputError(f"--out {request.out}: cannot be written: name another file")
     crossing = check(Crossing, {"folds": request.folds, "share": request.share}, "crossval")
     variants = read_variants(root, request.variants, request.changes)
     load(Prepare, root / PREPARE)

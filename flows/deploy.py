@@ -5,7 +5,7 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-from flows.server import check, configured
+from flows.server import check, required
 from weathervane import project
 from weathervane.errors import InputError, masked
 from weathervane.progress import say
@@ -24,9 +24,7 @@ def deploy() -> int:
         InputError: no server is configured or it does not answer; prefect.yaml is wrong.
     """
     root = project.root()
-    address = configured()
-    if not address:
-        raise InputError("PREFECT_API_URL: no Prefect server is configured: name one, or 'weathervane up' starts one")
+    address = required()
     check(address)
     make_pool()
     deploy_all(root)

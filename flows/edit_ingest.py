@@ -34,7 +34,7 @@ def edited(path: Path, root: Path, source: str | None, dataset: str | None) -> s
             content["dataset"] = dataset or (SYNTHETIC if isinstance(wanted, Synthetic) else own)
     if dataset is not None:
         content["dataset"] = dataset
-    params.check(Ingest, params.plain(content), "--dataset" if dataset else path)
+    params.check(Ingest, content, "--dataset" if dataset else path)
     if content == yaml.load(text):
         return text
     out = io.StringIO()
@@ -50,7 +50,11 @@ def difference(before: str, after: str, name: str) -> str:
 
 def from_root(source: str, root: Path) -> str:
     """A path that the person gave from where they stand, as the params file spells it: from the root."""
-    place = Path(source).expanduser()
-    if source in ("synthetic", "mendeley") or "\0" in source or place.is_absolute() or not place.exists():
+    if (
+        source in ("synthetic", "mendeley")
+        or source.startswith(("/", "~"))
+        or "\0" in source
+        or not os.access(source, os.F_OK)
+    ):
         return source
-    return os.path.relpath(place.resolve(), root)
+    return os.path.relpath(Path(source).resolve(), root)

@@ -104,6 +104,20 @@ def configured() -> str | None:
     return _setting("PREFECT_API_URL")
 
 
+def required() -> str:
+    """The address of the person's Prefect server.
+
+    Raises:
+        InputError: none is configured.
+    """
+    if address := configured():
+        return address
+    raise InputError(
+        "PREFECT_API_URL: no Prefect server is configured: name one, as in http://127.0.0.1:4200/api, or 'weathervane "
+        "up' starts one"
+    )
+
+
 def _setting(name: str) -> str | None:
     """One of Prefect's settings, from the environment or the active profile, without importing Prefect."""
     if value := os.environ.get(name):
@@ -260,7 +274,7 @@ class OwnPagesOnly:
 def allowed_hosts() -> set[str]:
     """Names by which a person's browser may call the server: loopback's, and those of a proxy before it."""
     more = os.environ.get("WEATHERVANE_ALLOWED_HOSTS", "").split(",")
-    return {"127.0.0.1", "localhost", "::1", *(name.strip() for name in more if name.strip())}
+    return {"127.0.0.1", "localhost", "::1", *(name.strip().lower() for name in more if name.strip())}
 
 
 if __name__ == "__main__":

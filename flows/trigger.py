@@ -14,7 +14,7 @@ from prefect.client.schemas.responses import DeploymentResponse
 from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 from prefect.settings import PREFECT_UI_URL
 
-from flows.server import check, configured
+from flows.server import check, required
 from tasks.tracking_read import page, runs
 from tasks.turns import HOLDS
 from weathervane.errors import InputError, masked
@@ -30,10 +30,7 @@ def trigger(flow: str, parameters: dict[str, Any], wait: bool) -> int:
     Raises:
         InputError: no server, no such deployment, or parameters that it refuses; nothing was started.
     """
-    address = configured()
-    if not address:
-        raise InputError("PREFECT_API_URL: name the team's Prefect server, as in http://127.0.0.1:4200/api")
-    check(address)
+    check(required())
     with get_client(sync_client=True) as prefect:
         deployment = _deployment(prefect, flow)
         try:

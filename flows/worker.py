@@ -9,10 +9,10 @@ import psutil
 from flows.child import GRACE, Child, end_as_by_ctrl_c
 from flows.deploy import POOL
 from flows.environment import LOUD, QUIET, WORKER
-from flows.server import check, configured
+from flows.server import check, required
 from tasks.tracking_read import check_server, uri
 from weathervane import project
-from weathervane.errors import InputError, masked
+from weathervane.errors import masked
 from weathervane.progress import say
 
 
@@ -59,9 +59,7 @@ def work() -> int:
     Raises:
         InputError: no Prefect server is configured, or it or the tracking server does not answer.
     """
-    root, address = project.root(), configured()
-    if not address:
-        raise InputError("PREFECT_API_URL: no Prefect server is configured: name one, or run 'weathervane up'")
+    root, address = project.root(), required()
     check(address)
     check_server(uri(root))
     log = root / project.LOGS / "worker.log"

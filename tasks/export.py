@@ -1,6 +1,5 @@
 """A registered model in a form for other runtimes."""
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,6 +8,7 @@ import numpy as np
 from tasks.answering import answering, named
 from weathervane import project
 from weathervane.errors import InputError
+from weathervane.files import writable
 
 if TYPE_CHECKING:
     from weathervane.export import Parity
@@ -28,7 +28,7 @@ def check_out(to: str, out: Path) -> None:
         raise InputError(f"--to {to}: there is {', '.join(FORMATS)}")
     if out.suffix != FORMATS[to] or out.is_dir() or not out.parent.is_dir():
         raise InputError(f"--out {out}: the name of a {FORMATS[to]} file in a folder that is there is needed")
-    if not os.access(out.parent, os.W_OK):
+    if not writable(out):
         raise InputError(f"--out {out}: the folder {out.parent} cannot be written to: name another file")
 
 

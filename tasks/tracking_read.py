@@ -1,4 +1,4 @@
-"""Reading MLflow without importing it: over REST from a server, by one read-only query from a local mlflow.db.
+"""Reading MLflow without importing it: over REST from a server, by a few queries from a local mlflow.db.
 
 MLflow's client takes seconds to import; these answers take milliseconds. A test holds the SQL to the schema
 that the installed MLflow makes.
@@ -131,11 +131,11 @@ def opened(path: Path) -> Iterator[sqlite3.Connection]:
     Raises:
         InputError: the file is no database of MLflow's, or is locked for longer than seconds.
     """
-    with closing(sqlite3.connect(f"file:{quote(str(path))}?mode=rw", uri=True, timeout=TIMEOUT)) as database:
-        try:
+    try:
+        with closing(sqlite3.connect(f"file:{quote(str(path))}?mode=rw", uri=True, timeout=TIMEOUT)) as database:
             yield database
-        except sqlite3.Error as error:
-            raise InputError(f"{path}: not readable as MLflow's database ({error})") from None
+    except sqlite3.Error as error:
+        raise InputError(f"{path}: not readable as MLflow's database ({error})") from None
 
 
 def tracked_root() -> Path:

@@ -12,7 +12,7 @@ import typer
 from benchmarks import results
 from benchmarks.tables import PAGES as TABLED
 from benchmarks.tables import bench_table, headlines, written
-from flows.cli import _spread, app
+from flows.cli import _spread, app, main
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "data/README.md", *(ROOT / "docs").glob("*.md")])
@@ -64,6 +64,15 @@ def test_help_tells_each_command_in_a_whole_line() -> None:
             waiting.append(one)
             seen += 1
     assert seen >= 28
+
+
+def test_the_command_alone_helps(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """`weathervane` without anything lists its commands."""
+    monkeypatch.setattr("sys.argv", ["weathervane"])
+    with pytest.raises(SystemExit):
+        main()
+    said = capsys.readouterr()
+    assert all(name in said.out + said.err for name in ("Usage", "retrain", "crossval", "predict"))
 
 
 def test_make_targets_exist() -> None:

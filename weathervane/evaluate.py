@@ -80,14 +80,19 @@ def intervals(table: "pd.DataFrame", classes: list[str], seed: int = 0) -> dict[
 def resamples(label: np.ndarray, group: np.ndarray, seed: int = 0) -> Iterator[np.ndarray]:
     """Blocks of bootstrap draws: how often each image was drawn, float64 [B, N]; DRAWS of them in all.
 
-    Whole near-duplicate groups are drawn, within their class.
+    Whole near-duplicate groups are drawn, among those with the same class (or the same ones, if labels differ in a
+    group): so no draw lacks a class.
     """
     rng = np.random.default_rng(seed)
-    _, first, of_image = np.unique(group, return_index=True, return_inverse=True)
-    strata = [np.flatnonzero(label[first] == one) for one in np.unique(label)]
+    groups, of_image = np.unique(group, return_inverse=True)
+    labels, number = np.unique(label, return_inverse=True)
+    lacks = np.ones((len(groups), len(labels)), bool)
+    lacks[of_image, number] = False
+    kinds, kind = np.unique(lacks, axis=0, return_inverse=True)
+    strata = [np.flatnonzero(kind == one) for one in range(len(kinds))]
     block = max(1, min(DRAWS, BLOCK // len(label)))
     for done in range(0, DRAWS, block):
-        times = np.zeros((min(block, DRAWS - done), len(first)))
+        times = np.zeros((min(block, DRAWS - done), len(groups)))
         for members in strata:
             times[:, members] = rng.multinomial(len(members), np.full(len(members), 1 / len(members)), len(times))
         yield times[:, of_image]

@@ -50,6 +50,12 @@ def replacing(path: Path, mode: str = "w", size: int = 0) -> Iterator[IO[Any]]:
     sync_folder(path.parent)
 
 
+def writable(path: Path) -> bool:
+    """Whether `replacing` may write there, as far as permissions go."""
+    there = next(place for place in path.absolute().parents if os.access(place, os.F_OK))
+    return not path.is_dir() and there.is_dir() and os.access(there, os.W_OK | os.X_OK)
+
+
 def _remove(path: Path) -> None:
     if path.is_file():
         path.unlink()

@@ -80,13 +80,6 @@ def flatten(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def plain(content: Any) -> Any:
-    """Round-trip YAML objects, which carry comments, as plain dicts and lists."""
-    if isinstance(content, Mapping):
-        return {str(key): plain(below) for key, below in content.items()}
-    return [plain(below) for below in content] if isinstance(content, list) else content
-
-
 def _parsed(text: str) -> Any:
     """The one document in a YAML text; ValueError with the line and the reason where there is none."""
     from ruamel.yaml import YAML

@@ -17,7 +17,7 @@ from typing import Any
 import PIL
 
 from weathervane.errors import InputError
-from weathervane.files import raise_if_no_room, replacing
+from weathervane.files import raise_if_no_room, replacing, writable
 from weathervane.layout import shown
 from weathervane.listing import Listing, listing
 from weathervane.progress import say
@@ -66,7 +66,7 @@ def check_out(out: Path) -> None:
         raise InputError(f"--out {out}: the name has to end in {', '.join(WRITERS)}")
     if not out.parent.is_dir():
         raise InputError(f"--out {out}: the folder {out.parent} is not there")
-    if out.is_dir() or not os.access(out.parent, os.W_OK):
+    if not writable(out):
         raise InputError(f"--out {out}: cannot be written: name another file")
     if part_of(out).is_file():
         with open(part_of(out), "rb") as file:

@@ -1,4 +1,4 @@
-"""Where photographs come from. A new kind of source is one schema here with its `state` and `files`."""
+"""Where photographs come from. A new kind of source is one schema here, with `title`, `state`, `files` and `count`."""
 
 import hashlib
 import json
@@ -120,8 +120,12 @@ class Local(Placed):
         Raises:
             InputError: it is not there, or is neither a folder nor an archive.
         """
-        place = (root / Path(self.path).expanduser()).resolve()
-        if not place.exists():
+        try:
+            place = (root / Path(self.path).expanduser()).resolve()
+            there = place.exists()
+        except (RuntimeError, OSError) as error:  # a home that nobody has, a folder that is closed to us
+            raise InputError(f"source {self.path}: {error}") from None
+        if not there:
             raise InputError(f"source {self.path}: no such folder or archive ({place})")
         if not place.is_dir() and not archives.is_archive(place):
             raise InputError(f"source {self.path}: neither a folder nor a .zip or .tar archive")

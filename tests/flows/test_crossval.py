@@ -214,6 +214,7 @@ def test_a_killed_crossval_goes_on(home: Home) -> None:
         (["--variants", "dnn", "dnn"], "the same variant stands there twice"),
         (["--share", "0"], "crossval: 'share' is 0.0"),
         (["--out", "table.txt"], "--out table.txt: the name of the table ends with .json or .md"),
+        (["--out", "README.md/table.md"], "--out README.md/table.md: cannot be written: name another file"),
         (["--set", "train.epoch=3"], "did you mean 'epochs'?"),
     ],
 )

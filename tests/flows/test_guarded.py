@@ -31,7 +31,7 @@ SETTINGS = {
     "MLFLOW_TRACKING_PASSWORD": PASSWORD,
 }
 PROXY = {
-    "WEATHERVANE_ALLOWED_HOSTS": "proxy.example",
+    "WEATHERVANE_ALLOWED_HOSTS": "Proxy.Example",
     "MLFLOW_SERVER_ALLOWED_HOSTS": "proxy.example,127.0.0.1:*",
     "MLFLOW_SERVER_CORS_ALLOWED_ORIGINS": "https://proxy.example",
 }

@@ -275,6 +275,8 @@ BAD: dict[str, tuple[Callable[[Path], list[str]], str]] = {
     "value": (lambda root: ["--set", "cnn.train.epochs=0"], "'train.epochs' is 0: "),
     "device": (lambda root: ["--device", "quantum"], "--device quantum: "),
     "missing folder": (lambda root: ["--source", "no/such/folder"], "source no/such/folder: no such folder or archive"),
+    "nobody's home": (lambda root: ["--source", "~nobody-of-that-name/x"], "source ~nobody-of-that-name/x: Could not"),
+    "long name": (lambda root: ["--source", "x" * 300], f"source {'x' * 300}: [Errno"),
     "empty class": (lambda root: ["--source", str(folder_of(root, rain=12, shine=12, snow=0))], "'snow' is empty"),
     "one class": (lambda root: ["--source", str(folder_of(root, rain=12))], "only the class 'rain'"),
     "few images": (lambda root: ["--source", str(folder_of(root, rain=12, shine=3))], "class 'shine' has 3 images"),

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from tasks import tracking
-from tasks.tracking_read import Run, _by_client, check_server, page, running, runs, uri
+from tasks.tracking_read import Run, _by_client, check_server, opened, page, running, runs, uri
 from weathervane.errors import InputError, masked
 
 
@@ -135,11 +135,13 @@ def test_where_nothing_was_written_nothing_is_found(written: Written, tmp_path: 
 
 
 def test_a_damaged_database_is_told(tmp_path: Path) -> None:
-    """A file that is no database of MLflow's is named."""
+    """A file that is no database of MLflow's, or that cannot be opened, is named."""
     for content in (b"not a database at all, but long enough to be looked at", b""):
         (tmp_path / "mlflow.db").write_bytes(content)
         with pytest.raises(InputError, match=r"mlflow\.db: not readable as MLflow's database"):
             runs(f"sqlite:///{tmp_path}/mlflow.db", "weather", "kind", ["variant"])
+    with pytest.raises(InputError, match="not readable as MLflow's database"), opened(tmp_path):
+        pass
 
 
 def test_a_database_whose_writer_was_killed_is_read(written: Written, tmp_path: Path) -> None:

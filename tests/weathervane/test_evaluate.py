@@ -16,6 +16,7 @@ from weathervane.evaluate import (
     intervals,
     latency,
     predictions,
+    resamples,
     scores,
     share_interval,
     test_set_hash,
@@ -109,6 +110,17 @@ def test_unequal_groups_count_by_their_effective_size() -> None:
     assert share_interval(0.5, group) == pytest.approx(wilson(0.5 * 400 / 110, 400 / 110))
     assert share_interval(0.9, np.arange(50)) == pytest.approx(wilson(45, 50))
     assert share_interval(0.0, np.array([])) == (0.0, 1.0)
+
+
+def test_a_group_with_two_labels_counts_for_both() -> None:
+    """A class all of whose images are near-duplicates of another class's is in every draw; every interval is one."""
+    some = table(["cloudy"] * 20 + ["rain", "rain"] + ["shine"] * 20, ["cloudy"] * 21 + ["rain"] + ["shine"] * 20)
+    group = some["group"].to_numpy()
+    group[20:22] = group[0], group[1]
+    for weights in resamples(some["label"].to_numpy(), group):
+        assert (weights[:, 20:22].sum(1) == 2).all() and (weights.sum(1) >= 40).all()
+    found = intervals(some.assign(group=group), CLASSES)
+    assert all(found[name] >= 0 for name in found) and found["recall/rain_low"] < 0.5 < found["recall/rain_high"]
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pydantic import Field
 
 from weathervane.errors import InputError
-from weathervane.params import Strict, check, flatten, load, override, plain, read, value
+from weathervane.params import Strict, check, flatten, load, override, read, value
 
 
 class Folder(Strict):
@@ -233,15 +233,13 @@ def test_flat_keys_are_those_that_override_takes(content: dict[str, Any]) -> Non
         assert override(content, key, leaf, "x.yaml") == content
 
 
-def test_plain_drops_what_carries_comments() -> None:
-    """Round-trip YAML objects become dicts and lists that JSON and schemas take."""
+def test_schemas_take_yaml_with_its_comments() -> None:
+    """Round-trip YAML objects, of a file that is edited, are checked as they are and become plain lists and values."""
     from ruamel.yaml import YAML
 
-    content = plain(YAML().load(GOOD))
-    assert type(content) is dict
-    assert type(content["sources"]) is list
-    assert type(content["sources"][0]) is dict
-    assert check(Params, content, "x.yaml").train.epochs == 5
+    params = check(Params, YAML().load(GOOD), "x.yaml")
+    assert params == check(Params, YAML(typ="safe").load(GOOD), "x.yaml")
+    assert params.train.epochs == 5 and type(params.sources) is list
 
 
 def test_params_cannot_be_changed_after_reading(file: Any) -> None:

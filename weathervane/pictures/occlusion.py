@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from weathervane.device import resident
-from weathervane.model import Model, logits
+from weathervane.model import Model, at_once, logits
 from weathervane.pictures.style import colours, save
 from weathervane.store import Store
 
@@ -107,4 +107,5 @@ def answer(model: Model, images: Tensor, number: int) -> Tensor:
 
     Without that of their mirror images, which would move half of the evidence to the other side.
     """
-    return (logits(model.net, images, flip=False) / model.spec.temperature).softmax(1)[:, number]
+    out = torch.cat([logits(model.net, block, flip=False) for block in images.split(at_once(images.shape[-1]))])
+    return (out / model.spec.temperature).softmax(1)[:, number]

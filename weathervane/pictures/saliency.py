@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from weathervane.device import normalise, resident, unit
-from weathervane.model import Model
+from weathervane.model import Model, at_once
 from weathervane.pictures.style import AFTER, bare, colours, save
 from weathervane.store import Store
 
@@ -68,12 +68,12 @@ def step_places(net: nn.Module, size: int) -> Tensor:
     """How well each step sees each pixel of an image: the size of its gradient, float32 [T, S, S]."""
     device = next(net.parameters()).device
     noise = torch.rand(1, 3, size, size, generator=torch.Generator().manual_seed(0)).to(device)
-    count = _steps(net, noise)[0].shape[1]
-    images = noise.repeat(count, 1, 1, 1).requires_grad_()
-    steps, _ = _steps(net, images)
-    own = steps[torch.arange(count), torch.arange(count)].sum()
-    (seen,) = torch.autograd.grad(own, images)
-    return seen.abs().sum(1)
+    seen = []
+    for some in torch.arange(_steps(net, noise)[0].shape[1]).split(max(1, at_once(size) // 4)):
+        images = noise.repeat(len(some), 1, 1, 1).requires_grad_()
+        own = _steps(net, images)[0][torch.arange(len(some)), some].sum()
+        seen.append(torch.autograd.grad(own, images)[0].abs().sum(1))
+    return torch.cat(seen)
 
 
 def _steps(net: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
