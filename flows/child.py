@@ -35,7 +35,7 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 
 class Child:
-    """`python -m MODULE ...` in a process group of its own.
+    """`python -m MODULE ...` in a session of its own.
 
     As a context manager it is stopped at the end.
     """

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from flows.elsewhere import decoder, fold_elsewhere
 from flows.outcome import VariantsFailed, outcome
-from flows.retrain import DEVICE, Begun, closed_if_failed, ended, in_turn, reused, told
+from flows.retrain import DEVICE, Begun, closed_by_errors, closed_if_failed, in_turn, reused
 from flows.runner import Runner, check_runner, servers
 from tasks.alone import alone
 from tasks.crossval import close_crossval, pool_folds, record_of, train_fold
@@ -17,7 +17,7 @@ from tasks.dead_runs import end_dead_runs
 from tasks.ingest import ingest
 from tasks.plan import Candidate, Plan, finished_crossval, make_plan, read_variants
 from tasks.prepare import prepare
-from tasks.runs import close_retraining, open_retraining, open_variant
+from tasks.runs import open_retraining, open_variant
 from weathervane import project
 from weathervane.folds import Crossing
 from weathervane.params import Seed, check
@@ -47,10 +47,10 @@ def crossval(
         record: what `crossval.json` of the parent run holds: rows (one a variant), pairs, failed, run_id and how it was
             made; decision and why, as for `retrain`.
     """
-    return outcome(lambda: _told(work(variants, changes, folds, share, seed, device)))
+    return outcome(lambda: _summary(work(variants, changes, folds, share, seed, device)))
 
 
-def _told(record: dict[str, Any]) -> dict[str, Any]:
+def _summary(record: dict[str, Any]) -> dict[str, Any]:
     best = record["rows"][0] if record["rows"] else None
     why = f"{best['variant']} has the best accuracy, {best['accuracy']:.3f}; run {record['run_id']}" if best else "none"
     return {"decision": "compared", "why": why, "record": record}
@@ -72,13 +72,8 @@ def work(variants: list[str], changes: list[str], folds: int, share: float, seed
             say(f"unchanged since run {finished.run_id}")
             return record_of(root, finished.run_id)
         parent = open_retraining(root, plan)
-        try:
+        with closed_by_errors(root, parent):
             return train_and_compare(root, plan, parent, device, command(list(chosen), changes, crossing, seed))
-        except VariantsFailed:
-            raise
-        except BaseException as error:
-            close_retraining(root, parent, [], {"failure": told(error)}, ended(error))
-            raise
 
 
 def train_and_compare(root: Path, plan: Plan, parent: str, device: str, command: str) -> dict[str, Any]:
@@ -89,8 +84,8 @@ def train_and_compare(root: Path, plan: Plan, parent: str, device: str, command:
         assert plan.crossing is not None
         run = open_variant(root, plan, candidate, parent)
         given = {"plan": plan, "candidate": candidate, "run": run, "device": device}
-        work, own = (fold_elsewhere, {"servers": servers()}) if place.several else (train_fold, {"root": root})
-        folds = [place.submit(work, **given, **own, fold=fold) for fold in range(plan.crossing.folds)]
+        tasks = train_fold, fold_elsewhere
+        folds = [place.start(*tasks, root, **given, fold=fold) for fold in range(plan.crossing.folds)]
         return run, lambda: pool_folds(root, plan, candidate, run, [fold() for fold in folds])
 
     with in_turn(root, plan, begin) as begun:

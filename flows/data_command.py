@@ -21,12 +21,9 @@ def check(source: str) -> None:
     _table(report)
     _list("quarantined", [f"{bad.name!r}: {bad.reason}: {bad.detail}" for bad in report.quarantined])
     _list("duplicates", [f"{name!r} of {of!r}" for name, of in report.duplicates])
-    groups = [members for members in _groups(report.accepted) if len(members) > 1]
-    images = sum(map(len, groups))
-    say(
-        f"near-duplicates: {len(groups):,} groups of {images:,} images, the largest of "
-        f"{max(map(len, groups), default=0)}"
-    )
+    sizes = [size for size in Counter(row.group for row in report.accepted).values() if size > 1]
+    said = f"{len(sizes):,} groups of {sum(sizes):,} images, the largest of {max(sizes, default=0)}"
+    say(f"near-duplicates: {said}")
     for group, size in report.large_groups.items():
         say(f"  group {group} has {size} images: look at it before you trust the split")
 
@@ -58,11 +55,13 @@ def show_difference(old: str, new: str) -> None:
 
 
 def _table(report: Report) -> None:
-    rows = []
-    for label, images in sorted(_by(report.accepted, "label").items()):
-        notes = Counter(note for row in images for note in row.note.split("; ") if note)
-        told = ", ".join(f"{n} {note}" for note, n in notes.items())
-        rows.append([f"accepted: {label}", f"{len(images):,}", told])
+    rows, notes = [], dict[str, list[str]]()
+    for row in report.accepted:
+        notes.setdefault(row.label, []).append(row.note)
+    for label, own in sorted(notes.items()):
+        counts = Counter(note for several in own for note in several.split("; ") if note)
+        told = ", ".join(f"{n} {note}" for note, n in counts.items())
+        rows.append([f"accepted: {label}", f"{len(own):,}", told])
     rows.append(["duplicate of another", f"{len(report.duplicates):,}", "exact copies, recorded once"])
     for reason, count in Counter(bad.reason for bad in report.quarantined).items():
         rows.append([f"quarantined: {reason}", f"{count:,}", ""])
@@ -78,17 +77,6 @@ def _list(what: str, lines: list[str]) -> None:
             say(f"  {line}")
         if len(lines) > SHOWN:
             say(f"  and {len(lines) - SHOWN:,} more")
-
-
-def _groups(rows: list[Row]) -> list[list[Row]]:
-    return list(_by(rows, "group").values())
-
-
-def _by(rows: list[Row], what: str) -> dict[str, list[Row]]:
-    sorted_out: dict[str, list[Row]] = {}
-    for row in rows:
-        sorted_out.setdefault(getattr(row, what), []).append(row)
-    return sorted_out
 
 
 def _line(row: Row) -> str:

@@ -111,15 +111,9 @@ def work(variants: list[str], changes: list[str], seed: int, data_version: str, 
         if plan.nothing_to_do:
             return unchanged(plan)
         parent = open_retraining(root, plan)
-        try:
-            with about(dataset=plan.dataset, mlflow_run=parent):
-                say(f"retrain: {plan.dataset}, data {plan.data_md5}, {page(uri(root), parent)}, {flow_run()}")
-                summary, decision = train_and_decide(root, plan, parent, how, seconds)
-        except VariantsFailed:
-            raise
-        except BaseException as error:
-            close_retraining(root, parent, [], {"failure": told(error)}, ended(error))
-            raise
+        with closed_by_errors(root, parent), about(dataset=plan.dataset, mlflow_run=parent):
+            say(f"retrain: {plan.dataset}, data {plan.data_md5}, {page(uri(root), parent)}, {flow_run()}")
+            summary, decision = train_and_decide(root, plan, parent, how, seconds)
     if decision.asks:
         asked = Waiting(plan.dataset, parent, decision.variant, str(decision.version), decision.compared_with)
         return approval.ask(root, asked, decision.asks)
@@ -135,10 +129,7 @@ def train_and_decide(
     def begin(place: Runner, candidate: Candidate) -> Begun[Result]:
         run = open_variant(root, plan, candidate, parent)
         given = {"plan": plan, "candidate": candidate, "run": run, "how": how}
-        work, own = (
-            (variant_elsewhere, {"servers": servers()}) if place.several else (train_and_evaluate, {"root": root})
-        )
-        return run, place.submit(work, **given, **own)
+        return run, place.start(train_and_evaluate, variant_elsewhere, root, **given)
 
     with in_turn(root, plan, begin) as begun:
         for candidate in plan.candidates:
@@ -214,6 +205,18 @@ def in_turn(root: Path, plan: Plan, begin: Callable[[Runner, Candidate], Begun[T
     except BaseException as error:
         for run, _ in begun.values():
             close_if_open(root, run, "KILLED", f"ended with the others: {told(error)}")
+        raise
+
+
+@contextmanager
+def closed_by_errors(root: Path, parent: str) -> Iterator[None]:
+    """Within it an error that ends the flow closes its run; where only variants failed, that is closed already."""
+    try:
+        yield
+    except VariantsFailed:
+        raise
+    except BaseException as error:
+        close_retraining(root, parent, [], {"failure": told(error)}, ended(error))
         raise
 
 

@@ -43,6 +43,12 @@ class Runner:
     several: bool  # at once: what is submitted is at work; else when it is waited for
     submit: Submit
 
+    def start(self, here: Any, elsewhere: Any, root: Path, **given: Any) -> Callable[[], Any]:
+        """Submit the task for this machine or the one for others, which find the project and its servers otherwise."""
+        if self.several:
+            return self.submit(elsewhere, **given, servers=servers())
+        return self.submit(here, **given, root=root)
+
 
 def check_runner(root: Path) -> None:
     """Before anything runs: what params/compute.yaml asks for can be.
@@ -97,17 +103,13 @@ def connected(compute: Compute) -> Iterator[Submit]:
     except (OSError, RuntimeError, ValueError) as error:
         where = f"{COMPUTE}: ray_address: {compute.ray_address}"
         raise InputError(f"{where}: no cluster of Ray answers there: {error}") from None
-    try:
-        _check_room(compute)
-    except BaseException:
-        ray.__exit__(None, None, None)
-        raise
 
     def submit(task: Any, **arguments: Any) -> Callable[[], Any]:
         with remote_options(num_cpus=compute.cpus, num_gpus=compute.gpus, max_retries=RETRIES):
             return ray.submit(task, arguments).result
 
     try:
+        _check_room(compute)
         yield submit
     finally:
         ray.__exit__(None, None, None)

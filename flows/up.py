@@ -12,6 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -59,11 +60,16 @@ def _serve(root: Path, home: Path, logs: Path, ports: tuple[int, int], auth: boo
     if auth:
         more, secret = _auth(home)
         arguments, settings = arguments + more, settings | secret
-    prefect = stack.enter_context(LocalServer.start(logs / "prefect-server.log", ports[0], home))
+
+    def start_prefect(port: int) -> LocalServer:
+        return LocalServer.start(logs / "prefect-server.log", port, home)
+
+    def start_mlflow(port: int) -> Child:
+        return mlflow_server.start(root, logs / "mlflow-server.log", port, arguments, settings, "--mlflow-port")
+
+    prefect = stack.enter_context(start_prefect(ports[0]))
     _make_store(root, home)
-    mlflow = stack.enter_context(
-        mlflow_server.start(root, logs / "mlflow-server.log", mlflow_port, arguments, settings, "--mlflow-port")
-    )
+    mlflow = stack.enter_context(start_mlflow(mlflow_port))
     environment = {"PREFECT_API_URL": prefect.url, "MLFLOW_TRACKING_URI": f"http://127.0.0.1:{mlflow.port}"}
     if auth:
         environment["PREFECT_API_AUTH_STRING"] = os.environ["PREFECT_SERVER_API_AUTH_STRING"]
@@ -73,19 +79,15 @@ def _serve(root: Path, home: Path, logs: Path, ports: tuple[int, int], auth: boo
     mlflow.wait()
     if auth:
         _check_password(environment["MLFLOW_TRACKING_URI"])
-    worker = stack.enter_context(Worker.start(root, logs / "worker.log", environment))
+    start_worker = partial(Worker.start, root, logs / "worker.log", environment)
+    worker = stack.enter_context(start_worker())
     worker.wait()
     say(f"Prefect  http://127.0.0.1:{prefect.port}\nMLflow   {environment['MLFLOW_TRACKING_URI']}")
     say(f"on loopback only; a worker runs in {root}; logs are in {logs}\nCtrl-C ends everything")
     makers: list[tuple[Child, Callable[[], Child]]] = [
-        (prefect, lambda: LocalServer.start(logs / "prefect-server.log", prefect.port, home)),
-        (
-            mlflow,
-            lambda: mlflow_server.start(
-                root, logs / "mlflow-server.log", mlflow.port, arguments, settings, "--mlflow-port"
-            ),
-        ),
-        (worker, lambda: Worker.start(root, logs / "worker.log", environment)),
+        (prefect, lambda: start_prefect(prefect.port)),
+        (mlflow, lambda: start_mlflow(mlflow.port)),
+        (worker, start_worker),
     ]
     return _watch(makers, stack)
 

@@ -117,9 +117,9 @@ def train_in_child(
     return dict(json.loads((folder / "outcome.json").read_text(encoding="utf-8")))
 
 
-def record(folder: Path) -> Lines:
-    """The complete lines of metrics.jsonl; a child that goes on from a checkpoint shortens the file first."""
-    path = folder / "metrics.jsonl"
+def record(folder: Path, name: str = "metrics.jsonl") -> Lines:
+    """The complete lines of a training's record; a child that goes on from a checkpoint shortens the file first."""
+    path = folder / name
     text = path.read_text(encoding="utf-8") if path.exists() else ""
     return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
 

@@ -1,11 +1,11 @@
 """The step `evaluate`: the same images for all; scores, pictures and predictions go to the variant's run."""
 
-import json
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tasks import tracking
+from tasks.child import Lines, record
 from tasks.momentary import RETRY
 from tasks.plan import Candidate, Plan, Result
 from tasks.step import step
@@ -31,8 +31,8 @@ def evaluate(root: Path, plan: Plan, candidate: Candidate, run: str, folder: Pat
     metrics = _measure(model, store, parts)
     metrics["model/bytes"] = float((folder / "model/model.safetensors").stat().st_size)
     with tempfile.TemporaryDirectory() as temporary:
-        _draw(Path(temporary), model, store, parts["test"], folder / "metrics.jsonl")
-        _draw_inside(Path(temporary) / "pictures", model, store, parts["test"], folder / "gradients.jsonl")
+        _draw(Path(temporary), model, store, parts["test"], record(folder))
+        _draw_inside(Path(temporary) / "pictures", model, store, parts["test"], record(folder, "gradients.jsonl"))
         tables = _write(Path(temporary), parts)
         _log(root, run, Path(temporary))
     client = tracking.client(root)
@@ -56,7 +56,7 @@ def _measure(model: "Model", store: "Store", parts: dict[str, "pd.DataFrame"]) -
     return metrics | {"model/latency_ms": latency(model, store), "model/temperature": model.spec.temperature}
 
 
-def _draw(folder: Path, model: "Model", store: "Store", test: "pd.DataFrame", record: Path) -> None:
+def _draw(folder: Path, model: "Model", store: "Store", test: "pd.DataFrame", lines: Lines) -> None:
     """The run's pictures, as PNG files in `folder`."""
     from weathervane.evaluate import before_scaling
     from weathervane.pictures.answers import confusion_picture, curves_picture, reliability_picture
@@ -69,17 +69,15 @@ def _draw(folder: Path, model: "Model", store: "Store", test: "pd.DataFrame", re
     curves_picture(test, classes, title, folder / "curves.png")
     reliability_picture(before_scaling(test, model), test, classes, title, folder / "reliability.png")
     mistakes(test, store, classes, name, folder / "mistakes.png")
-    lines = record.read_text(encoding="utf-8").splitlines()
-    learning_picture([json.loads(line) for line in lines], name, folder / "learning.png")
+    learning_picture(lines, name, folder / "learning.png")
 
 
-def _draw_inside(folder: Path, model: "Model", store: "Store", test: "pd.DataFrame", record: Path) -> None:
+def _draw_inside(folder: Path, model: "Model", store: "Store", test: "pd.DataFrame", lines: Lines) -> None:
     """The pictures of the network's inside, as PNG files in `folder`, which is made."""
     from weathervane.pictures.inside import inside_pictures
 
     folder.mkdir()
-    lines = record.read_text(encoding="utf-8").splitlines()
-    inside_pictures(model, store, test, [json.loads(line) for line in lines], folder)
+    inside_pictures(model, store, test, lines, folder)
 
 
 def _write(folder: Path, parts: dict[str, "pd.DataFrame"]) -> list[str]:

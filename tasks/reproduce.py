@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks import tracking
+from tasks.child import record
 from tasks.code_versions import checked_out, has_commit
 from tasks.data_versions import materialise
 from tasks.dvc_lock import md5_of_prepared
@@ -76,8 +77,7 @@ def reproduce(root: Path, stock: Inventory, version: Registered) -> Reproduction
         (training / "job.json").write_text(json.dumps(job_of(root, version, tags, code)), encoding="utf-8")
         _run(code, "weathervane.train", str(training))
         outcome = json.loads((training / "outcome.json").read_text(encoding="utf-8"))
-        lines = (training / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-        now = next(m for m in map(json.loads, lines) if m["epoch"] == outcome["best_epoch"])["metrics"]
+        now = next(m for m in record(training) if m["epoch"] == outcome["best_epoch"])["metrics"]
         then = _kept_epoch(root, version.run_id)
         return Reproduction(
             (version.tags["weights_sha256"], sha256(training / "model/model.safetensors")),

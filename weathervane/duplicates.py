@@ -5,7 +5,7 @@ the correlation of small grey thumbnails confirms them: smooth skies share hashe
 chains hundreds of unrelated photographs together. Copies that were mirrored, or cropped by 5 % of a side or
 more, are mostly not found.
 
-Legend: N = images, P = pairs.
+Legend: N = images.
 """
 
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ from PIL import Image
 from weathervane.parallel import cores
 
 SIDE = 32
-MAX_DISTANCE, MIN_CORRELATION = 8, 0.97  # of near-duplicates, see `pairs`
+MAX_DISTANCE, MIN_CORRELATION = 8, 0.97  # of a pair, see `components`
 FLAT_STD = 1.0  # grey levels: a thumbnail below this has no structure but rounding
 FLAT_MEAN = 2.0  # grey levels: JPEG at quality 30 moves a constant by up to 1.7
 # Rows a task, columns a tile, proposals a confirmation: about 20 MB of working memory a thread.
@@ -52,71 +52,29 @@ def signature(image: Image.Image) -> Signature:
     return Signature(np.uint64(int.from_bytes(bits.tobytes(), "big")), grey)
 
 
-def pairs(
-    dhash: np.ndarray,
-    grey: np.ndarray,
-    new_from: int = 0,
-    max_distance: int = MAX_DISTANCE,
-    min_correlation: float = MIN_CORRELATION,
-) -> np.ndarray:
-    """All near-duplicate pairs i < j with j >= `new_from`, int64 [P, 2], ordered by j, then i.
+def components(dhash: np.ndarray, grey: np.ndarray, new_from: int = 0) -> np.ndarray:
+    """Groups of near-duplicates, int64 [N]: of each image, the smallest index of those that pairs connect it with.
 
-    So the pairs of the first n images followed by `pairs(..., new_from=n)` are the pairs of all. Every pair
-    of hashes is compared, on all cores, in time proportional to N² and in memory proportional to N + P.
-
-    Images whose thumbnail has a standard deviation below 1 grey level have no meaningful correlation: two of
-    them are a pair when their mean greys differ by at most 2 levels, and they pair with no other image.
+    Two images are a pair where at most MAX_DISTANCE of 64 hash bits differ and the Pearson correlation of the
+    thumbnails exceeds MIN_CORRELATION. Thumbnails with a standard deviation below 1 grey level have no meaningful
+    correlation: two of them are a pair when their mean greys differ by at most 2 levels, and they pair with no other
+    image. Every pair of hashes is compared, on all cores, in time proportional to N² and in memory proportional to N.
+    Pairs are joined as they are found, and what is joined is not compared again: a thousand photographs of one camera
+    are half a million pairs, and one component after a thousand of them.
 
     Args:
         dhash: uint64 [N], from `signature`.
         grey: uint8 [N, 32, 32], from `signature`.
-        new_from: rows before it are known among each other and not compared again, 0..N.
-        max_distance: of 64 hash bits, at most so many differ in a pair.
-        min_correlation: Pearson correlation of the thumbnails that a pair exceeds, -1..1.
+        new_from: pairs of which both are before it are left out, 0..N: they are known.
 
     Raises:
         ValueError: shapes or dtypes are other than stated, or `new_from` is outside 0..N.
     """
     n = _checked(dhash, grey, new_from)
-    alike = _Confirm(grey, min_correlation)
-
-    def strip(start: int) -> np.ndarray:
-        confirmed = [proposed[alike(*proposed.T)] for proposed in _proposals(dhash, start, max_distance)]
-        found = np.concatenate([np.empty((0, 2), np.int64), *confirmed])
-        return found[np.lexsort(found.T)]
-
-    # numpy lets go of the interpreter lock in all that takes time here.
-    with ThreadPoolExecutor(min(cores(), 8)) as threads:
-        return np.concatenate([np.empty((0, 2), np.int64), *threads.map(strip, range(new_from, n, _STRIP))])
-
-
-def groups(n: int, pairs: np.ndarray) -> np.ndarray:
-    """Connected components of n images under `pairs` (int [P, 2]): int64 [n], each one's smallest index.
-
-    Raises:
-        ValueError: a pair names an image outside 0..n-1.
-    """
-    label = np.arange(n)
-    pairs = np.asarray(pairs, np.int64).reshape(-1, 2)
-    if pairs.size and not 0 <= pairs.min() <= pairs.max() < n:
-        raise ValueError(f"pairs: images are 0 to {n - 1}, these are {pairs.min()} to {pairs.max()}")
-    _hook(label, pairs)
-    return _roots(label, label)
-
-
-def components(dhash: np.ndarray, grey: np.ndarray, new_from: int = 0) -> np.ndarray:
-    """`groups` of `pairs`, in memory proportional to N and without most of the comparing where pairs are many.
-
-    A thousand photographs of one camera are half a million pairs, and one component after a thousand of them.
-
-    Raises:
-        ValueError: as of `pairs`.
-    """
-    n = _checked(dhash, grey, new_from)
-    alike, label, one_at_a_time = _Confirm(grey, MIN_CORRELATION), np.arange(n), Lock()
+    alike, label, one_at_a_time = _Confirm(grey), np.arange(n), Lock()
 
     def strip(start: int) -> None:
-        for proposed in _proposals(dhash, start, MAX_DISTANCE):
+        for proposed in _proposals(dhash, start):
             left = _apart(label, proposed)
             for some in (_one_of_each(label, left), left):
                 some = _apart(label, some)
@@ -163,7 +121,7 @@ def _hook(label: np.ndarray, pairs: np.ndarray) -> None:
 
 
 def _checked(dhash: np.ndarray, grey: np.ndarray, new_from: int) -> int:
-    """N, of arrays that are as `pairs` says."""
+    """N, of arrays that are as `components` says."""
     n = len(dhash)
     if dhash.dtype != np.uint64 or dhash.shape != (n,):
         raise ValueError(f"dhash: uint64 [N] is needed, this is {dhash.dtype} {list(dhash.shape)}")
@@ -174,12 +132,12 @@ def _checked(dhash: np.ndarray, grey: np.ndarray, new_from: int) -> int:
     return n
 
 
-def _proposals(dhash: np.ndarray, start: int, max_distance: int) -> Iterator[np.ndarray]:
+def _proposals(dhash: np.ndarray, start: int) -> Iterator[np.ndarray]:
     """Pairs i < j whose hashes are near, j of the strip that begins at `start`, int64 [at most _CHUNK, 2] at a time."""
     stop = min(start + _STRIP, len(dhash))
     for left in range(0, stop, _TILE):
         right = min(left + _TILE, stop)
-        near = np.bitwise_count(dhash[start:stop, None] ^ dhash[left:right]) <= max_distance
+        near = np.bitwise_count(dhash[start:stop, None] ^ dhash[left:right]) <= MAX_DISTANCE
         at = np.flatnonzero(near.ravel())  # ten times as fast as nonzero() of two dimensions
         j, i = start + at // (right - left), left + at % (right - left)
         found = np.stack([i, j], axis=1)[i < j]
@@ -189,9 +147,8 @@ def _proposals(dhash: np.ndarray, start: int, max_distance: int) -> Iterator[np.
 class _Confirm:
     """Whether thumbnails i and j are of the same picture, in whole numbers: the same on every machine."""
 
-    def __init__(self, grey: np.ndarray, min_correlation: float) -> None:
+    def __init__(self, grey: np.ndarray) -> None:
         self.pixels = grey.reshape(len(grey), SIDE * SIDE)
-        self.min_correlation = min_correlation
         self.k = SIDE * SIDE
         self.total = self.pixels.sum(axis=1, dtype=np.int64)
         squares = np.einsum("nk,nk->n", self.pixels, self.pixels, dtype=np.int64)
@@ -203,7 +160,7 @@ class _Confirm:
         blocks = self.pixels.reshape(-1, 8, 4, 8, 4).sum(axis=(2, 4), dtype=np.int32).reshape(-1, 64)
         length = np.where(self.flat, np.inf, np.sqrt(self.spread / self.k))
         self.coarse = ((blocks - self.total[:, None] / 64) / (4 * length[:, None])).astype(np.float32)
-        self.bound = 2 - 2 * min_correlation + 1e-4  # and room for rounding
+        self.bound = 2 - 2 * MIN_CORRELATION + 1e-4  # and room for rounding
 
     def __call__(self, i: np.ndarray, j: np.ndarray) -> np.ndarray:
         apart = self.coarse[i] - self.coarse[j]
@@ -216,5 +173,5 @@ class _Confirm:
         covariance = self.k * products.astype(np.int64) - self.total[i] * self.total[j]
         scale = np.sqrt(self.spread[i].astype(np.float64) * self.spread[j])
         level = np.abs(self.total[i] - self.total[j]) <= self.k * FLAT_MEAN
-        same = covariance > self.min_correlation * scale
+        same = covariance > MIN_CORRELATION * scale
         return np.where(self.flat[i] | self.flat[j], self.flat[i] & self.flat[j] & level, same)

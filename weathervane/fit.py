@@ -110,7 +110,7 @@ def fit(
     )
     with active(device), seeded(seed, device):
         state = begin(spec, variant.train, len(train.labels), device, seed, ranks)
-        saved = Checkpoints(folder / "checkpoints", identity(variant, store, seed, fold), about or {})
+        saved = Checkpoints(folder / "checkpoints", identity(variant, store, seed, fold))
         saved.resume(state)
         if ranks.first:
             trim(folder, state.epoch)

@@ -25,10 +25,14 @@ def visible() -> int:
 
 
 def in_order(
-    work: Callable[[Item], Result], items: Iterable[Item], ahead: int | None = None
+    work: Callable[[Item], Result], items: Iterable[Item], ahead: int | None = None, threads: int | None = None
 ) -> Generator[Result, None, None]:
-    """Results in the order of the items; at most `ahead` of them (four a thread) are in flight: memory stays flat."""
-    threads = min(cores(), THREADS)
+    """Results in the order of the items; at most `ahead` of them (four a thread) are in flight: memory stays flat.
+
+    Args:
+        threads: as many as there are cores, but THREADS at most.
+    """
+    threads = threads or min(cores(), THREADS)
     most = ahead or 4 * threads
     with ThreadPoolExecutor(threads) as pool:
         waiting: deque[Future[Result]] = deque()

@@ -5,9 +5,7 @@ Legend: N = images, S = size, B = images of a batch.
 """
 
 import os
-from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 import torch
@@ -15,6 +13,7 @@ from torch import Tensor
 
 from weathervane import quota
 from weathervane.device import resident
+from weathervane.parallel import in_order
 from weathervane.store import Store
 
 SHARE = 0.5  # of the device's memory that pixels may take, unless a limit is given
@@ -50,16 +49,8 @@ class Pixels:
     def batches(self, order: Iterable[Tensor]) -> Iterator[Tensor]:
         """`take` of each of them in turn, some ahead of time where they come from disk."""
         if self.held is not None:
-            yield from map(self.take, order)
-            return
-        coming: deque[Future[Tensor]] = deque()
-        with ThreadPoolExecutor(1) as reader:
-            for chosen in order:
-                coming.append(reader.submit(self.take, chosen))
-                if len(coming) > AHEAD:
-                    yield coming.popleft().result()
-            while coming:
-                yield coming.popleft().result()
+            return map(self.take, order)
+        return in_order(self.take, order, ahead=AHEAD + 1, threads=1)
 
 
 def room(device: torch.device) -> float:

@@ -1,4 +1,4 @@
-"""Where things stand: every path of the project is spelled here, and only here."""
+"""Where things stand: paths that several modules go to."""
 
 import os
 from pathlib import Path

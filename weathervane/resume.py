@@ -21,8 +21,8 @@ RATE = 1e8  # bytes a second at which the first one is taken to be written; the 
 class Checkpoints:
     """The checkpoints of one training, in a folder of their own; `identity` says which training that is."""
 
-    def __init__(self, folder: Path, identity: str, about: dict[str, str]) -> None:
-        self.folder, self.identity, self.about = folder, identity, about
+    def __init__(self, folder: Path, identity: str) -> None:
+        self.folder, self.identity = folder, identity
         self._last, self._cost = time.perf_counter(), 0.0  # when one was last written, and what it took
 
     def resume(self, state: State) -> None:
@@ -64,7 +64,7 @@ class Checkpoints:
     def save(self, state: State) -> None:
         """Write one; the time that takes is not the loop's."""
         state.count_time()
-        rest: dict[str, Any] = {"format": FORMAT, "identity": self.identity, "about": self.about}
+        rest: dict[str, Any] = {"format": FORMAT, "identity": self.identity}
         rest |= {"machine": machine(state), "state": content(state)}
         checkpoint.write(self.folder, state.steps, tensors(state), rest)
         self._last = time.perf_counter()
