@@ -47,21 +47,10 @@ class Candidates:
     known: np.ndarray
 
 
-@dataclass(frozen=True)
-class Suggested:
-    """What came of it."""
-
-    model: str
-    files: int
-    candidates: int
-    picks: int
-
-    def __str__(self) -> str:
-        return f"{self.picks} of {self.files} photographs, of which {self.candidates} are new and no near-duplicates"
-
-
-def suggest(root: Path, source: str, n: int, out: Path, what: str, device: str) -> Suggested:
+def suggest(root: Path, source: str, n: int, out: Path, what: str, device: str) -> str:
     """Copy the `n` photographs most worth a label to the new folder `out`, with contact sheets and a table.
+
+    What came of it, in words.
 
     Raises:
         InputError: nothing to choose from, no such model, its training data is gone, or `out` is in use.
@@ -77,7 +66,8 @@ def suggest(root: Path, source: str, n: int, out: Path, what: str, device: str) 
         if not picks:
             raise InputError(f"{source}: nothing new to label there: all is labelled, nearly the same, or not readable")
         copied = _fill(folder, answers.model, found, there, picks)
-    return Suggested(answers.uri, len(found.names), len(there.looked), copied)
+    of_them = f"of which {len(there.looked)} are new and no near-duplicates"
+    return f"{copied} of {len(found.names)} photographs, {of_them}"
 
 
 @contextmanager

@@ -50,7 +50,7 @@ def scores(table: "pd.DataFrame", classes: list[str]) -> dict[str, float]:
     return found | {"accuracy_low": low, "accuracy_high": high}
 
 
-def intervals(table: "pd.DataFrame", classes: list[str], seed: int = 0) -> dict[str, float]:
+def intervals(table: "pd.DataFrame", classes: list[str]) -> dict[str, float]:
     """<name>_low and <name>_high of every score: 95 % intervals, in which near-duplicates are no new evidence.
 
     Shares of images (accuracy, recall, precision) have Wilson's interval of as many images as the groups are
@@ -59,7 +59,7 @@ def intervals(table: "pd.DataFrame", classes: list[str], seed: int = 0) -> dict[
     calibration error's interval is the pivotal one: drawing adds noise, and noise only ever adds to that error.
     """
     group, value = _groups(table), scores(table, classes)
-    blocks = [_of(table, classes, weights) for weights in resamples(table["label"].to_numpy(), group, seed)]
+    blocks = [_of(table, classes, weights) for weights in resamples(table["label"].to_numpy(), group)]
     found: dict[str, float] = {}
     for name in blocks[0]:
         kind, _, label = name.partition("/")
@@ -77,13 +77,13 @@ def intervals(table: "pd.DataFrame", classes: list[str], seed: int = 0) -> dict[
     return found
 
 
-def resamples(label: np.ndarray, group: np.ndarray, seed: int = 0) -> Iterator[np.ndarray]:
+def resamples(label: np.ndarray, group: np.ndarray) -> Iterator[np.ndarray]:
     """Blocks of bootstrap draws: how often each image was drawn, float64 [B, N]; DRAWS of them in all.
 
     Whole near-duplicate groups are drawn, among those with the same class (or the same ones, if labels differ in a
     group): so no draw lacks a class.
     """
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     groups, of_image = np.unique(group, return_inverse=True)
     labels, number = np.unique(label, return_inverse=True)
     lacks = np.ones((len(groups), len(labels)), bool)

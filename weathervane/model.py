@@ -113,9 +113,9 @@ class Model:
             raise _unusable(folder, error) from None
         return float(difference.abs().nan_to_num(math.inf).max())
 
-    def logits(self, pixels: np.ndarray, batch: int | None = None) -> Tensor:
-        """uint8 [N, S', S', 3] of any size S' to float32 logits [N, K] on the model's device, `batch` at a time."""
-        batch = batch or at_once(self.spec.size)
+    def logits(self, pixels: np.ndarray) -> Tensor:
+        """uint8 [N, S', S', 3] of any size S' to float32 logits [N, K] on the model's device."""
+        batch = at_once(self.spec.size)
         blocks = (pixels[first : first + batch] for first in range(0, len(pixels), batch))
         parts = [self.forward(resident(np.ascontiguousarray(p), self.spec.size, self.device)) for p in blocks]
         return torch.cat(parts) if parts else torch.empty(0, len(self.spec.classes))
