@@ -30,8 +30,7 @@ class Average:
         """The network as it is on average after so many steps; one and the same module, filled anew each time."""
         self._read.load_state_dict(self._net.state_dict())
         values = list(_moving(self._read).values())
-        torch._foreach_copy_(values, list(self.sums.values()))
-        torch._foreach_div_(values, 1 - self._decay**steps)
+        torch._foreach_copy_(values, torch._foreach_div(list(self.sums.values()), 1 - self._decay**steps))
         return self._read
 
 

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from weathervane.errors import InputError
 
+BLOCK = 1 << 26  # bytes of pixels that are brought to the device or shrunk there at once
 PINNED = 1 << 27  # bytes up to which a copy to the device is made without waiting for it
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, as every torchvision backbone expects
 
@@ -45,14 +46,25 @@ def resident(pixels: np.ndarray, size: int, device: torch.device) -> Tensor:
     held = torch.from_numpy(pixels)
     if device.type == "cuda" and held.nbytes < PINNED:
         held = held.pin_memory()
-    images = held.to(device, non_blocking=True).permute(0, 3, 1, 2)
+    # Of the others MPS does not wait either, but reads memory that is somebody else's by then (pytorch #189690).
+    images = held.to(device, non_blocking=device.type == "cuda").permute(0, 3, 1, 2)
     if images.shape[-1] == size:
         return images
     parts = [
         F.interpolate(part.float(), (size, size), mode="bilinear", antialias=True).round().to(torch.uint8)
-        for part in images.split(1024)
+        for part in images.split(block(images.shape[-1]))
     ]
     return torch.cat(parts).contiguous(memory_format=torch.channels_last)
+
+
+def block(size: int) -> int:
+    """Images of this size that are brought or shrunk together: their number is bounded by their bytes."""
+    return max(1, BLOCK // (3 * size**2))
+
+
+def out_of_memory(error: RuntimeError) -> bool:
+    """Whether a device is short of memory, which MPS, and CUDA outside of torch's allocator, say in words alone."""
+    return isinstance(error, torch.OutOfMemoryError) or "out of memory" in str(error)
 
 
 def active(device: torch.device) -> AbstractContextManager[object]:

@@ -22,7 +22,7 @@ from torch.nn import functional as F
 
 from weathervane.augment import augment, mix
 from weathervane.calibration import temperature
-from weathervane.device import active, normalise, unit
+from weathervane.device import active, normalise, out_of_memory, unit
 from weathervane.errors import InputError, Interrupted, TrainingError
 from weathervane.gradients import GRADIENTS, WATCHED, pulls
 from weathervane.model import PROBE, Model, Spec, at_once, logits
@@ -123,6 +123,8 @@ def fit(
                     finite(state, train, ranks)
                     if ranks.first:
                         saved.save(state)
+                    if late or stopped:  # or torchrun, once the others are gone, ends the first before it has written
+                        ranks.meet()
                     if late:
                         raise TrainingError(
                             f"the time limit of {limit / 60:g} minutes is reached in epoch {state.epoch + 1} of "
@@ -208,7 +210,8 @@ def batches(state: State, train: Part, variant: Variant) -> Iterator[tuple[Tenso
     """
     assert state.order is not None
     left = state.order[len(state.losses) :]
-    blocks = left.split(together(left.device, left.shape[1], variant.size)) if len(left) else ()
+    each = left.shape[1] * max(12 * variant.size**2, train.images.on_its_way)
+    blocks = left.split(together(left.device, each)) if len(left) else ()
     coming = train.images.batches(block.flatten() for block in blocks)
 
     def augmented(pixels: Tensor) -> Tensor:
@@ -219,9 +222,9 @@ def batches(state: State, train: Part, variant: Variant) -> Iterator[tuple[Tenso
         yield from zip(*mix(images, train.targets[block], variant.augment, state.rng), strict=True)
 
 
-def together(device: torch.device, batch: int, size: int) -> int:
-    """How many steps' images are augmented at once."""
-    return max(1, TOGETHER // (12 * size**2 * batch)) if device.type == "cuda" else 1
+def together(device: torch.device, each: int) -> int:
+    """How many steps' images, of so many bytes each, are augmented at once."""
+    return max(1, TOGETHER // each) if device.type == "cuda" else 1
 
 
 def step(state: State, smoothing: float, images: Tensor, targets: Tensor) -> Tensor:
@@ -244,20 +247,14 @@ def gradients(state: State, images: Tensor, targets: Tensor, smoothing: float) -
 
     Normalisation then sees the smaller parts, so results are not those of the whole batch to the last bit.
     """
-    kind = images.device.type
     while True:
         state.optimizer.zero_grad(set_to_none=True)
         parts = math.ceil(len(images) / state.micro)  # as even as can be
         try:
-            total = torch.zeros((), device=images.device)
-            for part, wanted in zip(images.tensor_split(parts), targets.tensor_split(parts), strict=True):
-                with torch.autocast(kind, torch.bfloat16, enabled=in_bfloat16(kind)):
-                    out = state.forward(normalise(part).contiguous(memory_format=torch.channels_last))
-                loss = F.cross_entropy(out.float(), wanted, label_smoothing=smoothing) * (len(part) / len(images))
-                loss.backward()
-                total += loss.detach()
-            return total
-        except torch.OutOfMemoryError:
+            return gradients_of_parts(state, images, targets, parts, smoothing)
+        except RuntimeError as error:
+            if not out_of_memory(error):
+                raise
             if images.is_cuda and torch.cuda.is_current_stream_capturing():  # the recorder goes on without
                 raise
             if state.several:  # the other processes are in the middle of this batch
@@ -269,7 +266,19 @@ def gradients(state: State, images: Tensor, targets: Tensor, smoothing: float) -
                 raise TrainingError(told) from None
             state.micro = smaller
             state.notes.append(f"out of memory: {state.micro} images at a time from step {state.steps + 1} on")
-        torch.cuda.empty_cache()
+        torch.accelerator.empty_cache()
+
+
+def gradients_of_parts(state: State, images: Tensor, targets: Tensor, parts: int, smoothing: float) -> Tensor:
+    """As `gradients`, if there is memory. What it has made until it finds none goes with it, before another try."""
+    kind, total = images.device.type, torch.zeros((), device=images.device)
+    for part, wanted in zip(images.tensor_split(parts), targets.tensor_split(parts), strict=True):
+        with torch.autocast(kind, torch.bfloat16, enabled=in_bfloat16(kind)):
+            out = state.forward(normalise(part).contiguous(memory_format=torch.channels_last))
+        loss = F.cross_entropy(out.float(), wanted, label_smoothing=smoothing) * (len(part) / len(images))
+        loss.backward()
+        total += loss.detach()
+    return total
 
 
 @cache
@@ -302,7 +311,7 @@ def outputs(net: nn.Module, part: Part, flip: bool, recorder: Recorder = UNRECOR
     """float32 logits [N, K] of a part, as it is."""
     net.eval()
     rows = torch.arange(len(part.images), device=part.labels.device)
-    blocks = part.images.batches(rows.split(at_once(part.images.size)))
+    blocks = part.images.batches(rows.split(at_once(net, part.images.size)))
     work = partial(logits, net, flip=flip)
     return torch.cat([recorder.run(f"outputs of {len(block)}", work, block, like=id(net)) for block in blocks])
 

@@ -115,7 +115,7 @@ class Model:
 
     def logits(self, pixels: np.ndarray) -> Tensor:
         """uint8 [N, S', S', 3] of any size S' to float32 logits [N, K] on the model's device."""
-        batch = at_once(self.spec.size)
+        batch = at_once(self.net, self.spec.size)
         blocks = (pixels[first : first + batch] for first in range(0, len(pixels), batch))
         parts = [self.forward(resident(np.ascontiguousarray(p), self.spec.size, self.device)) for p in blocks]
         return torch.cat(parts) if parts else torch.empty(0, len(self.spec.classes))
@@ -140,10 +140,10 @@ class Model:
         return self.probabilities(np.array(pixels, np.uint8).reshape(-1, side, side, 3))
 
 
-def at_once(size: int) -> int:
-    """Images of this size that go through a network together when it judges: what it makes of one takes room by the
-    pixel, and above 128 x 128 fewer than 256 of them are given to it."""
-    return max(1, min(256, 256 * 128**2 // size**2))
+def at_once(net: nn.Module, size: int) -> int:
+    """Images of this size that go through the network together when it judges: what it makes of one takes room by the
+    pixel, and above 128 x 128 fewer than 256 are given to it. Some enlarge them first, to their `input_size`."""
+    return max(1, min(256, 256 * 128**2 // max(size, getattr(net, "input_size", 0)) ** 2))
 
 
 def build(spec: Spec) -> nn.Module:

@@ -12,13 +12,12 @@ import torch
 from torch import Tensor
 
 from weathervane import quota
-from weathervane.device import resident
+from weathervane.device import block, resident
 from weathervane.parallel import in_order
 from weathervane.store import Store
 
 SHARE = 0.5  # of the device's memory that pixels may take, unless a limit is given
 AHEAD = 4  # batches, or on a GPU what is augmented at once
-BLOCK = 1024  # images
 
 
 class Pixels:
@@ -31,13 +30,17 @@ class Pixels:
         if held:
             shape, last = (len(rows), 3, size, size), torch.channels_last
             self.held = torch.empty(shape, dtype=torch.uint8, device=device, memory_format=last)
-            for first in range(0, len(rows), BLOCK):
-                block = resident(store.pixels(rows[first : first + BLOCK]), size, device)
-                self.held[first : first + len(block)] = block
+            for some in np.split(np.arange(len(rows)), range(block(store.size), len(rows), block(store.size))):
+                self.held[some[0] : some[-1] + 1] = resident(store.pixels(rows[some]), size, device)
 
     def __len__(self) -> int:
         """N."""
         return len(self._rows)
+
+    @property
+    def on_its_way(self) -> int:
+        """Bytes of an image that has to be brought; 0 if all are there."""
+        return 0 if self.held is not None else 3 * self._store.size**2
 
     def take(self, chosen: Tensor) -> Tensor:
         """uint8 [B, 3, S, S] on the device, of int64 [B] in 0..N-1."""
@@ -50,7 +53,8 @@ class Pixels:
         """`take` of each of them in turn, some ahead of time where they come from disk."""
         if self.held is not None:
             return map(self.take, order)
-        return in_order(self.take, order, ahead=AHEAD + 1, threads=1)
+        # Asked for their rows later, a GPU would first do all that waits for it.
+        return in_order(self.take, [chosen.cpu() for chosen in order], ahead=AHEAD + 1, threads=1)
 
 
 def room(device: torch.device) -> float:

@@ -41,10 +41,20 @@ class Ranks:
         """The device called `name`; of several GPUs, that of this process.
 
         Raises:
-            InputError: it is not there.
+            InputError: it is not there, or there are more processes than GPUs.
         """
         chosen = choose(name)
-        return choose(f"cuda:{self.local}") if self.count > 1 and chosen.type == "cuda" else chosen
+        if self.count == 1 or chosen.type == "cpu":
+            return chosen
+        if chosen.type == "mps" and name == "auto":
+            return torch.device("cpu")
+        there = torch.cuda.device_count()
+        if chosen.type == "mps" or self.local >= there:
+            raise InputError(
+                f"--processes: each takes a CUDA GPU of its own, and this machine has {there}: ask for as many, or for "
+                "--device cpu"
+            )
+        return torch.device(f"cuda:{self.local}")
 
     @contextmanager
     def together(self, device: torch.device) -> Iterator[None]:
@@ -80,7 +90,8 @@ class Ranks:
         """Refuse a batch that does not fall into equal parts of two images or more, which normalisation needs."""
         if self.count > 1 and (size % self.count or size < 2 * self.count):
             raise InputError(
-                f"train.batch: {size} images cannot be shared evenly by {self.count} processes, two or more for each"
+                f"train.batch: {size} images cannot be shared evenly by {self.count} processes, two or more for each: "
+                f"make it a multiple of {self.count}"
             )
 
     def seed(self, seed: int, steps: int) -> int:
@@ -90,6 +101,13 @@ class Ranks:
     def part(self, batch: Tensor) -> Tensor:
         """This process's rows of [N, ...]."""
         return batch.chunk(self.count)[self.own]
+
+    def meet(self) -> None:
+        """Wait for the others to come as far."""
+        if self.count > 1:
+            from torch import distributed
+
+            distributed.barrier()
 
     def mean(self, values: Tensor) -> Tensor:
         """Elementwise, over the processes."""

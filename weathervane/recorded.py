@@ -9,6 +9,7 @@ from collections.abc import Callable, Hashable
 import torch
 from torch import Tensor
 
+from weathervane.device import out_of_memory
 from weathervane.errors import TrainingError, in_brief
 
 SEEN = 3  # calls before the recording: libraries choose their kernels, optimisers make their state
@@ -87,13 +88,14 @@ class _Recording:
             with usual, torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
                 self._result = self._work(*self._given)
             self._graph = graph
-        except torch.OutOfMemoryError:
+        except RuntimeError as error:
+            if not out_of_memory(error):
+                raise TrainingError(
+                    f"a step cannot be recorded on the GPU ({in_brief(error)}): train without that by train.record: "
+                    "false"
+                ) from None
             told = f"out of memory for a recording ({self._name}): the host launches it kernel by kernel"
             self._notes.append(told)
-        except RuntimeError as error:
-            raise TrainingError(
-                f"a step cannot be recorded on the GPU ({in_brief(error)}): train without that by train.record: false"
-            ) from None
         if self._graph is None:
             self._given = []
             torch.cuda.empty_cache()

@@ -96,8 +96,8 @@ def begin(spec: Spec, train: Train, n: int, device: torch.device, seed: int, ran
     micro = math.ceil(share / train.accumulate)
     if share // train.accumulate < 2:  # normalisation needs two images
         raise InputError(
-            f"train.accumulate: {train.accumulate} parts of {share} images: a part needs 2 or more: lower it, or raise "
-            "train.batch"
+            f"train.accumulate: {train.accumulate} parts of {share} images: a part needs 2 or more: lower it"
+            f"{', or raise train.batch' if batch < n else ''}"
         )
     forward = ranks.averaging(compiled(net, device) if train.compile else net)
     average = Average(net, train.ema) if train.ema else None
@@ -110,10 +110,11 @@ def compiled(net: nn.Module, device: torch.device) -> nn.Module:
     """The network by torch.compile, which begins its work with the first batch.
 
     Raises:
-        InputError: it needs a C++ compiler on a CPU, and there is none.
+        InputError: it needs a compiler, for C++ on a CPU and for C on a CUDA GPU, and there is none.
     """
-    if device.type == "cpu" and not any(map(shutil.which, (os.environ.get("CXX", "g++"), "g++", "c++", "clang++"))):
-        raise InputError("train.compile: no C++ compiler here: install g++, or leave it out")
+    needed = {"cpu": ("CXX", "g++", "c++", "clang++"), "cuda": ("CC", "gcc", "cc", "clang")}.get(device.type, ())
+    if needed and not any(map(shutil.which, (os.environ.get(needed[0], needed[1]), *needed[1:]))):
+        raise InputError(f"train.compile: no compiler here: install {needed[1]}, or leave it out")
     return cast(nn.Module, torch.compile(net))
 
 
@@ -177,7 +178,7 @@ def restore(state: State, held: dict[str, Tensor], rest: dict[str, Any]) -> None
     if "order" in held:
         state.order, state.losses = held["order"].to(device), list(held["losses"].to(device))
         for name, value in below("gradient.").items():
-            state.net.get_parameter(name).grad = value.to(device)
+            state.net.get_parameter(name).grad = _like(state.net.get_parameter(name), value)
     state.kept = {name: value.to(device) for name, value in below("kept.").items()}
     state.best = tuple(rest["best"]) if rest["best"] else state.best
     state.micro, state.epoch = rest["micro"] or state.micro, rest["epoch"]
@@ -185,16 +186,18 @@ def restore(state: State, held: dict[str, Tensor], rest: dict[str, Any]) -> None
     state.notes[:] = rest["notes"]
 
 
+def _like(parameter: Tensor, value: Tensor) -> Tensor:
+    """In the parameter's memory format: another one may take other kernels, and round otherwise."""
+    return torch.empty_like(parameter, requires_grad=False).copy_(value)
+
+
 def _restore_optimizer(optimizer: torch.optim.Optimizer, held: dict[str, Tensor]) -> None:
-    """In the memory format of each parameter: another one may take other kernels, and round otherwise."""
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     slots: dict[int, dict[str, Tensor]] = {}
     for name, value in held.items():
         number, _, slot = name.partition(".")
         like = parameters[int(number)]
-        slots.setdefault(int(number), {})[slot] = (
-            torch.empty_like(like).copy_(value) if value.shape == like.shape else value
-        )
+        slots.setdefault(int(number), {})[slot] = _like(like, value) if value.shape == like.shape else value
     optimizer.load_state_dict({"state": slots, "param_groups": optimizer.state_dict()["param_groups"]})
 
 

@@ -62,6 +62,7 @@ def train(folder: Path, stop: Callable[[], bool] = lambda: False) -> dict[str, A
 
     import torch
 
+    from weathervane.device import out_of_memory
     from weathervane.fit import fit
     from weathervane.ranks import Ranks
     from weathervane.store import Store
@@ -86,8 +87,11 @@ def train(folder: Path, stop: Callable[[], bool] = lambda: False) -> dict[str, A
                 ranks=ranks,
                 memory=None if job.memory is None else 1e9 * job.memory,
             )
-    except torch.OutOfMemoryError as error:  # of a step itself, fit makes do with parts of the batch
-        raise TrainingError(f"out of memory ({in_brief(error)}): lower size, train.batch or --memory") from None
+    except RuntimeError as error:
+        if not out_of_memory(error):  # of a step itself, fit makes do with parts of the batch
+            raise
+        lower = "size (network.input_size, where there is one), train.batch or --memory"
+        raise TrainingError(f"out of memory ({in_brief(error)}): lower {lower}") from None
     result = asdict(outcome) | {
         "device": str(device),
         "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,

@@ -1,9 +1,12 @@
 """Devices by name, and pixels on their way to them."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch.nn import functional
 
 from weathervane.device import choose, normalise, resident, unit
 from weathervane.errors import InputError
@@ -35,6 +38,34 @@ def test_pixels_arrive_unchanged() -> None:
     assert (images.dtype, images.shape) == (torch.uint8, (3, 3, 24, 24))
     assert images.is_contiguous(memory_format=torch.channels_last)
     assert np.array_equal(images.permute(0, 2, 3, 1).numpy(), pixels())
+
+
+def test_only_a_cuda_gpu_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Elsewhere pixels are there when `resident` returns: their memory may be somebody else's a moment later."""
+    asked, real = list[bool](), torch.Tensor.to
+
+    def to(held: torch.Tensor, *arguments: Any, **named: Any) -> torch.Tensor:
+        asked.append(named.get("non_blocking", False))
+        return real(held, *arguments, **named)
+
+    monkeypatch.setattr(torch.Tensor, "to", to)
+    resident(pixels(), 24, torch.device("meta"))
+    assert asked == [False]
+
+
+def test_large_images_are_shrunk_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So many bytes of pixels at once, as many images as that may be, and one at least."""
+    whole, real = resident(pixels(), 12, CPU), functional.interpolate
+    for limit, counts in ((2 * 3 * 24**2, [2, 1]), (1, [1, 1, 1])):
+        seen = list[int]()
+
+        def counted(part: torch.Tensor, *sizes: Any, seen: list[int] = seen, **how: Any) -> torch.Tensor:
+            seen.append(len(part))
+            return real(part, *sizes, **how)
+
+        monkeypatch.setattr("weathervane.device.BLOCK", limit)
+        monkeypatch.setattr(functional, "interpolate", counted)
+        assert torch.equal(resident(pixels(), 12, CPU), whole) and seen == counts
 
 
 def test_shrinking_is_antialiased() -> None:

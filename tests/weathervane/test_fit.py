@@ -19,7 +19,7 @@ from weathervane.fit import Outcome, batches, fit, load, shuffled
 from weathervane.model import Model, Spec
 from weathervane.ranks import Ranks
 from weathervane.schedule import Schedule, one_cycle
-from weathervane.state import begin, optimization
+from weathervane.state import begin, compiled, optimization
 from weathervane.store import Store
 from weathervane.variant import Train, Variant
 
@@ -239,6 +239,15 @@ def test_after_many_steps_the_average_is_torchs() -> None:
     assert all(torch.allclose(value, wanted[name], rtol=1e-4, atol=1e-4) for name, value in floats.items())
 
 
+def test_weights_that_a_network_uses_twice_are_averaged_once() -> None:
+    """Tied weights stand twice in a network's state, and are read as what they are."""
+    net = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
+    net[1].weight = net[0].weight
+    average = Average(net, 0.9)
+    average.update()
+    assert torch.allclose(average.read(1)[1].weight, net[0].weight)
+
+
 def test_a_rate_on_the_device_stays_where_it_is() -> None:
     """A recorded step reads the rate's own memory: the schedule writes there, also after a checkpoint was loaded."""
     weight = nn.Parameter(torch.zeros(2))
@@ -261,7 +270,7 @@ def test_steps_whose_images_are_made_together_are_the_same(
     train, _ = load(store, one, 0, CPU)
     made = []
     for many in (1, 4):
-        monkeypatch.setattr("weathervane.fit.together", lambda device, batch, size, many=many: many)
+        monkeypatch.setattr("weathervane.fit.together", lambda device, each, many=many: many)
         spec = Spec("small", one.family, one.network, one.size, store.size, store.classes, one.flip_test)
         state = begin(spec, one.train, len(train.labels), CPU, 0, Ranks())
         state.order = shuffled(len(train.labels), 8, state.rng)
@@ -295,10 +304,18 @@ def test_parts_of_one_image_are_refused(store: Store, tmp_path: Path) -> None:
         run(store, tmp_path, accumulate=9)
 
 
+@pytest.mark.parametrize(("device", "tool"), [("cpu", r"g\+\+"), ("cuda", "gcc")])
+def test_what_compiles_needs_a_compiler(device: str, tool: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there is none, train.compile is refused with what to install: C++ for a CPU, C for a CUDA GPU."""
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    with pytest.raises(InputError, match=f"train.compile: no compiler here: install {tool}, or leave it out"):
+        compiled(nn.Identity(), torch.device(device))
+
+
 @pytest.mark.drill
 @pytest.mark.skipif(not any(map(shutil.which, ("c++", "g++", "clang++"))), reason="install g++ to have it compiled")
 def test_a_compiled_network_learns_the_same(store: Store, tmp_path: Path) -> None:
     """With train.compile the loss curve is the eager one within float tolerance, and the model loads as any other."""
-    eager, compiled = (curve(store, tmp_path / str(on), plain(compile=on)) for on in (False, True))
-    assert compiled == pytest.approx(eager, rel=1e-4)
+    eager, faster = (curve(store, tmp_path / str(on), plain(compile=on)) for on in (False, True))
+    assert faster == pytest.approx(eager, rel=1e-4)
     assert Model.load(tmp_path / "True/model").probe_error(tmp_path / "True/model") < 1e-4

@@ -11,10 +11,12 @@ from typing import Any
 
 import psutil
 import pytest
+import torch
 from safetensors.torch import load_file
 
 from tasks.child import ON_LOOPBACK, command
 from tests.weathervane.test_train import VARIANT, write
+from weathervane.errors import InputError
 from weathervane.lifeline import environment
 from weathervane.ranks import Ranks
 from weathervane.store import Store
@@ -115,9 +117,40 @@ def test_what_cannot_be_shared_is_refused(store: Store, tmp_path: Path) -> None:
     assert done.returncode != 0, output
     told = json.loads((tmp_path / "three/error.json").read_text())
     assert told == {
-        "error": "train.batch: 16 images cannot be shared evenly by 3 processes, two or more for each",
+        "error": "train.batch: 16 images cannot be shared evenly by 3 processes, two or more for each: "
+        "make it a multiple of 3",
         "status": 2,
     }
+
+
+@pytest.mark.parametrize(
+    ("gpus", "mps", "name", "found"),
+    [
+        (0, False, "auto", "cpu"),
+        (0, True, "auto", "cpu"),
+        (0, True, "mps", "--processes: each takes a CUDA GPU of its own, and this machine has 0: ask for as many"),
+        (
+            1,
+            False,
+            "auto",
+            "--processes: each takes a CUDA GPU of its own, and this machine has 1: ask for as many",
+        ),
+        (2, False, "auto", "cuda:1"),
+        (1, False, "cpu", "cpu"),
+    ],
+)
+def test_the_second_of_two_processes_has_a_gpu_of_its_own(
+    gpus: int, mps: bool, name: str, found: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where there are too few, the message names what to change; Apple's GPU is nobody's, and `auto` is the CPU."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
+    try:
+        told = str(Ranks(1, 2, 1).device(name))
+    except InputError as error:
+        told = str(error)
+    assert told.startswith(found)
 
 
 @pytest.mark.drill

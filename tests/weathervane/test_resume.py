@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +19,17 @@ import torch
 from benchmarks.drills.kill import result, small
 from weathervane import checkpoint, resume
 from weathervane.errors import Interrupted, TrainingError
-from weathervane.fit import Outcome, fit
+from weathervane.fit import Outcome, fit, gradients
+from weathervane.model import Spec
 from weathervane.models import FAMILIES
+from weathervane.ranks import Ranks
 from weathervane.store import Store
 
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
 CPU = torch.device("cpu")
+NO_MEMORY = torch.OutOfMemoryError("out of memory")
 
 
 def run(store: Store, folder: Path, name: str = "dnn", **options: Any) -> Outcome:
@@ -101,15 +105,18 @@ def test_every_family_goes_on_from_the_middle_of_an_epoch(
     assert [epoch for epoch, _ in result(tmp_path / name)["record"]] == [1, 2, 3, 4, 5]
 
 
-def test_interrupted_after_an_epochs_last_step_nothing_of_its_record_is_lost(store: Store, tmp_path: Path) -> None:
+@pytest.mark.parametrize("family", ["dnn", "cnn"])
+def test_interrupted_after_an_epochs_last_step_nothing_of_its_record_is_lost(
+    family: str, store: Store, tmp_path: Path
+) -> None:
     """The gradients of a step that is not taken again go along: the record of how strongly the loss pulls on each layer
     is that of one go."""
     with pytest.raises(Interrupted):
-        run(store, tmp_path / "cut", stop=After(5))
+        run(store, tmp_path / "cut", family, stop=After(5))
     found, _ = checkpoint.newest(tmp_path / "cut/checkpoints")
     assert found is not None and len(found[0]["losses"]) == len(found[0]["order"]) == 6
-    run(store, tmp_path / "cut")
-    run(store, tmp_path / "whole")
+    run(store, tmp_path / "cut", family)
+    run(store, tmp_path / "whole", family)
     layers = [
         [json.loads(line)["layers"] for line in (tmp_path / name / "gradients.jsonl").read_text().splitlines()]
         for name in ("cut", "whole")
@@ -220,7 +227,7 @@ def test_short_epochs_share_a_checkpoint(
     assert written == wanted
 
 
-def with_room(room: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def with_room(room: int, monkeypatch: pytest.MonkeyPatch, error: Exception = NO_MEMORY) -> None:
     """Networks are built as ever, and a training batch of more than `room` images does not fit in."""
     from weathervane import state
 
@@ -228,7 +235,7 @@ def with_room(room: int, monkeypatch: pytest.MonkeyPatch) -> None:
 
     def check(net: torch.nn.Module, arguments: tuple[torch.Tensor]) -> None:
         if net.training and len(arguments[0]) > room:
-            raise torch.OutOfMemoryError("out of memory")
+            raise error
 
     def build(spec: Any) -> torch.nn.Module:
         net = real(spec)
@@ -245,7 +252,7 @@ def test_out_of_memory_halves_what_goes_through_at_once(
     """A batch of 8 on a device that holds 3 images: trained in parts of 2, which the outcome says, to the losses of the
     whole batch but for rounding (a network without batch statistics)."""
     run(store, tmp_path / "a", "lstm")
-    with_room(3, monkeypatch)
+    with_room(3, monkeypatch, RuntimeError("MPS backend out of memory (MPS allocated: 17 GB)"))  # MPS has no other
     outcome = run(store, tmp_path / "b", "lstm")
     assert outcome.micro_batch == 2
     assert outcome.notes == [f"out of memory: {n} images at a time from step 1 on" for n in (4, 2)]
@@ -255,6 +262,35 @@ def test_out_of_memory_halves_what_goes_through_at_once(
     with_room(1, monkeypatch)
     with pytest.raises(TrainingError, match="out of memory with 2 images at a time: lower size or the network"):
         run(store, tmp_path / "c", "lstm")
+
+
+def test_what_found_no_memory_is_gone_before_the_next_try(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Out of memory in the backward pass: the halves begin with nothing left of what the whole batch had kept."""
+    from weathervane.state import begin
+
+    one = small("cnn")
+    spec = Spec("cnn", one.family, one.network, one.size, store.size, store.classes, one.flip_test)
+    state = begin(spec, one.train, 16, CPU, 0, Ranks())
+    images, targets = torch.rand(16, 3, one.size, one.size), torch.eye(len(store.classes))[torch.zeros(16, dtype=int)]
+    kept, left = list[weakref.ref[torch.Tensor]](), list[int]()
+
+    def pack(held: torch.Tensor) -> torch.Tensor:
+        held = held.clone()
+        kept.append(weakref.ref(held))
+        return held
+
+    def look(net: torch.nn.Module, arguments: tuple[torch.Tensor]) -> None:
+        left.append(sum(one() is not None for one in kept))
+
+    def fail(net: torch.nn.Module, arguments: tuple[torch.Tensor], out: torch.Tensor) -> None:
+        if len(out) == 16:
+            out.register_hook(lambda gradient: (_ for _ in ()).throw(NO_MEMORY))
+
+    state.net.register_forward_pre_hook(look)
+    state.net.register_forward_hook(fail)
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda held: held):
+        gradients(state, images, targets, 0.0)
+    assert state.micro == 8 and len(kept) > 20 and left[:2] == [0, 0]
 
 
 @pytest.mark.fault(36, drilled=20)

@@ -141,7 +141,7 @@ def test_out_of_memory_between_steps_is_one_line(
         raise torch.OutOfMemoryError("tried to allocate\n2.00 GiB")
 
     monkeypatch.setattr("weathervane.fit.validate", short)
-    told = r"^out of memory \(tried to allocate 2.00 GiB\): lower size, train.batch or --memory$"
+    told = r"^out of memory \(tried to allocate 2.00 GiB\): lower size \(.*\), train.batch or --memory$"
     with pytest.raises(TrainingError, match=told):
         train(write(tmp_path, job))
 

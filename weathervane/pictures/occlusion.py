@@ -107,5 +107,6 @@ def answer(model: Model, images: Tensor, number: int) -> Tensor:
 
     Without that of their mirror images, which would move half of the evidence to the other side.
     """
-    out = torch.cat([logits(model.net, block, flip=False) for block in images.split(at_once(images.shape[-1]))])
+    blocks = images.split(at_once(model.net, images.shape[-1]))
+    out = torch.cat([logits(model.net, block, flip=False) for block in blocks])
     return (out / model.spec.temperature).softmax(1)[:, number]

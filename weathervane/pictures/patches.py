@@ -78,7 +78,7 @@ def patches(net: nn.Module, images: Tensor, labels: np.ndarray) -> Patches | Non
         labels: str [N].
     """
     size = images.shape[-1]
-    few = max(1, at_once(size) // 4)  # because all maps of a batch are kept
+    few = max(1, at_once(net, size) // 4)  # because all maps of a batch are kept
     layer = middle(net, size)
     if layer is None:
         return None

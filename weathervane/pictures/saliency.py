@@ -69,7 +69,7 @@ def step_places(net: nn.Module, size: int) -> Tensor:
     device = next(net.parameters()).device
     noise = torch.rand(1, 3, size, size, generator=torch.Generator().manual_seed(0)).to(device)
     seen = []
-    for some in torch.arange(_steps(net, noise)[0].shape[1]).split(max(1, at_once(size) // 4)):
+    for some in torch.arange(_steps(net, noise)[0].shape[1]).split(max(1, at_once(net, size) // 4)):
         images = noise.repeat(len(some), 1, 1, 1).requires_grad_()
         own = _steps(net, images)[0][torch.arange(len(some)), some].sum()
         seen.append(torch.autograd.grad(own, images)[0].abs().sum(1))
