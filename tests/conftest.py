@@ -1,5 +1,7 @@
 """Parts that several tests share: a project in a temporary folder, a small dataset, the real photographs."""
 
+import compileall
+import gc
 import os
 import re
 import shutil
@@ -24,8 +26,11 @@ from weathervane.prepare import Prepare, prepare
 from weathervane.store import Store
 
 ROOT = Path(__file__).parents[1]
-LONG = ["flows", "faults", "tasks"]  # folders
+# Folders, and files of them, that take long.
+LONG = ["flows", "faults", "tasks"]
+FIRST = ["test_resume.py", "test_ranks.py", "test_models.py", "test_inside.py"]
 os.environ["OMP_NUM_THREADS"] = "1"  # workers side by side, on networks that gain nothing from more
+_factory: list[pytest.TempPathFactory] = []  # the session's
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -40,10 +45,19 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     # The longest files first, or one worker is left alone with them at the end.
-    items.sort(key=lambda item: LONG.index(part) if (part := item.path.parent.name) in LONG else len(LONG))
+    def place(order: list[str], name: str) -> int:
+        return order.index(name) if name in order else len(order)
+
+    items.sort(key=lambda item: (place(LONG, item.path.parent.name), place(FIRST, item.path.name)))
     for item in items:
         for mark in item.iter_markers("fault"):
             item.user_properties.append(("fault", (mark.args[0], mark.kwargs.get("trials", 1))))
+
+
+def pytest_collection_finish() -> None:
+    """What was imported and collected stays; the garbage collector need not look through it again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -80,6 +94,7 @@ def again() -> int:
 @pytest.fixture(autouse=True, scope="session")
 def _own_settings(tmp_path_factory: pytest.TempPathFactory) -> None:
     """No test reads or writes the person's own Prefect database, servers or caches."""
+    _factory.append(tmp_path_factory)
     for name in ("PREFECT_API_URL", "MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID"):
         os.environ.pop(name, None)
     os.environ["PREFECT_HOME"] = str(tmp_path_factory.mktemp("prefect"))
@@ -88,7 +103,22 @@ def _own_settings(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 
 def copy_project(target: Path) -> Path:
-    """The project's own files (no data, no runs) as a git and DVC repository of their own."""
+    """The project's own files (no data, no runs) as a git and DVC repository of their own; of a session, one and the
+    same commit."""
+
+    def make(_: Path, path: Path) -> None:
+        clone_project(path)
+        subprocess.run(["git", "gc", "-q", "--prune=now"], cwd=path, check=True)
+        for package in ("flows", "tasks", "weathervane"):  # or each copy's commands do it
+            compileall.compile_dir(path / package, quiet=1)
+
+    if not _factory:  # no test asks
+        return clone_project(target)
+    return Path(shutil.copytree(once(_factory[0], "clone", make), target, symlinks=True, dirs_exist_ok=True))
+
+
+def clone_project(target: Path) -> Path:
+    """`copy_project` from the start."""
     listed = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
         cwd=ROOT,
@@ -178,6 +208,12 @@ def fresh_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tasks.tracking import make_database
 
     return once(tmp_path_factory, "mlflow.db", make_database)
+
+
+@pytest.fixture
+def database(tmp_path: Path, fresh_database: Path) -> None:
+    """An empty mlflow.db in the test's folder."""
+    shutil.copy(fresh_database, tmp_path)
 
 
 @pytest.fixture(scope="session")

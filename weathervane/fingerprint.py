@@ -7,7 +7,7 @@ metadata.
 import ast
 import hashlib
 import json
-from collections.abc import Iterator
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -56,7 +56,7 @@ def sources(*modules: str) -> list[Path]:
         if name in seen or path is None:
             continue
         seen[name] = path
-        waiting += _imports(path)
+        waiting += _imports(path.read_text(encoding="utf-8"))
     return sorted(seen.values())
 
 
@@ -64,13 +64,15 @@ def _name(path: Path) -> str:
     return path.relative_to(PACKAGE).as_posix()
 
 
-def _imports(path: Path) -> Iterator[str]:
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+@cache
+def _imports(code: str) -> list[str]:
+    found = list[str]()
+    for node in ast.walk(ast.parse(code)):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            found += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            yield node.module
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+            found += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    return found
 
 
 def _file(name: str) -> Path | None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
@@ -24,8 +25,10 @@ from tasks import promotion
 
 
 @pytest.fixture(scope="module")
-def drill(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Drill]:
-    drill = Drill(tmp_path_factory.mktemp("drill") / "project")
+def drill(tmp_path_factory: pytest.TempPathFactory, fresh_database: Path) -> Iterator[Drill]:
+    root = tmp_path_factory.mktemp("drill")
+    shutil.copy(fresh_database, root)
+    drill = Drill(root)
     yield drill
     drill.close()
     os.environ.pop("MLFLOW_TRACKING_URI", None)

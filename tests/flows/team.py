@@ -112,7 +112,7 @@ def until(look: Callable[[], Found], what: str, patience: float = PATIENCE) -> F
     deadline = time.monotonic() + patience
     while not (found := look()):
         assert time.monotonic() < deadline, f"waited {patience:g} s for {what}"
-        time.sleep(0.5)
+        time.sleep(0.2)
     return found
 
 

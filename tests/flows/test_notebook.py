@@ -11,7 +11,7 @@ from tests.flows.conftest import environment, smaller
 
 
 @pytest.mark.slow
-def test_every_cell_runs(tmp_path: Path, known_to_prefect: None) -> None:
+def test_every_cell_runs(tmp_path: Path, known_to_prefect: None, database: None) -> None:
     """From top to bottom in a fresh clone with no server: trained, then unchanged, compared, and classified without the
     engines; the notebook in the repository holds no outputs."""
     root = smaller(copy_project(tmp_path))

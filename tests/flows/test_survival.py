@@ -44,9 +44,11 @@ def curve(home: Home, run: Any) -> list[int]:
 
 @pytest.mark.fault(34, drilled=10)
 @pytest.mark.fault(33)
+@pytest.mark.fault(38)
 def test_a_killed_retraining_is_gone_on_with(home: Home, again: int) -> None:
     """Killed with SIGKILL while it trains, a retraining leaves no process behind 10 s later; the same command goes on:
-    the same parent, the same child, each epoch once, and Prefect shows the killed flow run as crashed."""
+    the same parent, the same child, each epoch once, and Prefect shows the killed flow run as crashed. One more at once
+    says for whom it waits, and then finds nothing to do."""
     known = {run.info.run_id for run in home.runs()}
     asked = ["--variants", "dnn", "--set", f"train.epochs={120 + again}"]
     process = start(home, *asked)
@@ -61,11 +63,21 @@ def test_a_killed_retraining_is_gone_on_with(home: Home, again: int) -> None:
     assert {name: run.info.status for name, run in left.items()} == {"retrain": "RUNNING", "dnn": "RUNNING"}
     assert home.flow_run(left["retrain"])[0] == "Running"
 
-    done = weathervane(home.root, "retrain", *asked, PREFECT_API_URL=home.api)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert f"going on with the retraining that was interrupted, run {left['retrain'].info.run_id}" in done.stdout
-    assert f"its process {process.pid} on " in done.stdout
-    assert "dnn: went on in epoch" in done.stdout and "(bit-exact)" in done.stdout
+    going_on, said = start(home, *asked), ""
+    assert going_on.stdout is not None
+    for line in going_on.stdout:
+        said += line
+        if line.startswith("going on with the retraining"):
+            break
+    second = weathervane(home.root, "retrain", *asked, PREFECT_API_URL=home.api)
+    said += going_on.stdout.read()
+    assert going_on.wait(60) == 0, said
+    assert f"going on with the retraining that was interrupted, run {left['retrain'].info.run_id}" in said
+    assert f"its process {process.pid} on " in said
+    assert "dnn: went on in epoch" in said and "(bit-exact)" in said
+    assert second.returncode == 0, second.stdout + second.stderr
+    assert f"waiting for another retraining in {home.root}: process {going_on.pid} on " in second.stdout
+    assert "nothing to do: dnn unchanged since run" in second.stdout
     runs = [run for run in home.runs() if run.info.run_id not in known]
     assert {run.info.run_id: run.info.status for run in runs} == {run.info.run_id: "FINISHED" for run in left.values()}
     assert home.flow_run(left["retrain"])[0] == "Crashed"
@@ -112,6 +124,7 @@ def test_dead_runs_are_ended_by_command(home: Home, again: int) -> None:
     assert weathervane(home.root, "runs", "clean", PREFECT_API_URL=home.api).stdout == "no run is dead\n"
 
 
+@pytest.mark.drill
 @pytest.mark.fault(38, drilled=50)
 def test_a_second_retraining_waits_and_names_the_first(home: Home, again: int) -> None:
     """Two retrainings at once in one clone: the second says for whom it waits, and then finds nothing to do."""

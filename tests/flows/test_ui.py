@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -30,9 +31,10 @@ class Shown:
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def root(tmp_path_factory: pytest.TempPathFactory, fresh_database: Path) -> Path:
     """A project with one retraining of one variant in its store."""
     root = copy_project(tmp_path_factory.mktemp("shown"))
+    shutil.copy(fresh_database, root)
     experiment = tracking.experiment(root, "weather-synthetic")
     parent = tracking.start_run(root, experiment, "retrain of this morning", {"kind": "retraining"})
     child = tracking.start_run(root, experiment, "cnn", {"kind": "variant"}, parent)

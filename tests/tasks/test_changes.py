@@ -25,9 +25,10 @@ UNTOUCHED = dict.fromkeys(NAMES, "unchanged")
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def trained(tmp_path_factory: pytest.TempPathFactory, fresh_database: Path) -> Path:
     """A project with a dataset of two classes of 12, and runs of two variants on record. Read only."""
     root = copy_project(tmp_path_factory.mktemp("trained"))
+    shutil.copy(fresh_database, root)
     fill(root / "inbox", "rain", range(12))
     fill(root / "inbox", "sun", range(100, 112))
     use(root, Path("inbox"), "weather")

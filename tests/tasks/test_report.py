@@ -23,9 +23,10 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def root(tmp_path_factory: pytest.TempPathFactory, fresh_database: Path) -> Iterator[Path]:
     """A project with 4 x 15 rendered skies, prepared, as the working folder."""
     home = copy_project(tmp_path_factory.mktemp("project"))
+    shutil.copy(fresh_database, home)
     path = home / "params/ingest.yaml"
     path.write_text(path.read_text().replace("per_class: 100", "per_class: 15"))
     with contextlib.chdir(home):

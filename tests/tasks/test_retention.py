@@ -360,8 +360,9 @@ def test_a_killed_clean_leaves_nothing_half(store: Store, older: Retention) -> N
 
 
 @pytest.fixture
-def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
+def served(tmp_path: Path, fresh_database: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
     """A project that tracks to a server which keeps the artifacts itself."""
+    shutil.copy(fresh_database, tmp_path / "server.db")
     import socket
     import subprocess
     import sys

@@ -8,6 +8,8 @@ import pytest
 from tasks import tracking
 from tasks.system import watched
 
+pytestmark = pytest.mark.usefixtures("database")
+
 
 def test_samples_are_on_the_run_and_go_on_where_they_stopped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]

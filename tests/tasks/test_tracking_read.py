@@ -1,6 +1,7 @@
 """What is read without MLflow's client, against what MLflow's client wrote."""
 
 import os
+import shutil
 import signal
 import socket
 import sqlite3
@@ -32,8 +33,9 @@ class Written:
 
 
 @pytest.fixture(scope="module")
-def written(tmp_path_factory: pytest.TempPathFactory) -> Written:
+def written(tmp_path_factory: pytest.TempPathFactory, fresh_database: Path) -> Written:
     root = tmp_path_factory.mktemp("written")
+    shutil.copy(fresh_database, root)
     client = tracking.client(root)
     weather, other = tracking.experiment(root, "weather"), tracking.experiment(root, "other's")
     made = []

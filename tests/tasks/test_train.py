@@ -18,7 +18,7 @@ from tasks.train import How, train
 from weathervane.errors import TrainingError
 from weathervane.store import Store
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("database")]
 NOW, PLENTY = 0.001, 10.0  # minutes
 
 

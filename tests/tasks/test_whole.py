@@ -37,6 +37,7 @@ def interrupt_after(seconds: float) -> None:
 
 
 @pytest.mark.fault(32, trials=TRIALS)
+@pytest.mark.usefixtures("database")
 def test_whoever_is_interrupted_while_it_logs_leaves_the_database_unlocked(tmp_path: Path) -> None:
     """A retraining that is stopped can close its runs at once: nothing holds MLflow's database, no signal is lost, and
     what was logged is there whole."""

@@ -35,7 +35,8 @@ def test_without_drift_alarms_are_rare() -> None:
     pairs = [(table(120, rng), table(60, rng)) for _ in range(400)]
     for smallest, most in ((0.0, 0.09), (PARAMS.smallest, PARAMS.false_alarms)):
         params = PARAMS.model_copy(update={"smallest": smallest, "watch": watch})
-        assert np.mean([judge(*pair, params).decision == "drift" for pair in pairs]) <= most
+        pairs = [pair for pair in pairs if judge(*pair, params).decision == "drift"]  # a size only takes alarms away
+        assert len(pairs) <= most * 400
 
 
 @pytest.mark.parametrize("name", [name for name in WATCHED if name != "classes"])

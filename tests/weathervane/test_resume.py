@@ -65,13 +65,13 @@ def whole(store: Store, tmp_path_factory: pytest.TempPathFactory) -> dict[str, d
 
 @pytest.mark.fault(29)
 def test_killed_at_random_moments_the_weights_are_the_same() -> None:
-    """Four trainings of cnn, dnn and lstm, killed with SIGKILL about 8 times in all, in the middle of epochs as well,
+    """Trainings of cnn, dnn and lstm, killed with SIGKILL up to three times each, in the middle of epochs as well,
     come to the weights and the metrics of trainings that were never killed, to the last bit."""
-    command = [sys.executable, "-m", "benchmarks.drills.kill", "--trials", "4"]
+    command = [sys.executable, "-m", "benchmarks.drills.kill", "--trials", "3"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=400)
-    found = re.search(r"(\d+) of 4 trainings, killed (\d+) times, came to equal weights", done.stdout)
+    found = re.search(r"(\d+) of 3 trainings, killed (\d+) times, came to equal weights", done.stdout)
     assert found, done.stdout + done.stderr
-    assert found[1] == "4" and int(found[2]) >= 1  # how many moments come before a training has ended is chance
+    assert found[1] == "3" and int(found[2]) >= 1  # how many moments come before a training has ended is chance
 
 
 def test_what_a_gpu_began_goes_on_without_one(store: Store, tmp_path: Path) -> None:
