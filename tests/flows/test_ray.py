@@ -125,7 +125,7 @@ def test_a_machine_that_is_lost_costs_no_result(machines: tuple[Machine, Machine
         until(lambda: at_work() or team.flow_run(run)["state"]["type"] == "FAILED", "a training on the second machine")
         second.kill()
         state = team.ended(run)
-        assert state["name"] == "Promoted", (state, team.worker_log()[-3000:])
+        assert state["name"] in ("Promoted", "Not promoted"), (state, team.worker_log()[-3000:])
         assert names(team, run) >= {"shard", "variant"}
         assert curves(team.client) == curves(MlflowClient(f"sqlite:///{alone}/mlflow.db"))
         run = team.start("crossval/by-hand", {"variants": ["dnn"], "folds": 2, "changes": CROSSED})
