@@ -10,9 +10,9 @@ class Average:
     """An exponential moving average of weights and of normalisation statistics; `decay` of it stays at each step.
 
     Its sum begins at zero, and what is missing of it after n steps, decay^n, is made up for when it is read (Kingma &
-    Ba 2015, arXiv 1412.6980, section 3): begun with the first step's weights, it would consist of little else for
-    hundreds of steps. So all steps are alike, as a recording of them has to be. Whole numbers, which count batches,
-    are those of the last step.
+    Ba 2015, arXiv 1412.6980, section 3): begun with the first step's weights, it would be theirs by a third after
+    1 / (1 - decay) steps. So all steps are alike, as a recording of them has to be. Whole numbers, which count
+    batches, are those of the last step.
     """
 
     def __init__(self, net: nn.Module, decay: float) -> None:
