@@ -84,8 +84,8 @@ def train_and_compare(root: Path, plan: Plan, parent: str, device: str, command:
         assert plan.crossing is not None
         run = open_variant(root, plan, candidate, parent)
         given = {"plan": plan, "candidate": candidate, "run": run, "device": device}
-        tasks = train_fold, fold_elsewhere
-        folds = [place.start(*tasks, root, **given, fold=fold) for fold in range(plan.crossing.folds)]
+        numbers = range(plan.crossing.folds)
+        folds = [place.start(train_fold, fold_elsewhere, root, **given, fold=number) for number in numbers]
         return run, lambda: pool_folds(root, plan, candidate, run, [fold() for fold in folds])
 
     with in_turn(root, plan, begin) as begun:

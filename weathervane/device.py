@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from weathervane.errors import InputError
+from weathervane.errors import InputError, Told
 
 BLOCK = 1 << 26  # bytes of pixels that are brought to the device or shrunk there at once
 PINNED = 1 << 27  # bytes up to which a copy to the device is made without waiting for it
@@ -63,8 +63,9 @@ def block(size: int) -> int:
 
 
 def out_of_memory(error: RuntimeError) -> bool:
-    """Whether a device is short of memory, which MPS, and CUDA outside of torch's allocator, say in words alone."""
-    return isinstance(error, torch.OutOfMemoryError) or "out of memory" in str(error)
+    """Whether a device is short of memory, which MPS, and CUDA outside of torch's allocator, say in words alone; not
+    an error that tells a person so already."""
+    return ("out of memory" in str(error) and not isinstance(error, Told)) or isinstance(error, torch.OutOfMemoryError)
 
 
 def active(device: torch.device) -> AbstractContextManager[object]:

@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import psutil
 import pytest
@@ -135,15 +136,20 @@ def test_a_dataset_that_is_not_there_is_bad_input(job: dict[str, Any], tmp_path:
 def test_out_of_memory_between_steps_is_one_line(
     job: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Augmentation or validation that find no memory on a GPU end the training with what to lower; raised by hand."""
-
-    def short(*_: object) -> None:
-        raise torch.OutOfMemoryError("tried to allocate\n2.00 GiB")
-
-    monkeypatch.setattr("weathervane.fit.validate", short)
-    told = r"^out of memory \(tried to allocate 2.00 GiB\): lower size \(.*\), train.batch or --memory$"
-    with pytest.raises(TrainingError, match=told):
-        train(write(tmp_path, job))
+    """Augmentation or validation that find no memory on a GPU end the training with what to lower; raised by hand. What
+    a step has said of it stands as it is."""
+    lower = r": lower size \(.*\), train.batch or --memory$"
+    for error, told in (
+        (
+            torch.OutOfMemoryError("tried to allocate\n2.00 GiB"),
+            r"^out of memory \(tried to allocate 2.00 GiB\)" + lower,
+        ),
+        (RuntimeError("MPS backend out of memory"), r"^out of memory \(MPS backend out of memory\)" + lower),
+        (TrainingError("out of memory with 2 images"), "^out of memory with 2 images$"),
+    ):
+        monkeypatch.setattr("weathervane.fit.validate", Mock(side_effect=error))
+        with pytest.raises(TrainingError, match=told):
+            train(write(tmp_path, job))
 
 
 @pytest.mark.fault(36)
