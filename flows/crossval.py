@@ -9,8 +9,8 @@ from pydantic import Field
 
 from flows.elsewhere import decoder, fold_elsewhere
 from flows.outcome import VariantsFailed, outcome
-from flows.retrain import DEVICE, Begun, closed_by_errors, closed_if_failed, in_turn, reused
 from flows.runner import Runner, check_runner, servers
+from flows.trainings import Begun, Failed, closed_by_errors, in_turn, reused
 from tasks.alone import alone
 from tasks.crossval import close_crossval, pool_folds, record_of, train_fold
 from tasks.dead_runs import end_dead_runs
@@ -20,7 +20,7 @@ from tasks.prepare import prepare
 from tasks.runs import open_retraining, open_variant
 from weathervane import project
 from weathervane.folds import Crossing
-from weathervane.params import Seed, check
+from weathervane.params import Device, Seed, check
 from weathervane.progress import say
 
 
@@ -31,7 +31,7 @@ def crossval(
     folds: Annotated[int, Field(ge=2)] = 5,
     share: Annotated[float, Field(gt=0, le=1)] = 1.0,
     seed: Seed = 0,
-    device: Annotated[str, Field(pattern=DEVICE)] = "auto",
+    device: Device = "auto",
 ) -> Any:
     """Compare variants on all images of the dataset, train and test; nothing is registered.
 
@@ -80,24 +80,24 @@ def train_and_compare(root: Path, plan: Plan, parent: str, device: str, command:
     """Train what has to be, and close the cross-validation; see `crossval`."""
     children, failures = dict[str, str](), dict[str, str]()
 
-    def begin(place: Runner, candidate: Candidate) -> Begun[None]:
+    def begin(place: Runner, candidate: Candidate) -> Begun[str]:
         assert plan.crossing is not None
         run = open_variant(root, plan, candidate, parent)
         given = {"plan": plan, "candidate": candidate, "run": run, "device": device}
         numbers = range(plan.crossing.folds)
         folds = [place.start(train_fold, fold_elsewhere, root, **given, fold=number) for number in numbers]
-        return run, lambda: pool_folds(root, plan, candidate, run, [fold() for fold in folds])
+        return Begun(run, lambda: pool_folds(root, plan, candidate, run, [fold() for fold in folds]))
 
-    with in_turn(root, plan, begin) as begun:
+    with in_turn(root, plan, begin) as result_of:
         for candidate in plan.candidates:
-            if result := reused(candidate, parent):
-                children[candidate.name] = result.run_id
+            if standing := reused(candidate, parent):
+                children[candidate.name] = standing.run_id
                 continue
-            run, work = begun(candidate)
-            if failure := closed_if_failed(root, run, work):
-                failures[candidate.name] = failure
+            result = result_of(candidate)
+            if isinstance(result, Failed):
+                failures[candidate.name] = result.why
             else:
-                children[candidate.name] = run
+                children[candidate.name] = result
     record = close_crossval(root, plan, parent, children, failures, command)
     if failures:
         raise VariantsFailed(failures, record)

@@ -11,12 +11,12 @@ from prefect.events import emit_event
 from pydantic import Field
 
 from flows.outcome import outcome
-from flows.retrain import DEVICE
 from tasks.monitor import asked
 from tasks.monitor import monitor as look
 from tasks.step import step
 from tasks.tracking_read import check_server, uri
 from weathervane import project
+from weathervane.params import Device
 
 SEEN = "weathervane.drift.seen"
 
@@ -26,7 +26,7 @@ def monitor(
     source: str = "",
     days: Annotated[float | None, Field(ge=0)] = None,
     model: str = "",
-    device: Annotated[str, Field(pattern=DEVICE)] = "auto",
+    device: Device = "auto",
 ) -> Any:
     """Say whether photographs that nobody labelled still look like those that the model was trained on.
 

@@ -8,10 +8,10 @@ from prefect import flow
 from pydantic import Field
 
 from flows.outcome import outcome
-from flows.retrain import DEVICE
 from tasks.score import score
 from tasks.step import step
 from tasks.tracking_read import tracked_root
+from weathervane.params import Device
 
 
 @flow(name="predict")
@@ -19,7 +19,7 @@ def predict(
     source: Annotated[str, Field(min_length=1)],
     out: str = "predictions.parquet",
     model: str = "",
-    device: Annotated[str, Field(pattern=DEVICE)] = "auto",
+    device: Device = "auto",
 ) -> Any:
     """Score photographs without labels to a table, a row each.
 

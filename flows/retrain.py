@@ -1,21 +1,21 @@
 """The flow `retrain`: from the sources to a decision about the champion."""
 
-import logging
 import os
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 from prefect import flow, runtime
 from pydantic import Field
 
 from flows.elsewhere import decoder, variant_elsewhere
 from flows.outcome import VariantsFailed, outcome
-from flows.runner import HERE, Runner, check_runner, runner, servers
+from flows.runner import Runner, check_runner, servers
 from flows.server import OWN
+from flows.trainings import Begun, Failed, closed_by_errors, in_turn, reused
 from flows.variant import train_and_evaluate
 from tasks import approval
 from tasks.alone import alone
@@ -31,26 +31,20 @@ from tasks.publish import publish
 from tasks.register import Decision, register
 from tasks.report import report
 from tasks.restore import restore
-from tasks.runs import close_if_open, close_retraining, close_variant, open_retraining, open_variant
+from tasks.runs import close_retraining, open_retraining, open_variant
 from tasks.tracking_read import WAITING, check_server, page, uri
 from tasks.train import How
 from tasks.turns import one_at_a_time, superseded
 from weathervane import project
-from weathervane.errors import InputError, TrainingError, masked
-from weathervane.params import Seed
+from weathervane.params import Device, Seed
 from weathervane.progress import about, say
-
-T = TypeVar("T")
-Begun = tuple[str, Callable[[], T]]  # a variant's MLflow run, and what waits for its result
-Next = Callable[[Candidate], Begun[T]]
-DEVICE = r"^(auto|cpu|mps|cuda(:\d+)?)$"
 
 
 @flow(name="retrain")
 def retrain(
     variants: list[str] = [],  # noqa: B006, as Prefect's form shows a list best
     changes: list[str] = [],  # noqa: B006
-    device: Annotated[str, Field(pattern=DEVICE)] = "auto",
+    device: Device = "auto",
     seed: Seed = 0,
     data_version: str = "",
     time_limit: Annotated[float, Field(ge=0)] = 0,
@@ -129,21 +123,21 @@ def train_and_decide(
     def begin(place: Runner, candidate: Candidate) -> Begun[Result]:
         run = open_variant(root, plan, candidate, parent)
         given = {"plan": plan, "candidate": candidate, "run": run, "how": how}
-        return run, place.start(train_and_evaluate, variant_elsewhere, root, **given)
+        return Begun(run, place.start(train_and_evaluate, variant_elsewhere, root, **given))
 
-    with in_turn(root, plan, begin) as begun:
+    with in_turn(root, plan, begin) as result_of:
         for candidate in plan.candidates:
             if standing := reused(candidate, parent):
                 results.append(standing)
                 continue
             with timed(seconds, candidate.name) as end:
-                result = closed_if_failed(root, *begun(candidate))
-                if isinstance(result, Result):
+                result = result_of(candidate)
+                if isinstance(result, Failed):
+                    end += ["failed"]
+                    failures[candidate.name] = result.why
+                else:
                     end += [f"test accuracy {result.metrics['test/accuracy']:.3f}", page(uri(root), result.run_id)]
                     results.append(result)
-                else:
-                    end += ["failed"]
-                    failures[candidate.name] = result
     best = challenger(results) if results else None
     if not plan.older:
         with timed(seconds, "report"):
@@ -190,66 +184,6 @@ def timed(seconds: dict[str, float], step: str) -> Iterator[list[str]]:
         yield end
         seconds[step] = time.perf_counter() - since
         say(", ".join([f"{step}: ended after {seconds[step]:.1f} s", *end]))
-
-
-@contextmanager
-def in_turn(root: Path, plan: Plan, begin: Callable[[Runner, Candidate], Begun[T]]) -> Iterator[Next[T]]:
-    """Yields what gives each candidate's run and work: begun now, all of them, where several are at work at once; else
-    when it is asked for. An error that ends the block ends what is still at work, as somebody who interrupts does."""
-    begun: dict[str, Begun[T]] = {}
-    try:
-        with runner(root, plan.data_md5) if plan.to_train else nullcontext(HERE) as place:
-            for candidate in plan.to_train if place.several else ():
-                begun[candidate.name] = begin(place, candidate)
-            yield lambda candidate: begun.pop(candidate.name, None) or begin(place, candidate)
-    except BaseException as error:
-        for run, _ in begun.values():
-            close_if_open(root, run, "KILLED", f"ended with the others: {told(error)}")
-        raise
-
-
-@contextmanager
-def closed_by_errors(root: Path, parent: str) -> Iterator[None]:
-    """Within it an error that ends the flow closes its run; where only variants failed, that is closed already."""
-    try:
-        yield
-    except VariantsFailed:
-        raise
-    except BaseException as error:
-        close_retraining(root, parent, [], {"failure": told(error)}, ended(error))
-        raise
-
-
-def closed_if_failed(root: Path, run: str, work: Callable[[], T]) -> T | str:
-    """What the work on a variant's run returns, or why it failed; the run is closed then, and the others go on."""
-    try:
-        return work()
-    except BaseException as error:
-        close_variant(root, run, ended(error), told(error))
-        if isinstance(error, InputError) or not isinstance(error, Exception):
-            raise
-        say(f"failed: {told(error)}", logging.ERROR)
-        return told(error)
-
-
-def ended(error: BaseException) -> str:
-    """MLflow's word for a run that an error has ended, or somebody who interrupted it."""
-    return "FAILED" if isinstance(error, Exception) else "KILLED"
-
-
-def told(error: BaseException) -> str:
-    """What went wrong, without secrets; an error that nobody foresaw is told with its type."""
-    kind = "" if isinstance(error, InputError | TrainingError) else type(error).__name__
-    return masked(": ".join(filter(None, (kind, str(error)))))
-
-
-def reused(candidate: Candidate, parent: str) -> Result | None:
-    """The result of a variant that nothing has changed for, or that was trained before an interruption."""
-    if candidate.run is None:
-        return None
-    earlier = candidate.run.tags.get("mlflow.parentRunId") != parent
-    say(f"{candidate.name}: {'unchanged since' if earlier else 'trained already:'} run {candidate.run.run_id}")
-    return Result(candidate.name, candidate.run.run_id, candidate.run.metrics, reused=earlier)
 
 
 def row(result: Result, decision: Decision) -> dict[str, Any]:

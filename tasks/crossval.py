@@ -67,8 +67,9 @@ def train_fold(root: Path, plan: Plan, candidate: Candidate, fold: int, run: str
 
 
 @step(name="pool folds", task_run_name="pool {candidate.name}", **RETRY)
-def pool_folds(root: Path, plan: Plan, candidate: Candidate, run: str, folds: list[Fold]) -> None:
-    """The out-of-fold predictions of all images to the variant's run, with their pictures, and the run closed."""
+def pool_folds(root: Path, plan: Plan, candidate: Candidate, run: str, folds: list[Fold]) -> str:
+    """The out-of-fold predictions of all images to the variant's run, with their pictures, and the run closed; its
+    id."""
     import pandas as pd
 
     from weathervane.crossval import pooled
@@ -93,6 +94,7 @@ def pool_folds(root: Path, plan: Plan, candidate: Candidate, run: str, folds: li
     tracking.end_run(root, run)
     for fold in range(len(folds)):
         shutil.rmtree(folder_of(root, _fold_of(plan, candidate, fold)[0]), ignore_errors=True)
+    return run
 
 
 @step(name="close crossval", **RETRY)

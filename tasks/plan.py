@@ -140,25 +140,25 @@ def make_plan(
     finished = [run for run in earlier if run.status == "FINISHED" and CLEANED not in run.tags]
     parents = {run.run_id: run for run in runs(address, dataset, "kind", ["retraining"])} if finished else {}
     decided = [run for run in parents.values() if run.status == "FINISHED" and "decision" in run.tags]
-    met = {run_id for run in decided for run_id in run.tags.get("reused_runs", "").split()}
+    reused = {run_id for run in decided for run_id in run.tags.get("reused_runs", "").split()}
     candidates = []
     for name, chosen in variants.items():
-        mark = digest(needed[name])
-        same = [run for run in finished if run.tags.get("fingerprint") == mark]
+        fingerprint = digest(needed[name])
+        equal = next((run for run in finished if run.tags.get("fingerprint") == fingerprint), None)
         of_name = [run for run in earlier if run.tags["variant"] == name]
-        before = next((run for run in of_name if run.status == "FINISHED"), None)
-        last = before or next(iter(of_name), None)
-        parent = parents.get(same[0].tags.get("mlflow.parentRunId", "")) if same else None
+        last_finished = next((run for run in of_name if run.status == "FINISHED"), None)
+        last = last_finished or next(iter(of_name), None)
+        parent = parents.get(equal.tags.get("mlflow.parentRunId", "")) if equal else None
         candidates.append(
             Candidate(
                 name,
                 chosen,
-                mark,
+                fingerprint,
                 needed[name],
-                why="unchanged" if same else what_changed(root, last, name, needed[name], data, ledger),
-                run=same[0] if same else None,
-                settled=bool(same) and (parent in decided or same[0].run_id in met),
-                seconds=_seconds(before, chosen) if before else None,
+                why="unchanged" if equal else what_changed(root, last, name, needed[name], data, ledger),
+                run=equal,
+                settled=equal is not None and (parent in decided or equal.run_id in reused),
+                seconds=_seconds(last_finished, chosen) if last_finished else None,
             )
         )
     place, synthetic = (home or root) / project.PREPARED, any(row.source == SYNTHETIC for row in ledger.rows)

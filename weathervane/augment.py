@@ -87,7 +87,7 @@ def erase(images: Tensor, share: float, generator: Generator) -> Tensor:
     stretch = torch.exp((2 * ratio - 1) * math.log(2) / 2)
     side = torch.where(chosen < share, side, 0)
     inside = _rectangle(size, side * stretch, side / stretch, across * size, down * size)
-    return torch.where(inside, 0.5, images)
+    return images.masked_fill(inside, 0.5)
 
 
 def mix(images: Tensor, targets: Tensor, policy: Augment, rng: np.random.Generator) -> tuple[Tensor, Tensor]:

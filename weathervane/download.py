@@ -2,9 +2,7 @@
 
 import base64
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from http.client import HTTPException, HTTPResponse
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
@@ -75,10 +73,13 @@ class _Redirects(HTTPRedirectHandler):
 
 def _go_on(url: str, partial: Path, limit: int) -> None:
     have = partial.stat().st_size if partial.is_file() else 0
-    request = _request(url, have)
-    with _open(request) as answer:
-        if answer is None:  # the server has no byte beyond those that came: the file is whole
+    try:
+        opened = build_opener(_Redirects).open(_request(url, have), timeout=TIMEOUT)
+    except HTTPError as error:
+        if error.code == 416 and have:  # the server has no byte beyond those that came: the file is whole
             return
+        raise
+    with opened as answer:
         resumed = answer.status == 206
         have = have if resumed else 0
         length = answer.headers.get("Content-Length")
@@ -110,16 +111,3 @@ def _request(url: str, have: int) -> Request:
     if have:
         request.add_header("Range", f"bytes={have}-")
     return request
-
-
-@contextmanager
-def _open(request: Request) -> Iterator[HTTPResponse | None]:
-    try:
-        answer = build_opener(_Redirects).open(request, timeout=TIMEOUT)
-    except HTTPError as error:
-        if error.code == 416 and request.has_header("Range"):
-            yield None
-            return
-        raise
-    with answer:
-        yield answer

@@ -45,8 +45,10 @@ def before_scaling(table: "pd.DataFrame", model: Model) -> "pd.DataFrame":
 
 def scores(table: "pd.DataFrame", classes: list[str]) -> dict[str, float]:
     """Every measure of `weathervane.measures`, and accuracy_low and accuracy_high."""
-    found = {name: float(values[0]) for name, values in _of(table, classes, np.ones((1, len(table)))).items()}
-    low, high = share_interval(found["accuracy"], _groups(table))
+    found = {
+        name: float(value) for name, (value,) in measures(Answers.of(table, classes), np.ones((1, len(table)))).items()
+    }
+    low, high = share_interval(found["accuracy"], table["group"].to_numpy())
     return found | {"accuracy_low": low, "accuracy_high": high}
 
 
@@ -58,8 +60,8 @@ def intervals(table: "pd.DataFrame", classes: list[str]) -> dict[str, float]:
     class, as the split drew them. Where nothing is wrong all draws agree, and Wilson's interval stands in. The
     calibration error's interval is the pivotal one: drawing adds noise, and noise only ever adds to that error.
     """
-    group, value = _groups(table), scores(table, classes)
-    blocks = [_of(table, classes, weights) for weights in resamples(table["label"].to_numpy(), group)]
+    group, value, answers = table["group"].to_numpy(), scores(table, classes), Answers.of(table, classes)
+    blocks = [measures(answers, weights) for weights in resamples(table["label"].to_numpy(), group)]
     found: dict[str, float] = {}
     for name in blocks[0]:
         kind, _, label = name.partition("/")
@@ -136,12 +138,3 @@ def test_set_hash(store: Store) -> str:
     rows = store.part("test")
     lines = sorted(f"{store.manifest['sha256'][row]} {store.manifest['label'][row]}" for row in rows)
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:12]
-
-
-def _of(table: "pd.DataFrame", classes: list[str], weights: np.ndarray) -> dict[str, np.ndarray]:
-    return measures(Answers.of(table, classes), weights)
-
-
-def _groups(table: "pd.DataFrame") -> np.ndarray:
-    """The near-duplicate group of each image."""
-    return table["group"].to_numpy()

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
@@ -24,6 +24,7 @@ from weathervane.augment import augment, mix
 from weathervane.calibration import temperature
 from weathervane.device import active, normalise, out_of_memory, unit
 from weathervane.errors import InputError, Interrupted, TrainingError
+from weathervane.files import raise_if_no_room
 from weathervane.gradients import GRADIENTS, WATCHED, pulls
 from weathervane.model import PROBE, Model, Spec, at_once, logits
 from weathervane.pixels import Pixels, room
@@ -120,29 +121,14 @@ def fit(
             for _ in run_epoch(state, train, variant, ranks):
                 stopped, late, due = ranks.any(stop(), state.spent > limit, ranks.first and saved.due())
                 if stopped or late or due:
-                    finite(state, train, ranks)
+                    mean_loss(state, train, ranks)  # raises before weights are saved that an explosion has spoilt
                     if ranks.first:
                         saved.save(state)
-                    if late or stopped:  # or torchrun, once the others are gone, ends the first before it has written
-                        ranks.meet()
-                    if late:
-                        raise TrainingError(
-                            f"the time limit of {limit / 60:g} minutes is reached in epoch {state.epoch + 1} of "
-                            f"{variant.train.epochs}; the checkpoint is written: raise --time-limit, and the next "
-                            "retraining goes on from there"
-                        )
-                    if stopped:
-                        raise Interrupted(f"interrupted in epoch {state.epoch + 1}; the checkpoint is written")
-            loss = finite(state, train, ranks)
+                if stopped or late:
+                    leave(state, variant.train.epochs, ranks, limit if late else None)
+            metrics = {"train_loss": mean_loss(state, train, ranks)}
             pulled = pulls(state.net, *watched, state.epoch, variant.train.epochs)
-            judged = state.judged
-            accuracy, val_loss = validate(judged, val, variant.flip_test, state.recorder)
-            if not math.isfinite(val_loss):
-                raise TrainingError(f"validation loss is {val_loss} after epoch {state.epoch + 1}: lower train.lr")
-            if (accuracy, -val_loss) > state.best[:2]:
-                state.best = (accuracy, -val_loss, state.epoch + 1)
-                state.kept = {key: value.detach().clone() for key, value in judged.state_dict().items()}
-            metrics = {"train_loss": loss, "val_loss": val_loss, "val_accuracy": accuracy}
+            metrics |= judge(state, val, variant.flip_test)
             metrics |= {"lr": state.schedule.rate, "seconds": state.end_epoch()}
             if ranks.first:
                 record(folder / METRICS, state.epoch, metrics=metrics)
@@ -157,6 +143,39 @@ def fit(
     parameters = sum(p.numel() for p in state.net.parameters())
     speed = state.steps * min(variant.train.batch, len(train.labels)) / state.seconds
     return Outcome(state.best[2], state.best[0], parameters, state.seconds, speed, gap, state.micro, state.notes)
+
+
+def leave(state: State, epochs: int, ranks: Ranks, limit: float | None) -> NoReturn:
+    """End the training in the middle of an epoch.
+
+    Raises:
+        TrainingError: there is a limit, in seconds, and it is reached.
+        Interrupted: there is none.
+    """
+    ranks.meet()  # or torchrun, once the others are gone, ends the first before it has written
+    epoch = state.epoch + 1
+    if limit is None:
+        raise Interrupted(f"interrupted in epoch {epoch}; the checkpoint is written")
+    raise TrainingError(
+        f"the time limit of {limit / 60:g} minutes is reached in epoch {epoch} of {epochs}; the checkpoint is written: "
+        "raise --time-limit, and the next retraining goes on from there"
+    )
+
+
+def judge(state: State, val: Part, flip: bool) -> dict[str, float]:
+    """The epoch's val_loss and val_accuracy; its weights are kept if they are the best so far.
+
+    Raises:
+        TrainingError: the loss is not finite.
+    """
+    judged = state.judged
+    accuracy, loss = validate(judged, val, flip, state.recorder)
+    if not math.isfinite(loss):
+        raise TrainingError(f"validation loss is {loss} after epoch {state.epoch + 1}: lower train.lr")
+    if (accuracy, -loss) > state.best[:2]:
+        state.best = (accuracy, -loss, state.epoch + 1)
+        state.kept = {key: value.detach().clone() for key, value in judged.state_dict().items()}
+    return {"val_loss": loss, "val_accuracy": accuracy}
 
 
 def load(
@@ -287,8 +306,8 @@ def in_bfloat16(kind: str) -> bool:
     return kind == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
 
 
-def finite(state: State, train: Part, ranks: Ranks) -> float:
-    """The mean loss of the epoch's steps so far.
+def mean_loss(state: State, train: Part, ranks: Ranks) -> float:
+    """The mean loss of the epoch's steps so far, of all processes.
 
     Raises:
         TrainingError: one of them is not finite, or has exploded.
@@ -325,11 +344,15 @@ def validate(net: nn.Module, part: Part, flip: bool, recorder: Recorder = UNRECO
 
 def record(path: Path, epoch: int, **content: Any) -> None:
     """One line to a file of the training's own record; a tracker copies from metrics.jsonl."""
-    line = {"epoch": epoch, "time": time.time(), **content}
-    with open(path, "a", encoding="utf-8") as file:
-        file.write(json.dumps(line) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
+    line = json.dumps({"epoch": epoch, "time": time.time(), **content}) + "\n"
+    try:
+        with open(path, "a", encoding="utf-8") as file:
+            file.write(line)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise_if_no_room(error, path, len(line))
+        raise
 
 
 def trim(folder: Path, epoch: int) -> None:

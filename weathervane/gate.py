@@ -38,7 +38,7 @@ class Register(Strict):
     limits: dict[str, float]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Comparison:
     """Challenger against another version on the images that neither has seen; shares and differences 0-1."""
 
@@ -198,20 +198,20 @@ def compare(
     gained, lost, groups = votes(right)
     low, high = _interval(right)
     return Comparison(
-        version,
-        len(right),
-        groups,
-        len(both) - len(kept),
-        () if set(classes[0]) == set(classes[1]) else common,
-        gained,
-        lost,
-        float(p_better(gained, lost)),
-        float(p_not_worse(gained, lost, groups, rules.margin)),
-        float(right["ours"].mean()),
-        float(right["theirs"].mean()),
-        low,
-        high,
-        _losses(right, slices, rules),
+        other=version,
+        images=len(right),
+        groups=groups,
+        left_out=len(both) - len(kept),
+        classes=() if set(classes[0]) == set(classes[1]) else common,
+        gained=gained,
+        lost=lost,
+        p_better=float(p_better(gained, lost)),
+        p_not_worse=float(p_not_worse(gained, lost, groups, rules.margin)),
+        accuracy=float(right["ours"].mean()),
+        other_accuracy=float(right["theirs"].mean()),
+        low=low,
+        high=high,
+        losses=_losses(right, slices, rules),
     )
 
 

@@ -37,7 +37,7 @@ class Residual(nn.Module):
 
     def __init__(self, before: int, after: int, stride: int = 1) -> None:
         super().__init__()
-        self.body = nn.Sequential(*conv_norm(before, after, stride), nn.ReLU(), *conv_norm(after, after))
+        self.body = nn.Sequential(*conv_norm(before, after, stride), nn.ReLU(True), *conv_norm(after, after))
         nn.init.zeros_(self.body[-1].weight)
         pool = [nn.AvgPool2d(2, ceil_mode=True)] if stride == 2 else []
         self.shortcut: nn.Module = nn.Identity()
@@ -46,7 +46,7 @@ class Residual(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, C, H, W] to [N, after, H/stride, W/stride]."""
-        return torch.relu(self.body(x) + self.shortcut(x))
+        return torch.relu_(self.body(x).add_(self.shortcut(x)))
 
 
 def residual_stages(width: int, stages: int, blocks: int, size: int) -> list[nn.Module]:
@@ -54,7 +54,7 @@ def residual_stages(width: int, stages: int, blocks: int, size: int) -> list[nn.
 
     [N, 3, size, size] to [N, width * 2**(stages - 1), H, W].
     """
-    layers: list[nn.Module] = [*conv_norm(3, width, stride=2 if size >= 48 else 1), nn.ReLU()]
+    layers: list[nn.Module] = [*conv_norm(3, width, stride=2 if size >= 48 else 1), nn.ReLU(True)]
     before = width
     for stage in range(stages):
         after = width * 2**stage

@@ -49,11 +49,20 @@ class Answers:
 
 
 def measures(answers: Answers, weights: np.ndarray) -> dict[str, np.ndarray]:
-    """Name → values [B] under each row of `weights` (float64 [B, N]).
+    """Name → values [B] under each row of `weights` (float64 [B, N]): those of `shares`, ece (calibration error) and
+    roc_auc (macro, one against the rest; absent where nothing can be told apart)."""
+    found = shares(answers, weights) | {"ece": calibration_error(answers, weights)}
+    areas = (roc_area(answers, number, weights) for number in range(len(answers.classes)))
+    if of_class := [area for area in areas if area is not None]:
+        found["roc_auc"] = np.mean(of_class, axis=0)
+    return found
 
-    accuracy, balanced_accuracy (over the classes that occur), macro_f1, log_loss (nats), roc_auc (macro,
-    one against the rest; absent where nothing can be told apart), ece, precision/<class>, recall/<class>,
-    f1/<class>; 0 where there is nothing to divide by.
+
+def shares(answers: Answers, weights: np.ndarray) -> dict[str, np.ndarray]:
+    """Name → values [B] under each row of `weights` (float64 [B, N]), as quick as matrix products are.
+
+    accuracy, balanced_accuracy (over the classes that occur), macro_f1, log_loss (nats), precision/<class>,
+    recall/<class>, f1/<class>; 0 where there is nothing to divide by.
     """
     k, n = len(answers.classes), len(answers)
     total = weights.sum(1)
@@ -65,11 +74,7 @@ def measures(answers: Answers, weights: np.ndarray) -> dict[str, np.ndarray]:
         "balanced_accuracy": recall.sum(1) / (occurs > 0).sum(1),
         "macro_f1": f1.mean(1),
         "log_loss": weights @ -np.log(answers.probability[np.arange(n), answers.label].clip(FLOOR)) / total,
-        "ece": calibration_error(answers, weights),
     }
-    of_class = [area for number in range(k) if (area := roc_area(answers, number, weights)) is not None]
-    if of_class:
-        found["roc_auc"] = np.mean(of_class, axis=0)
     for number, label in enumerate(answers.classes):
         found |= {f"precision/{label}": precision[:, number], f"recall/{label}": recall[:, number]}
         found[f"f1/{label}"] = f1[:, number]

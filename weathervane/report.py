@@ -142,10 +142,9 @@ def page(root: Path, suspects: "pd.DataFrame | None" = None) -> str:
     rows = ledger.rows
     if not rows or store.manifest["sha256"].tolist() != [row.sha256 for row in rows]:
         raise InputError(f"{project.PREPARED / MANIFEST} is not made of {project.LEDGER}: run 'dvc repro prepare'")
-    number = {row.sha256: place for place, row in enumerate(rows)}
 
     def card(row: Row) -> Card:
-        pixels = store.pixels(np.array([number[row.sha256]]))[0]
+        pixels = store.pixels(np.array([store.row_of[row.sha256]]))[0]
         place = f"train, fold {row.fold}" if row.split == TRAIN else row.split
         title = f"{row.name} ({row.source}), {row.width}×{row.height}" + (f", {row.note}" if row.note else "")
         return Card(_data_uri(Image.fromarray(pixels)), row.name, row.label, place, title)

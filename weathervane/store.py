@@ -82,6 +82,11 @@ class Store:
         return {name: np.array(table[name].to_pylist()) for name in table.column_names}
 
     @cached_property
+    def row_of(self) -> dict[str, int]:
+        """The row number of each image's sha256."""
+        return {sha256: row for row, sha256 in enumerate(self.manifest["sha256"].tolist())}
+
+    @cached_property
     def _shards(self) -> list[np.ndarray]:
         return [_shard(path) for path in sorted((self.folder / PIXELS).glob("*.npy"), key=lambda path: int(path.stem))]
 

@@ -63,7 +63,7 @@ def _plain(network: Network, size: int, classes: int) -> "nn.Module":
     for stage in range(network.stages):
         for _ in range(network.blocks):
             after = network.width * 2**stage
-            layers += [nn.Conv2d(before, after, 3, padding=1), nn.ReLU()]
+            layers += [nn.Conv2d(before, after, 3, padding=1), nn.ReLU(True)]
             before = after
         layers.append(nn.MaxPool2d(2))
     flat = before * (size >> network.stages) ** 2

@@ -86,8 +86,7 @@ def disagreements(
 
 def _said(table: "pd.DataFrame") -> "pd.DataFrame":
     """sha256, label, predicted, and how sure the model was of it (0-1)."""
-    sure = [row[f"p_{row['predicted']}"] for _, row in table.iterrows()]
-    return table[["sha256", "label", "predicted"]].assign(sure=sure)
+    return table[["sha256", "label", "predicted"]].assign(sure=table.filter(regex="^p_").max(axis=1))
 
 
 def _is(row: "pd.Series") -> Line:
@@ -112,8 +111,7 @@ def _of_store(
     shown = sha256s[:MOST]
     if len(shown) < len(sha256s):
         heading += f" ({len(shown)} shown)"
-    place = {sha256: row for row, sha256 in enumerate(store.manifest["sha256"].tolist())}
-    pixels = store.pixels(np.array([place[sha256] for sha256 in shown], np.int64))
+    pixels = store.pixels(np.array([store.row_of[sha256] for sha256 in shown], np.int64))
     sheet(pixels, captions[:MOST], classes, heading, path)
 
 
