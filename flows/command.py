@@ -7,8 +7,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from flows.child import ending_as_by_ctrl_c
 from flows.edit_ingest import difference, edited
-from flows.runner import check_runner
+from flows.runner import COMPUTE, Compute, check_runner
 from flows.server import LocalServer, own_server
 from tasks import tracking
 from tasks.alone import alone
@@ -78,7 +79,7 @@ def run_retrain(request: Request) -> int:
     with ExitStack() as stack:
         server = own_server(root, stack)
         if not request.data_version:
-            with alone(root):  # or a retraining at work would go on with other data
+            with ending_as_by_ctrl_c(), alone(root):  # or a retraining at work would go on with other data
                 _bring_in_data(root, path, request)
         ready(root, server, "flows.retrain")
         return _run_flow(request)
@@ -145,7 +146,15 @@ def _bring_in_data(root: Path, path: Path, request: Request) -> None:
             with replacing(path) as file:
                 file.write(before)
         raise
-    prepare_and_record(root)
+    prepare_here(root)
+
+
+def prepare_here(root: Path) -> bool:
+    """Prepare, unless the machines of a cluster are to decode: then the flow has them do it."""
+    here = load(Compute, root / COMPUTE).runner == "local"
+    if here:
+        prepare_and_record(root)
+    return here
 
 
 def _run_flow(request: Request) -> int:

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from flows.command import check_surroundings, ready
+from flows.child import ending_as_by_ctrl_c
+from flows.command import check_surroundings, prepare_here, ready
 from flows.server import own_server
 from tasks.alone import alone
-from tasks.data import INGEST, PREPARE, current, ingest_and_record, prepare_and_record
+from tasks.data import INGEST, PREPARE, current, ingest_and_record
 from tasks.plan import finished_crossval, make_plan, read_variants
 from weathervane import project
 from weathervane.errors import InputError
@@ -63,10 +64,10 @@ def run_crossval(request: Request) -> int:
     check_surroundings(root, request.device)
     with ExitStack() as stack:
         server = own_server(root, stack)
-        with alone(root):  # while the server boots; the flow's own steps then find nothing to do
+        with ending_as_by_ctrl_c(), alone(root):  # while the server boots; the flow's own steps find nothing to do
             ingest_and_record(root)
-            prepare_and_record(root)
-        make_plan(root, variants, request.seed, crossing=crossing)
+            if prepare_here(root):
+                make_plan(root, variants, request.seed, crossing=crossing)  # refuses what there are too few images for
         ready(root, server, "flows.crossval")
         return _run_flow(request)
 

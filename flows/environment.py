@@ -52,9 +52,15 @@ def apply() -> None:
     _set_credentials_aside()
     for name, value in (QUIET | (JSON if as_json() else TEXT)).items():
         os.environ.setdefault(name, value)
-    for name in ("NO_PROXY", "no_proxy"):  # a proxy would be asked for the loopback server, too
-        if "127.0.0.1,localhost" not in os.environ.get(name, ""):
-            os.environ[name] = ",".join(filter(None, (os.environ.get(name), "127.0.0.1,localhost")))
+    _ask_no_proxy_for_loopback()
+
+
+def _ask_no_proxy_for_loopback() -> None:
+    """Both names: clients differ in which they heed, and the lower-case one comes before the other."""
+    held = os.environ.get("no_proxy") or os.environ.get("NO_PROXY", "")
+    if held != "*" and "127.0.0.1,localhost" not in held:
+        held = ",".join(filter(None, (held, "127.0.0.1,localhost")))
+    os.environ.update(no_proxy=held, NO_PROXY=held)
 
 
 @contextmanager

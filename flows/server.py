@@ -141,11 +141,13 @@ def check(address: str) -> None:
     """
     import urllib.error
     import urllib.request
+    from http.client import HTTPException
 
-    parts = urlsplit(address)
-    password = _setting("PREFECT_API_AUTH_STRING") or parts.netloc.rpartition("@")[0]
+    password = _setting("PREFECT_API_AUTH_STRING")
     insecure = str(_setting("PREFECT_API_TLS_INSECURE_SKIP_VERIFY")).lower() in ("true", "1")
     try:
+        parts = urlsplit(address)
+        password = password or parts.netloc.rpartition("@")[0]
         url = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')}/admin/version"
         request = urllib.request.Request(url)
         if password:
@@ -166,7 +168,7 @@ def check(address: str) -> None:
             f"PREFECT_API_URL {address}: the server answers {error.code}: Prefect's address ends with /api, and one "
             "that 'weathervane up' started answers to the names in its WEATHERVANE_ALLOWED_HOSTS"
         ) from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, HTTPException) as error:
         reason = getattr(error, "reason", error)
         raise InputError(
             f"PREFECT_API_URL {address}: no Prefect server answers there ({reason}): start it, or unset it (in "

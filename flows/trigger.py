@@ -6,7 +6,7 @@ import time
 from datetime import datetime
 from typing import Any
 
-from httpx import TransportError
+from httpx import HTTPStatusError, TransportError
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import FlowFilter, FlowFilterName, LogFilter, LogFilterFlowRunId, LogFilterTimestamp
 from prefect.client.schemas.objects import FlowRun
@@ -45,7 +45,7 @@ def _deployment(prefect: SyncPrefectClient, name: str) -> DeploymentResponse:
     if "/" in name:
         try:
             return prefect.read_deployment_by_name(name)
-        except ObjectNotFound:
+        except (ObjectNotFound, ValueError):  # two slashes
             found = []
     else:
         found = prefect.read_deployments(flow_filter=FlowFilter(name=FlowFilterName(any_=[name])))
@@ -77,7 +77,11 @@ def _follow(prefect: SyncPrefectClient, run: FlowRun) -> int:
                 if done:
                     return _show_result(run)
                 missed = False
-            except TransportError as error:  # as while 'weathervane up' starts it anew
+            except ObjectNotFound:
+                raise InputError(f"flow run {run.name} is gone: it was deleted, and may be at work") from None
+            except (TransportError, HTTPStatusError) as error:  # as while 'weathervane up' starts it anew
+                if isinstance(error, HTTPStatusError) and not error.response.is_server_error:
+                    raise
                 if not missed:
                     say(f"Prefect's server does not answer ({error}): waiting for it; Ctrl-C leaves the run alone")
                 missed = True

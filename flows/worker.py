@@ -1,5 +1,6 @@
 """`weathervane worker`: Prefect's process worker, in this clone and with this clone's environment."""
 
+import os
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ import psutil
 
 from flows.child import GRACE, Child, end_as_by_ctrl_c
 from flows.deploy import POOL
-from flows.environment import LOUD, QUIET, WORKER
+from flows.environment import LOUD, WORKER
 from flows.server import check, required
 from tasks.tracking_read import check_server, uri
 from weathervane import project
@@ -30,7 +31,8 @@ class Worker(Child):
     def start(cls, root: Path, log: Path, environment: dict[str, str]) -> "Worker":
         """Starts it in `root`; `environment` names the servers."""
         command = ["weathervane.lifeline", "prefect", "worker", "start", "--pool", POOL, "--type", "process"]
-        return cls("The worker", [*command, "--limit", "4"], log, QUIET | LOUD | WORKER | environment, cwd=root)
+        settings = LOUD | {name: os.environ.get(name, value) for name, value in WORKER.items()} | environment
+        return cls("The worker", [*command, "--limit", "4"], log, settings, cwd=root)
 
     def healthy(self, timeout: float = 2.0) -> bool:
         """Has it said that it has started; it serves no page that could be asked."""

@@ -5,6 +5,7 @@ restart of worker and servers loses nothing. When it is resumed, Prefect starts 
 """
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 from uuid import UUID
@@ -56,10 +57,16 @@ def waiting(root: Path, dataset: str) -> Waiting | None:
         return None
     with get_client(sync_client=True) as prefect:  # params/ingest.yaml may name another dataset by now
         dataset = str(prefect.read_flow_run(runtime.flow_run.id).labels.get(HOLDS, dataset))
-    for run in runs(uri(root), dataset, "decision", [WAITING]):
-        if run.tags["prefect_flow_run_id"] == str(runtime.flow_run.id) or _crashed(run.tags["prefect_flow_run_id"]):
-            champion = tracking.client(root).get_model_version(dataset, run.tags["model_version"]).tags["champion"]
-            return Waiting(dataset, run.run_id, run.tags["best_variant"], run.tags["model_version"], champion)
+    questions = runs(uri(root), dataset, "decision", [WAITING])
+    own = [run for run in questions if run.tags["prefect_flow_run_id"] == str(runtime.flow_run.id)]
+    for run in own or (run for run in questions if _crashed(run.tags["prefect_flow_run_id"])):
+        version = run.tags["model_version"]
+        found = tracking.found(partial(tracking.client(root).get_model_version, dataset, version))
+        if found is None:  # deleted meanwhile: nothing is left to decide
+            continue
+        if not own:
+            say(f"version {version} of {dataset} is asked about first: the run that was to do so crashed")
+        return Waiting(dataset, run.run_id, run.tags["best_variant"], version, found.tags["champion"])
     return None
 
 
@@ -87,7 +94,8 @@ def ask(root: Path, one: Waiting, evidence: str = "") -> dict[str, Any]:
     patiently(lambda: tracking.log(root, one.parent, tags=tags))
     evidence = evidence or tracking.client(root).get_run(one.parent).data.tags.get("evidence", "")
     form = Approval.with_initial_data(description=evidence)
-    answer = suspend_flow_run(wait_for_input=form, key="approval", timeout=TIMEOUT)
+    # By version: where the key is an earlier one's, Prefect does not ask, but gives the answer that it had.
+    answer = suspend_flow_run(wait_for_input=form, key=f"approval-{one.version}", timeout=TIMEOUT)
     why = f"{'approved' if answer.decision == 'approve' else 'rejected'} by {answer.by}: {answer.why}"
     promoted, why = patiently(lambda: _carry_out(root, one, answer, why))
     decision = "promoted" if promoted else "not promoted"

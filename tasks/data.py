@@ -76,13 +76,18 @@ def ingest_and_record(root: Path) -> str:
 def prepared_version(root: Path, text: str) -> Path | None:
     """The folder of the version of the data that `text` names, prepared; None if it is today's own."""
     version = resolve(root, text)
-    return None if version == raw_md5(root) else _prepared(root, version)
+    return None if _is_todays(root, version) else _prepared(root, version)
+
+
+def _is_todays(root: Path, version: str) -> bool:
+    """On record and on disk, which differ between a `git pull` and the `dvc checkout` after it."""
+    return version == raw_md5(root) == md5(root / project.RAW)
 
 
 @cache  # asked for each shard
 def raw_copy(root: Path, version: str) -> Path:
     """The images of the version of this md5: data/raw itself, or a folder of their own; from the remote if need be."""
-    if raw_md5(root) == version and (root / project.LEDGER).is_file():
+    if _is_todays(root, version):
         return root / project.RAW
     with lock(root, DATA):
         return _copy(root, version) / project.RAW
@@ -98,7 +103,7 @@ def _copy(root: Path, version: str) -> Path:
 
 def prepared_copy(root: Path, version: str) -> Path:
     """The version of this md5, prepared: data/prepared itself, or a folder of its own; from the remote if need be."""
-    if raw_md5(root) == version and stale_because(root, "prepare") is None:
+    if _is_todays(root, version) and stale_because(root, "prepare") is None:
         return root / project.PREPARED
     return _prepared(root, version) / project.PREPARED
 

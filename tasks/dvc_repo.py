@@ -47,25 +47,26 @@ def push(root: Path) -> None:
     Raises:
         InputError: no remote, or it does not take it.
     """
-    from dvc.exceptions import DvcException
-
-    with _open(root) as repo:
-        try:
-            _patiently(lambda: repo.push())
-        except DvcException as error:
-            raise InputError(f"DVC's remote: {error}: set one with 'dvc remote add -d NAME URL'") from None
+    with _open(root) as repo, _told_of_the_remote():
+        _patiently(lambda: repo.push())
 
 
 def fetch(root: Path, target: str) -> bool:
-    """Bring a missing tracked folder back from the cache or the remote; False if neither has it."""
+    """Bring a missing tracked folder back from the cache or the remote; False if neither has it.
+
+    Raises:
+        InputError: the remote does not answer.
+    """
     from dvc.exceptions import DvcException
 
     with _open(root) as repo:
         try:
             if repo.config["core"].get("remote"):
-                _patiently(lambda: repo.fetch([str(root / target)]))
+                with _told_of_the_remote(but=DvcException):
+                    _patiently(lambda: repo.fetch([str(root / target)]))
             _patiently(lambda: repo.checkout([str(root / target)]))
-        except DvcException:
+        except (DvcException, ImportError):
+            in_remote(root, [str(raw_md5(root))])  # says so where it cannot even be asked
             return False
     if md5(root / target) == raw_md5(root):
         return True
@@ -74,10 +75,14 @@ def fetch(root: Path, target: str) -> bool:
 
 
 def fetch_version(root: Path, version: str) -> None:
-    """Bring a folder of this md5 from the default remote to the cache, as far as the remote has it."""
+    """Bring a folder of this md5 from the default remote to the cache, as far as the remote has it.
+
+    Raises:
+        InputError: the remote does not answer.
+    """
     from dvc_data.hashfile.hash_info import HashInfo
 
-    with _open(root) as repo:
+    with _open(root) as repo, _told_of_the_remote():
         if repo.config["core"].get("remote"):
             remote, cache = repo.cloud.get_remote_odb(), repo.cache.local
             found = [HashInfo("md5", version)]  # not `cloud.pull`: of a folder it brings the list and none of the files
@@ -91,20 +96,32 @@ def push_version(root: Path, version: str) -> None:
     Raises:
         InputError: there is no remote, or it does not take it.
     """
-    from dvc.config import NoRemoteError
     from dvc_data.hashfile.hash_info import HashInfo
 
-    with _open(root) as repo:
-        try:
-            remote, cache = repo.cloud.get_remote_odb(), repo.cache.local
-            found = [HashInfo("md5", version)]
-            done = _patiently(lambda: repo.cloud.transfer(cache, remote, found, shallow=False))
-        except NoRemoteError:
-            raise InputError(
-                "DVC has no remote, from which other machines get the data: 'dvc remote add -d NAME URL'"
-            ) from None
+    with _open(root) as repo, _told_of_the_remote():
+        remote, cache = repo.cloud.get_remote_odb(), repo.cache.local
+        found = [HashInfo("md5", version)]
+        done = _patiently(lambda: repo.cloud.transfer(cache, remote, found, shallow=False))
         if done.failed:
             raise InputError(f"DVC's remote did not take {len(done.failed)} of the files of {version}")
+
+
+@contextmanager
+def _told_of_the_remote(but: type[Exception] = InputError) -> Iterator[None]:
+    """What goes wrong with the default remote, of which each kind has errors of its own, in words; but for `but`."""
+    from dvc.config import NoRemoteError
+    from dvc.lock import LockError
+
+    try:
+        yield
+    except (InputError, LockError, but):
+        raise
+    except NoRemoteError:
+        raise InputError(
+            "DVC has no remote, from which other machines get the data: 'dvc remote add -d NAME URL'"
+        ) from None
+    except Exception as error:
+        raise InputError(f"DVC's remote: {' '.join(str(error).split())}: see 'dvc remote list'") from None
 
 
 @contextmanager
@@ -146,10 +163,8 @@ def in_remote(root: Path, digests: list[str]) -> set[str] | None:
     with _open(root) as repo:
         if not repo.config["core"].get("remote"):
             return None
-        try:
+        with _told_of_the_remote():
             return set(repo.cloud.get_remote_odb().oids_exist(digests))
-        except Exception as error:  # each kind of remote has its own
-            raise InputError(f"DVC's remote: {' '.join(str(error).split())}: see 'dvc remote list'") from None
 
 
 def bring_up_to_date(root: Path, stage: str, work: Callable[[], object]) -> str | None:
@@ -214,8 +229,7 @@ def _clear(repo: "Repo", node: Any) -> None:
 
 
 def _restored(repo: "Repo", node: Any) -> bool:
-    from dvc.exceptions import DvcException
-    from dvc.stage.cache import RunCacheNotFoundError
+    from dvc.lock import LockError
 
     def restore() -> None:
         with repo.lock:
@@ -223,7 +237,9 @@ def _restored(repo: "Repo", node: Any) -> bool:
 
     try:
         _patiently(restore)
-    except (RunCacheNotFoundError, DvcException):
+    except LockError:
+        raise
+    except Exception:  # neither has it, or the remote cannot be asked: it can be made
         return False
     return True
 

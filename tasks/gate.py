@@ -123,17 +123,12 @@ def _draw(
 
 
 def _registered(client: "MlflowClient", name: str, version: str) -> "ModelVersion":
-    from mlflow.exceptions import MlflowException
-
-    try:
-        found = client.get_model_version(name, version)
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-            raise
+    found = tracking.found(lambda: client.get_model_version(name, version))
+    if found is None:
         raise InputError(
             f"version {version}, the best champion so far, was deleted: 'weathervane promote VERSION --why ...' "
             "says which one is to be compared with instead; that may be the present champion"
-        ) from None
+        )
     if not found.run_id:
         raise InputError(
             f"version {version} was registered without a run, so nobody knows what it was trained on: 'weathervane "

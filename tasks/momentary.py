@@ -23,6 +23,7 @@ def momentary(task: Any, run: Any, state: Any) -> bool:
 def may_pass(error: BaseException) -> bool:
     """True for what may be gone in a moment, by the error or by what it came from."""
     chain = [error, error.__cause__, error.__context__]
+    chain += [getattr(one, "reason", None) for one in chain]  # of a URLError
     return any(isinstance(one, ConnectionError | TimeoutError) or _names_a_server(one) for one in chain)
 
 

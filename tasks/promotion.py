@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
+from tasks import tracking
 from tasks.locks import champion, lock
 from weathervane.errors import InputError
 
@@ -180,14 +181,9 @@ def _by_hand(client: "MlflowClient", name: str, now: Standing, version: str, pol
 
 
 def _read(client: "MlflowClient", name: str) -> tuple[dict[str, str], list[Move]]:
-    from mlflow.exceptions import MlflowException
-
-    try:
-        model = client.get_registered_model(name)
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-            raise
-        raise InputError(f"{name}: no model of that name is registered: run 'weathervane retrain' first") from None
+    model = tracking.found(lambda: client.get_registered_model(name))
+    if model is None:
+        raise InputError(f"{name}: no model of that name is registered: run 'weathervane retrain' first")
     moves = [Move(**json.loads(text), key=key) for key, text in model.tags.items() if key.startswith(PREFIX)]
     aliases = {alias: str(version) for alias, version in model.aliases.items()}
     return aliases, sorted(moves, key=lambda entry: entry.key)

@@ -92,7 +92,8 @@ def open_variant(root: Path, plan: Plan, candidate: Candidate, parent: str) -> s
         **_source(plan),
     }
     siblings = runs(uri(root), plan.dataset, "mlflow.parentRunId", [parent])
-    same = (run for run in siblings if run.tags["fingerprint"] == candidate.fingerprint)
+    told = {"fingerprint": candidate.fingerprint, "variant": candidate.name}  # two names may have equal parameters
+    same = (run for run in siblings if told.items() <= run.tags.items())
     if interrupted := next(filter(_mine, same), None):
         run = tracking.reopen_run(root, interrupted.run_id, tags)
     else:

@@ -2,10 +2,10 @@
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from tasks import view
 from tasks.locks import STORE, lock
@@ -17,6 +17,7 @@ from weathervane.params import flatten
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
+Result = TypeVar("Result")
 TAG = 8000  # characters of a tag, MLflow's own limit
 
 
@@ -33,6 +34,18 @@ def client_of(root: Path, address: str) -> "MlflowClient":
         make_database(root, database)
     made = connect(address)
     return made if served(address) else cast("MlflowClient", Whole(made))  # a server's transactions are its own
+
+
+def found(ask: Callable[[], Result]) -> Result | None:
+    """What MLflow answers; None where it says that the thing does not exist."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return ask()
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        return None
 
 
 def make_database(root: Path, path: Path) -> None:

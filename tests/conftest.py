@@ -1,6 +1,7 @@
 """Parts that several tests share: a project in a temporary folder, a small dataset, the real photographs."""
 
 import compileall
+import contextlib
 import gc
 import os
 import re
@@ -163,6 +164,14 @@ def once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path, Path]
             make(folder, folder / name)
             (folder / name).rename(together / name)
     return together / name
+
+
+def dvc(root: Path, *arguments: str) -> None:
+    """A command of DVC's in a folder, by this process, which has imported it."""
+    from dvc.cli import main
+
+    with contextlib.chdir(root):
+        assert main(list(arguments)) == 0, arguments
 
 
 @dataclass(frozen=True)

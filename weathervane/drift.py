@@ -24,7 +24,7 @@ OF_MODEL = ("classes", "confidence", "distance")  # what a model says of images 
 NEIGHBOUR = 5
 EXACTLY = 1000  # photographs in all, above which the exact distribution of a one-sided test is out of reach
 DRAWS = 9999  # of tables, for the mix of classes
-BLOCK = 1024  # images whose distances to the bank are in memory at a time
+DISTANCES = 1 << 24  # between images and those of the bank, that are in memory at a time
 
 
 class Monitor(Strict):
@@ -94,8 +94,9 @@ class Bank:
     def distances(self, features: np.ndarray) -> np.ndarray:
         """float32 [N, D] to float32 [N]."""
         parts = [np.empty(0, np.float32)]
-        for first in range(0, len(features), BLOCK):
-            cosine = unit(features[first : first + BLOCK]) @ self._known.T
+        block = max(1, DISTANCES // len(self._known))
+        for first in range(0, len(features), block):
+            cosine = unit(features[first : first + block]) @ self._known.T
             nearest = np.partition(cosine, -self._neighbour, axis=1)[:, -self._neighbour]
             parts.append(np.sqrt(np.maximum(0, 2 - 2 * nearest)))
         return np.concatenate(parts)

@@ -49,7 +49,10 @@ def look(data: bytes) -> Outcome:
         image = images.open_image(data)
         size, kind, notes = image.size, str(image.format), images.notes(image)
         image.draft("L", (256, 256))  # the smallest scale that gives the groups of full decoding
-        return Picture(kind, size, "; ".join(notes), signature(images.upright(image)))
+        lying, upright = image.size, images.upright(image)
+        if upright.size != lying:
+            size = size[::-1]
+        return Picture(kind, size, "; ".join(notes), signature(upright))
     except images.BadImage as bad:
         return bad
 

@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 JUNK = {".ds_store", "thumbs.db", "desktop.ini", "__macosx", "@eadir", "lost+found"}
 CAMERA = {"dsc", "dscf", "dscn", "image", "img", "mvimg", "photo", "picture", "pxl", "screenshot"}  # no weather
 CLASS = re.compile(r"[^\W_][\w -]{0,62}")  # what the name of a metric may hold in MLflow, too
-NUMBERED = re.compile(r"([^\W\d_](?:[^\W\d]| )*?)[ _-]*\(?\d+\)?\.\w{1,5}")
+NUMBERED = re.compile(r"([^\W\d_](?:[^\W\d]|[ -])*?)[ _-]*\(?\d+\)?\.\w{1,5}")
 
 
 def ignored(name: str) -> bool:
@@ -28,21 +28,20 @@ def class_name(text: str) -> str | None:
     return name if CLASS.fullmatch(name) else None
 
 
-def labels(names: Sequence[str]) -> dict[str, str | None]:
+def labels(names: Sequence[str], packed: bool = False) -> dict[str, str | None]:
     """The class of each file; None where the name is not understood.
 
-    Files in two or more folders: the class is the name of the folder that holds the file (so
-    `train/rain/x.jpg` is rain), and a loose file has none. Files in one folder: the class is what each name
-    begins with (`rain12.jpg`, `rain_12.jpg`), or, where not every name has that form, the folder's name. What
-    cameras call their files (`IMG_12.jpg`) is no class.
+    The class is the name of the folder that holds the file (so `train/rain/x.jpg` is rain), and a loose file among
+    folders has none. Where all files are loose it is what each name begins with (`rain12.jpg`, `rain_12.jpg`); what
+    cameras call their files (`IMG_12.jpg`) is no class. Archives (`packed`) often have one folder round all of their
+    files: what those begin with are the classes if each name has that form and they begin with different ones.
     """
     folders = {PurePosixPath(name).parent for name in names}
-    if len(folders) > 1:
-        return {n: class_name(PurePosixPath(n).parent.name) if "/" in n else None for n in names}
     numbered = {name: _beginning(PurePosixPath(name).name) for name in names}
-    if all(numbered.values()) or not names or "/" not in names[0]:
+    wrapped = packed and len(folders) == 1 and all(numbered.values()) and len(set(numbered.values())) > 1
+    if wrapped or not any("/" in name for name in names):
         return numbered
-    return {name: class_name(PurePosixPath(name).parent.name) for name in names}
+    return {name: class_name(PurePosixPath(name).parent.name) if "/" in name else None for name in names}
 
 
 def _beginning(name: str) -> str | None:

@@ -11,6 +11,7 @@ import threading
 import time
 
 VARIABLE = "WEATHERVANE_PARENT"
+TORCHRUN = "TORCHELASTIC_RUN_ID"  # set in the processes that torchrun starts, and only there
 POLL, GRACE = 0.5, 8.0  # seconds
 
 

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from functools import cache
+from io import TextIOWrapper
 from typing import TYPE_CHECKING, TextIO, TypeVar
 
 from weathervane.errors import masked
@@ -66,6 +67,9 @@ def logger() -> logging.Logger:
     found.setLevel(logging.INFO)
     found.propagate = False  # whoever configures the root logger would show it once more
     found.addHandler(_Shown())
+    # What it cannot encode, such as the name of a file, must not end the work.
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
     return found
 
 

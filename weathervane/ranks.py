@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from weathervane.device import choose
 from weathervane.errors import InputError
+from weathervane.lifeline import TORCHRUN
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,9 @@ class Ranks:
 
     @classmethod
     def of_environment(cls) -> "Ranks":
-        """As torchrun says; one process where nothing is said."""
+        """As torchrun says; one process for whoever else says such things, as a job of a cluster does."""
+        if TORCHRUN not in os.environ:
+            return cls()
         return cls(*(int(os.environ.get(name, no)) for name, no in (("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_RANK", 0))))
 
     @property

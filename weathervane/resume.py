@@ -13,8 +13,8 @@ from weathervane.progress import say
 from weathervane.state import State, content, restore, tensors
 
 FORMAT = 3
-LONG = 60.0  # seconds after which an epoch that is not over yet gets a checkpoint
-SHARE = 0.05  # of the training's time that checkpoints at epochs' ends may take; shorter epochs share one
+LONG = 60.0  # seconds after which an epoch that is not over yet gets a checkpoint, if writing takes little of them
+SHARE = 0.05  # of the training's time that checkpoints may take; shorter epochs share one
 RATE = 1e8  # bytes a second at which the first one is taken to be written; the others as the one before
 
 
@@ -53,7 +53,7 @@ class Checkpoints:
 
     def due(self) -> bool:
         """True if an epoch takes so long that it should not wait for its end."""
-        return time.perf_counter() - self._last > LONG
+        return time.perf_counter() - self._last > max(LONG, self._cost / SHARE)
 
     def save_if_cheap(self, state: State) -> None:
         """A checkpoint at an epoch's end, unless the last one is so recent that writing costs more than it saves."""

@@ -91,7 +91,7 @@ class Placed(Strict, ABC):
         inside = names(place)
         kept = [name for name in inside if not layout.ignored(name)]
         yield from (Found(name, ignored=True) for name in inside if layout.ignored(name))
-        classes = layout.labels(kept)
+        classes = layout.labels(kept, packed=place.is_file())
         for name, label in classes.items():
             if label is None:
                 told = "no class folder (of letters, digits, spaces, _ and -), and no <class><number> name"

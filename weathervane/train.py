@@ -22,7 +22,7 @@ from pydantic import Field
 from weathervane.errors import InputError, Interrupted, TrainingError, in_brief
 from weathervane.files import replacing
 from weathervane.folds import Outer, placed
-from weathervane.lifeline import VARIABLE, hold
+from weathervane.lifeline import TORCHRUN, VARIABLE, hold
 from weathervane.params import Seed, Strict, check
 from weathervane.process import settle
 from weathervane.variant import Variant
@@ -130,7 +130,7 @@ def main() -> int:
     folder, asked = Path(sys.argv[1]), []
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda number, _: asked.append(number))
-    if "TORCHELASTIC_RUN_ID" in os.environ:  # torchrun is the parent; it knows nothing of ours
+    if TORCHRUN in os.environ:  # torchrun is the parent; it knows nothing of ours
         os.environ[VARIABLE] = str(os.getppid())
     hold()
     try:

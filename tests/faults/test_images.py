@@ -24,6 +24,7 @@ from PIL import Image
 
 from tests.rows import often
 from weathervane.errors import InputError
+from weathervane.examine import Picture, look
 from weathervane.images import BadImage, Reason, decode, notes, open_image, upright_rgb
 from weathervane.ingest import Ingest, ingest
 from weathervane.layout import shown
@@ -466,7 +467,9 @@ def test_orientation(kind: str) -> None:
     for orientation, pixels in stored.items():
         exif = Image.Exif()
         exif[0x0112] = orientation
-        image = open_image(encoded(Image.fromarray(np.ascontiguousarray(pixels)), kind, exif=exif))
+        data = encoded(Image.fromarray(np.ascontiguousarray(pixels)), kind, exif=exif)
+        image, found = open_image(data), look(data)
+        assert isinstance(found, Picture) and found.size == (64, 48), "the ledger's width and height are a person's"
         assert ("turned upright" in notes(image)) is (2 <= orientation <= 8)
         seen = np.asarray(upright_rgb(image)).astype(int)
         assert seen.shape == upright.shape, orientation

@@ -14,9 +14,11 @@ from urllib.error import HTTPError
 
 import psutil
 import pytest
+from prefect.client.orchestration import get_client
 
 from flows.child import Child, ServerError
 from flows.server import LocalServer, check
+from flows.trigger import _deployment
 from tests.conftest import ROOT
 from tests.flows.conftest import environment
 from tests.flows.test_notify import make_certificate
@@ -241,6 +243,7 @@ def test_a_step_keeps_no_result_and_reads_none(server: LocalServer, tmp_path: Pa
         (200, "<html>", "no Prefect server answers"),
         (404, "", "answers 404"),
         (403, "", "answers 403"),
+        (0, "SSH-2.0-OpenSSH", "no Prefect server answers"),
     ],
 )
 def test_another_server_is_not_taken_for_prefects(status: int, body: str, why: str) -> None:
@@ -249,8 +252,9 @@ def test_another_server_is_not_taken_for_prefects(status: int, body: str, why: s
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            self.send_response(status)
-            self.end_headers()
+            if status:
+                self.send_response(status)
+                self.end_headers()
             self.wfile.write(body.encode())
 
         def log_message(self, *_: object) -> None:
@@ -260,6 +264,22 @@ def test_another_server_is_not_taken_for_prefects(status: int, body: str, why: s
         threading.Thread(target=there.handle_request, daemon=True).start()
         with pytest.raises(InputError, match=why) if why else nullcontext():
             check(f"http://127.0.0.1:{there.server_port}/api")
+
+
+@pytest.mark.parametrize("address", ["http://[::1:4200/api", "http://127.0.0.1:abc/api"])
+def test_what_is_no_address_is_told(address: str) -> None:
+    """Mistyped, PREFECT_API_URL is named with what it holds."""
+    with pytest.raises(InputError, match="^PREFECT_API_URL " + re.escape(address)):
+        check(address)
+
+
+def test_a_deployment_with_two_slashes_is_not_found(home: Path) -> None:
+    """As any other that the server does not have."""
+    with (
+        get_client(sync_client=True) as prefect,
+        pytest.raises(InputError, match=r"^a/b/c: one deployment of that name"),
+    ):
+        _deployment(prefect, "a/b/c")
 
 
 def test_what_a_profile_says_is_sent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,12 +1,17 @@
 """The data steps with a real DVC repository: versions, other datasets, damage."""
 
 import io
+import os
 import random
 import shutil
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
+from functools import partial
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +23,7 @@ from tasks import data, data_versions, tracking
 from tasks.alone import alone
 from tasks.dvc_lock import md5, raw_md5
 from tasks.tracking_read import OLDER
+from tests.conftest import Here
 from tests.rows import often
 from weathervane.errors import InputError
 from weathervane.ledger import FILES, Ledger
@@ -100,6 +106,26 @@ def test_an_older_version_comes_back_beside_the_work_tree(project: Path, inbox: 
     assert changed(home / "data/prepared") is None
     with pytest.raises(InputError, match="weathervane data versions"):
         data.prepared_version(project, "0000")
+
+
+def test_a_version_on_record_but_not_on_disk_is_not_todays(
+    project: Path, inbox: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After `git pull` data/raw.dvc names a version that data/raw does not hold yet: asked for by its md5, what is
+    prepared and read is that version, not what lies on disk."""
+    monkeypatch.chdir(project)
+    tracked = project / "data/raw.dvc"
+    first = data.ingest_and_record(project)
+    old = tracked.read_bytes()
+    fill(inbox, "rain", range(12, 20))
+    second = data.ingest_and_record(project)
+    data.prepare_and_record(project)
+    tracked.write_bytes(old)
+    home = data.prepared_version(project, first)
+    assert home is not None and md5(home / "data/raw") == first != md5(project / "data/raw") == second
+    data.raw_copy.cache_clear()
+    assert data.raw_copy(project, first) == home / "data/raw"
+    assert data.prepared_copy(project, first) == home / "data/prepared"
 
 
 def test_a_version_that_git_brought_is_the_one_to_go_on_from(project: Path, inbox: Path) -> None:
@@ -214,13 +240,9 @@ def test_lost_bytes_are_not_replaced_by_new_splits(project: Path, inbox: Path) -
     assert not (project / "data/raw").exists()
 
 
-def test_the_command_line_looks_at_data(project: Path, inbox: Path) -> None:
+def test_the_command_line_looks_at_data(project: Path, inbox: Path, here: Here) -> None:
     """`data check` counts every file and writes nothing; `data versions` and `data diff` tell what changed."""
-
-    def weathervane(*arguments: str) -> subprocess.CompletedProcess[str]:
-        program = Path(sys.executable).with_name("weathervane")
-        return subprocess.run([program, *arguments], cwd=project, capture_output=True, text=True, timeout=120)
-
+    weathervane = partial(here, project)
     (inbox / "rain/broken.jpg").write_bytes(b"no image")
     (inbox / "rain/again.jpg").write_bytes(photograph(0))
     (inbox / ".DS_Store").write_bytes(b"x")
@@ -264,7 +286,28 @@ def test_a_ledger_that_lacks_a_file_is_damaged_not_empty(project: Path, inbox: P
         data.ingest_and_record(project)
 
 
-def test_a_retraining_at_work_keeps_its_data(project: Path, inbox: Path, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def server() -> Iterator[dict[str, str]]:
+    """Variables that name something which answers as Prefect's server does when it is looked for."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b'"3.4.0"')
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as there:
+        threading.Thread(target=there.serve_forever, daemon=True).start()
+        yield {"PREFECT_API_URL": f"http://127.0.0.1:{there.server_port}/api"}
+        there.shutdown()
+
+
+def test_a_retraining_at_work_keeps_its_data(
+    project: Path, inbox: Path, tmp_path: Path, server: dict[str, str]
+) -> None:
     """Whoever asks for other data meanwhile waits before anything changes: the list of sources as well."""
     data.ingest_and_record(project)
     before = [(project / name).read_text() for name in ("params/ingest.yaml", "data/raw.dvc")]
@@ -276,9 +319,7 @@ def test_a_retraining_at_work_keeps_its_data(project: Path, inbox: Path, tmp_pat
         (inbox / "rain/new.jpg").write_bytes(photograph(400 + len(asked)))
         with alone(project):
             command = [program, *asked, "--variants", "ann"]
-            process = subprocess.Popen(
-                command, cwd=project, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-            )
+            process = started(command, project, server)
             assert process.stdout
             try:
                 assert any("waiting for another retraining" in line for line in process.stdout)
@@ -289,13 +330,19 @@ def test_a_retraining_at_work_keeps_its_data(project: Path, inbox: Path, tmp_pat
                 process.wait(30)
 
 
-def test_an_edit_that_is_made_while_a_command_waits_stays(project: Path, inbox: Path) -> None:
+def started(command: Sequence[str | Path], project: Path, variables: dict[str, str]) -> "subprocess.Popen[str]":
+    """With all that it says on one pipe."""
+    pipe = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    return subprocess.Popen(command, cwd=project, env=os.environ | variables, text=True, **pipe)
+
+
+def test_an_edit_that_is_made_while_a_command_waits_stays(project: Path, inbox: Path, server: dict[str, str]) -> None:
     """`weathervane retrain` that waited for its turn goes by the list of sources as it is then, and leaves it so."""
     path, line = project / "params/ingest.yaml", "# by a colleague, meanwhile\n"
     command = [Path(sys.executable).with_name("weathervane"), "retrain", "--variants", "ann"]
     turn = ExitStack()
     turn.enter_context(alone(project))
-    process = subprocess.Popen(command, cwd=project, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    process = started(command, project, server)
     assert process.stdout
     try:
         with turn:

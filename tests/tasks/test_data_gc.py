@@ -11,6 +11,7 @@ from tasks import dvc_repo, tracking
 from tasks.data_gc import Standing, census, collect
 from tasks.data_versions import has_bytes, materialise
 from tasks.dvc_lock import raw_md5
+from tests.conftest import dvc
 from weathervane import project as places
 from weathervane.errors import InputError
 from weathervane.ledger import Ledger
@@ -150,10 +151,10 @@ def test_outputs_of_stages_stay(clone: Clone) -> None:
     clone.data("a")
     pipeline = "stages:\n  copy:\n    cmd: cp data/raw/rain/a out.txt\n    deps: [data/raw]\n    outs: [out.txt]\n"
     (clone.root / "dvc.yaml").write_text(pipeline)
-    subprocess.run([*DVC, "repro", "-q"], cwd=clone.root, check=True)
+    dvc(clone.root, "repro", "-q")
     (clone.root / "out.txt").unlink()
     assert collect(clone.root).unneeded == {}
-    subprocess.run([*DVC, "checkout", "-q"], cwd=clone.root, check=True)
+    dvc(clone.root, "checkout", "-q")
     assert (clone.root / "out.txt").read_text() == "bytes of a"
 
 
@@ -170,7 +171,7 @@ def test_models_whose_data_dvc_gc_would_take_are_named(clone: Clone) -> None:
     collect(clone.root)
     assert [one.md5 for one in census(clone.root).endangered] == [trained_on]
 
-    subprocess.run([*DVC, "gc", "-q", "--all-branches", "--all-tags", "--force"], cwd=clone.root, check=True)
+    dvc(clone.root, "gc", "-q", "--all-branches", "--all-tags", "--force")
     found = census(clone.root)
     assert found.endangered == []
     (lost,) = found.bereft
@@ -179,7 +180,7 @@ def test_models_whose_data_dvc_gc_would_take_are_named(clone: Clone) -> None:
 
 def test_a_remote_that_has_the_bytes_is_as_good(clone: Clone, tmp_path: Path) -> None:
     """What was pushed to the default remote is in no danger and not lost; the remote is left alone."""
-    subprocess.run([*DVC, "remote", "add", "-q", "-d", "store", str(tmp_path / "remote")], cwd=clone.root, check=True)
+    dvc(clone.root, "remote", "add", "-q", "-d", "store", str(tmp_path / "remote"))
     pushed = clone.data("a", "pushed")
     dvc_repo.push(clone.root)
     clone.train(pushed)
@@ -201,14 +202,38 @@ def test_a_remote_that_has_the_bytes_is_as_good(clone: Clone, tmp_path: Path) ->
 def test_a_remote_that_cannot_be_asked_is_told(clone: Clone) -> None:
     """Whether a model's data is lost is not guessed: what the remote lacks is named."""
     clone.data("a")
-    subprocess.run([*DVC, "remote", "add", "-q", "-d", "store", "gs://bucket/data"], cwd=clone.root, check=True)
+    dvc(clone.root, "remote", "add", "-q", "-d", "store", "gs://bucket/data")
     with pytest.raises(InputError, match=r"^DVC's remote: .*dvc-gs"):
         census(clone.root)
+
+
+@pytest.mark.parametrize("kind", ["gs://bucket/data", "s3://bucket/data"])
+def test_what_goes_wrong_with_a_remote_is_told_in_words(
+    kind: str, clone: Clone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A package that is missing, or credentials: whoever brings data there or back says so, and data that may be there
+    is not called lost."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    nothing = {"AWS_CONFIG_FILE": "config", "AWS_SHARED_CREDENTIALS_FILE": "credentials"}
+    for name, value in (nothing | {"AWS_EC2_METADATA_DISABLED": "true"}).items():
+        monkeypatch.setenv(name, str(tmp_path / value) if name in nothing else value)
+    md5, root = clone.data("a"), clone.root
+    dvc(root, "remote", "add", "-q", "-d", "far", kind)
+    for work in (dvc_repo.push, lambda root: dvc_repo.push_version(root, md5)):
+        with pytest.raises(InputError, match=r"^DVC's remote"):
+            work(root)
+    shutil.rmtree(root / places.RAW)
+    shutil.rmtree(root / ".dvc/cache")
+    with pytest.raises(InputError, match=r"^DVC's remote"):
+        dvc_repo.fetch(root, str(places.RAW))
+    with pytest.raises(InputError, match=r"^DVC's remote"):
+        dvc_repo.fetch_version(root, md5)
 
 
 def test_a_shared_cache_is_left_alone(clone: Clone, tmp_path: Path) -> None:
     """A cache outside of the project may hold what other projects need: refused."""
     clone.data("a")
-    subprocess.run([*DVC, "cache", "dir", "-q", str(tmp_path / "shared")], cwd=clone.root, check=True)
+    dvc(clone.root, "cache", "dir", "-q", str(tmp_path / "shared"))
     with pytest.raises(InputError, match="other projects may share: see 'dvc gc --projects'"):
         collect(clone.root)

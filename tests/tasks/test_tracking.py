@@ -1,5 +1,6 @@
 """MLflow's local store: made once, whoever comes first, and readable by everybody's MLflow."""
 
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tasks import tracking
+from tasks.momentary import may_pass
 from tasks.tracking_read import check_server
 from weathervane.errors import InputError
 
@@ -40,6 +42,17 @@ print(half.is_file(), (root / "mlflow.db").exists())
 children = [start(name) for name in ("rain", "shine", "snow")]
 print([os.waitpid(child, 0)[1] for child in children])
 """
+
+
+def test_a_server_that_is_started_anew_may_be_asked_again() -> None:
+    """A refused connection that our own REST call has put into words is a matter of a moment, as is a lost one; a
+    server that does not know the thing is not."""
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+    with pytest.raises(InputError) as refused:
+        check_server(f"http://127.0.0.1:{port}")
+    assert may_pass(refused.value)
+    assert may_pass(ConnectionResetError()) and not may_pass(InputError("no such version"))
 
 
 @pytest.fixture(scope="module")

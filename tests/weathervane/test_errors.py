@@ -2,10 +2,13 @@
 
 import json
 import logging
+import os
+import subprocess
 import sys
 
 import pytest
 
+from tests.conftest import ROOT
 from weathervane.errors import InputError, TrainingError, masked, without_secrets
 from weathervane.progress import Json, about, say
 
@@ -81,6 +84,18 @@ def test_a_line_in_json(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     assert first == {"level": "error", "logger": "weathervane", "message": "two\nlines at http://***@host",
                      "dataset": "weather", "step": "evaluate"}  # fmt: skip
     assert second["message"] == "outside" and "step" not in second
+
+
+@pytest.mark.parametrize(
+    ("encoding", "shown"),
+    [("iso-8859-1", b"threads 1 \\u2192 2: a\\udcff\n"), ("utf-8", "threads 1 → 2: a\\udcff\n".encode())],
+)
+def test_what_the_terminal_cannot_show_ends_nothing(encoding: str, shown: bytes) -> None:
+    """A sign that its encoding lacks, or the name of a file that is not in it, is said in escapes."""
+    script = r"from weathervane.progress import say; say('threads 1 \u2192 2: a\udcff')"
+    env = os.environ | {"PYTHONIOENCODING": f"{encoding}:strict"}
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, env=env, capture_output=True)
+    assert (done.returncode, done.stdout) == (0, shown), done
 
 
 def test_a_traceback_in_json() -> None:

@@ -1,10 +1,13 @@
 """Files are replaced whole: a reader meets the old one or the new one."""
 
+import errno
 import hashlib
 import os
 import signal
+import stat
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -54,6 +57,24 @@ def test_a_kill_leaves_the_old_file(tmp_path: Path) -> None:
     with replacing(path) as file:
         file.write("new")
     assert path.read_text() == "new"
+
+
+@pytest.mark.parametrize(("number", "told"), [(errno.EINVAL, False), (errno.EIO, True)])
+def test_a_folder_that_cannot_be_synced_is_left(
+    number: int, told: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """File systems that know no such thing answer EINVAL, and the file is in its place; a disk that fails is told."""
+    real = os.fsync
+
+    def fsync(handle: int) -> None:
+        if stat.S_ISDIR(os.fstat(handle).st_mode):
+            raise OSError(number, "fsync")
+        real(handle)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with pytest.raises(OSError, match="fsync") if told else nullcontext(), replacing(tmp_path / "x.csv") as file:
+        file.write("new")
+    assert (tmp_path / "x.csv").read_text() == "new"
 
 
 def test_sha256(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from weathervane.layout import class_name, ignored, labels, shown
         ("Light Rain (3).jpg", "light rain"),
         ("비12.jpg", "비"),
         (unicodedata.normalize("NFD", "été12.jpg"), "été"),
+        ("partly-cloudy-12.jpg", "partly-cloudy"),
         ("rain.jpg", None),
         ("12.jpg", None),
         ("rain12", None),
@@ -36,7 +37,7 @@ def test_a_flat_file_is_named_after_its_class(name: str, label: str | None) -> N
 
 def test_a_flat_folder_inside_an_archive() -> None:
     """The published dataset (`dataset2/rain1.jpg`) is understood like a flat folder."""
-    assert labels(["dataset2/rain1.jpg", "dataset2/shine1.jpg"]) == {
+    assert labels(["dataset2/rain1.jpg", "dataset2/shine1.jpg"], packed=True) == {
         "dataset2/rain1.jpg": "rain",
         "dataset2/shine1.jpg": "shine",
     }
@@ -52,6 +53,20 @@ def test_one_class_folder_with_any_names() -> None:
     """An inbox with a single class folder takes the folder's name, also for names that a camera gave."""
     assert set(labels(["rain/a.jpg", "rain/12.jpg"]).values()) == {"rain"}
     assert set(labels(["rain/IMG_1.jpg", "rain/DSC_2.jpg"]).values()) == {"rain"}
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_one_class_folder_with_names_of_another_class(packed: bool) -> None:
+    """Photographs that a person has sorted anew are of the folder's class, whatever they were called before."""
+    assert set(labels(["rain/cloudy12.jpg", "rain/cloudy40.jpg"], packed).values()) == {"rain"}
+    assert set(labels(["rain/Hamburg01.jpg", "rain/Hamburg02.jpg"], packed).values()) == {"rain"}
+
+
+def test_a_folder_that_holds_several_classes_by_name_is_an_archives_only() -> None:
+    """An archive's folder may be its wrapping; one that a person made, and names as the source, is a class."""
+    names = ["rain/cloudy12.jpg", "rain/sunrise3.jpg"]
+    assert list(labels(names, packed=True).values()) == ["cloudy", "sunrise"]
+    assert list(labels(names).values()) == ["rain", "rain"]
 
 
 def test_no_files() -> None:

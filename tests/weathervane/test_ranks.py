@@ -112,13 +112,15 @@ def test_long_epochs_do_not_make_every_step_a_checkpoint(store: Store, tmp_path:
 
 def test_what_cannot_be_shared_is_refused(store: Store, tmp_path: Path) -> None:
     """A batch that does not fall into equal parts is bad input, told in error.json, whatever torchrun's status is."""
-    done = start(tmp_path / "three", job(store), 3)
+    content = job(store)
+    content["variant"]["train"]["batch"] = 15
+    done = start(tmp_path / "two", content, 2)
     output = done.communicate(timeout=240)[0]
     assert done.returncode != 0, output
-    told = json.loads((tmp_path / "three/error.json").read_text())
+    told = json.loads((tmp_path / "two/error.json").read_text())
     assert told == {
-        "error": "train.batch: 16 images cannot be shared evenly by 3 processes, two or more for each: "
-        "make it a multiple of 3",
+        "error": "train.batch: 15 images cannot be shared evenly by 2 processes, two or more for each: "
+        "make it a multiple of 2",
         "status": 2,
     }
 
@@ -151,6 +153,16 @@ def test_the_second_of_two_processes_has_a_gpu_of_its_own(
     except InputError as error:
         told = str(error)
     assert told.startswith(found)
+
+
+def test_what_a_job_of_a_cluster_says_is_not_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    """WORLD_SIZE in a pod or a job's script has a training in one process wait for nobody; torchrun's is heeded."""
+    for name, value in {"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("TORCHELASTIC_RUN_ID", raising=False)
+    assert Ranks.of_environment() == Ranks()
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+    assert Ranks.of_environment() == Ranks(1, 2, 1)
 
 
 @pytest.mark.drill

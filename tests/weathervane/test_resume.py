@@ -18,8 +18,8 @@ import torch
 
 from benchmarks.drills.kill import result, small
 from weathervane import checkpoint, resume
-from weathervane.errors import Interrupted, TrainingError
-from weathervane.fit import Outcome, fit, gradients
+from weathervane.errors import InputError, Interrupted, TrainingError
+from weathervane.fit import Outcome, fit, gradients, record
 from weathervane.model import Spec
 from weathervane.models import FAMILIES
 from weathervane.ranks import Ranks
@@ -225,6 +225,25 @@ def test_short_epochs_share_a_checkpoint(
     monkeypatch.setattr(resume.Checkpoints, "save", slow)
     run(store, tmp_path / "dnn")
     assert written == wanted
+
+
+def test_long_epochs_wait_for_a_checkpoint_by_its_cost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Within an epoch one comes after a minute, and later where a minute is not twenty times what writing takes."""
+    saved = resume.Checkpoints(tmp_path, "")
+    for cost, seconds in ((0.0, resume.LONG), (1.0, resume.LONG), (30.0, 600.0)):
+        saved._cost, saved._last = cost, 1000.0
+        for now, due in ((seconds - 0.1, False), (seconds + 0.1, True)):
+            with monkeypatch.context() as patch:
+                patch.setattr(time, "perf_counter", lambda now=now: 1000.0 + now)
+                assert saved.due() is due, (cost, now)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_disk_in_the_record_of_an_epoch_is_told(tmp_path: Path) -> None:
+    """As bad input, with what is needed and where, not as a training that failed."""
+    (tmp_path / "metrics.jsonl").symlink_to("/dev/full")
+    with pytest.raises(InputError, match=r"metrics\.jsonl: .*at least \d+ bytes are needed"):
+        record(tmp_path / "metrics.jsonl", 0, metrics={"train_loss": 1.0})
 
 
 def with_room(room: int, monkeypatch: pytest.MonkeyPatch, error: Exception = NO_MEMORY) -> None:

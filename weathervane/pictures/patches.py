@@ -56,6 +56,7 @@ def patches_picture(model: Model, store: Store, title: str, path: Path) -> None:
         if number == len(found.units):
             break
         own, corners = found.images[number].numpy(), (found.corners[number].numpy() * scale).round().astype(int)
+        corners = corners.clip(max=store.size - round(found.side * scale))  # both were rounded
         caused = F.interpolate(found.caused[number], (store.size, store.size), mode="bilinear").permute(0, 2, 3, 1)
         seen, said = (windows(all_of, corners, round(found.side * scale)) for all_of in (pixels[own], caused.numpy()))
         left, right = grid(seen / 255, ACROSS), grid(signed(said), ACROSS)
