@@ -34,7 +34,7 @@ ROOT = Path(__file__).parents[2]
 SMALLER = {"size": 32, "train.epochs": 5, "train.batch": 8}
 NETWORKS: dict[str, dict[str, Any]] = {
     "ann": {"network.hidden": 32},
-    "dnn": {"network.input_size": 32},
+    "dnn": {"network.input_size": 32, "network.hidden": [64, 32]},
     "cnn": {"network.width": 8},
     "rnn": {"network.hidden": 32},
     "lstm": {"network.hidden": 32},

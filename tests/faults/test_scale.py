@@ -109,7 +109,7 @@ def run(script: str, *arguments: object, **options: Any) -> subprocess.Completed
 EVERYWHERE = """
 import shutil
 
-work, template, trials, source = globals()[sys.argv[1]], *map(Path, sys.argv[2:])
+work, template, trials, source = globals()[sys.argv[1]], *map(Path, sys.argv[2:5])
 CHANGES = {"os.rename", "os.mkdir", "os.remove", "os.rmdir", "os.truncate", "sqlite3.connect", "shutil.rmtree"}
 
 def run_and_die(root, at):
@@ -133,9 +133,8 @@ def child(function, *given):
 
 shutil.copytree(template, trials / "warm")
 work(trials / "warm", source)  # imports what it needs: the children are forked
-at = 0
+at, every = 1, int(sys.argv[5])
 while True:
-    at += 1
     root = trials / str(at)
     shutil.copytree(template, root)
     status = child(run_and_die, root, at)
@@ -143,15 +142,18 @@ while True:
         break
     assert os.WTERMSIG(status) == signal.SIGKILL
     assert child(work, root, source) == 0
-print(at - 1)
+    at += every
+print(at)
 """
 
 
 def killed_everywhere(step: str, template: Path, trials: Path, source: Path) -> list[Path]:
-    """Copies of the project, each after a kill before another of the step's changes of a file, and a second start."""
-    done = run(EVERYWHERE, step, template, trials, source)
+    """Copies of the project, each after a kill before another of the step's changes of a file (every third of them; all
+    in a drill), and a second start."""
+    every = often(3, 1)
+    done = run(EVERYWHERE, step, template, trials, source, every)
     assert done.returncode == 0, done.stderr
-    return [trials / str(at) for at in range(1, int(done.stdout.split()[-1]) + 1)]
+    return [trials / str(at) for at in range(1, int(done.stdout.split()[-1]), every)]
 
 
 @pytest.mark.fault(28)
@@ -161,7 +163,7 @@ def test_ingest_killed_before_any_change_of_a_file(source: Path, tmp_path: Path,
     ingest(params(source), tmp_path / "whole")
     wanted = content(tmp_path / "whole/data"), content(tmp_path / "whole/.weathervane/quarantine")
     projects = killed_everywhere("take_in", tmp_path / "template", trials, source)
-    assert len(projects) > 40
+    assert len(projects) > often(13, 40)
     for root in projects:
         assert (content(root / "data"), content(root / ".weathervane/quarantine")) == wanted, root.name
         assert {path.name for path in (root / ".weathervane").iterdir()} == {
@@ -181,7 +183,7 @@ def test_a_growing_ingest_killed_before_any_change_of_a_file(source: Path, tmp_p
     wanted = content(tmp_path / "whole/data")
     assert Ledger.read(tmp_path / "whole/data/raw").ingests == 2
     projects = killed_everywhere("take_in", tmp_path / "template", trials, source)
-    assert len(projects) > 20
+    assert len(projects) > often(6, 20)
     for root in projects:
         assert content(root / "data") == wanted, root.name
 
@@ -193,7 +195,7 @@ def test_prepare_killed_before_any_change_of_a_file(source: Path, tmp_path: Path
     shutil.copytree(tmp_path / "template", tmp_path / "whole")
     prepare(Prepare(image_size=32, shard=4), tmp_path / "whole")
     projects = killed_everywhere("lay_out", tmp_path / "template", trials, source)
-    assert len(projects) > 15
+    assert len(projects) > often(5, 15)
     for root in projects:
         assert content(root / "data") == content(tmp_path / "whole/data"), root.name
         assert not (root / ".weathervane/prepare").exists()

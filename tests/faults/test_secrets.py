@@ -18,7 +18,7 @@ from uuid import uuid4
 import pytest
 
 from flows.server import LocalServer
-from tests.conftest import copy_project
+from tests.conftest import copy_project, dvc
 from tests.flows.conftest import environment, smaller, weathervane
 
 pytestmark = pytest.mark.slow
@@ -120,8 +120,10 @@ def meet(fault: Fault, root: Path, home: Path, ports: dict[str, str], **variable
         (home / "profiles.toml").write_text(fault.profile, encoding="utf-8")
     for command in fault.before:
         words = command.format(**ports).split()
-        words = [sys.executable, "-m", *words] if words[0] == "dvc" else words
-        subprocess.run(words, cwd=root, check=True, capture_output=True)
+        if words[0] == "dvc":
+            dvc(root, *words[1:])
+        else:
+            subprocess.run(words, cwd=root, check=True, capture_output=True)
     asked = {name: value.format(**ports) for name, value in (variables | fault.variables).items()}
     asked = {"PREFECT_HOME": str(home), "GIT_TERMINAL_PROMPT": "0", **asked}
     if fault.program:

@@ -1,5 +1,7 @@
 """`commit: push` in params/ingest.yaml: the data's bytes and its two files go out, and nothing else does."""
 
+import contextlib
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -8,6 +10,7 @@ import pytest
 from tasks import data
 from tasks.announced import announce
 from tasks.publish import publish
+from tests.conftest import copy_project
 from weathervane.errors import InputError
 
 pytestmark = pytest.mark.slow
@@ -17,23 +20,34 @@ def git(folder: Path, *arguments: str) -> str:
     return subprocess.run(["git", *arguments], cwd=folder, check=True, capture_output=True, text=True).stdout
 
 
-@pytest.fixture
-def worker(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A worker's clone of a shared repository, on a dataset of 40 rendered skies, with a change of somebody's own."""
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a shared repository and a worker's clone of it, on a dataset of 40 rendered skies. To be copied."""
+    folder = tmp_path_factory.mktemp("prepared")
+    project = copy_project(folder / "project")
     for name, value in (("user.name", "worker"), ("user.email", "worker@example.org")):
         git(project, "config", name, value)
-    git(tmp_path, "init", "-q", "--bare", "-b", "main", "shared.git")
-    git(project, "remote", "add", "origin", str(tmp_path / "shared.git"))
+    git(folder, "init", "-q", "--bare", "-b", "main", "shared.git")
+    git(project, "remote", "add", "origin", "../shared.git")
     path = project / "params/ingest.yaml"
     text = path.read_text().replace("per_class: 100", "per_class: 10").replace("commit: never", "commit: push")
     path.write_text(text)
     git(project, "commit", "-qam", "small")
     git(project, "push", "-q", "-u", "origin", "HEAD:main")
     git(project, "branch", "-q", "--set-upstream-to", "origin/main")
+    with contextlib.chdir(project):
+        data.ingest_and_record(project)
+        data.prepare_and_record(project)
+    return folder
+
+
+@pytest.fixture
+def worker(prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The worker's clone, with a change of somebody's own; the working folder."""
+    shutil.copytree(prepared, tmp_path, symlinks=True, dirs_exist_ok=True)
+    project = tmp_path / "project"
     (project / "README.md").write_text("mine, and not finished")
     monkeypatch.chdir(project)
-    data.ingest_and_record(project)
-    data.prepare_and_record(project)
     return project
 
 

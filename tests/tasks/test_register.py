@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from tasks import promotion, tracking
+from tasks import gate, promotion, tracking
 from tasks.plan import Plan, challenger
 from tasks.register import Decision, register
 from tasks.tracking_read import WAITING
@@ -59,6 +59,13 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.fixture(autouse=True)
 def _rules(root: Path) -> None:
     rules(root)
+
+
+@pytest.fixture(autouse=True)
+def _no_picture(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A third of a comparison's time; one test looks for it."""
+    if request.node.name != "test_a_better_one_takes_over":
+        monkeypatch.setattr(gate, "_draw", lambda *_: None)
 
 
 def rules(root: Path, **changes: Any) -> None:
@@ -171,6 +178,7 @@ def test_a_better_one_takes_over(root: Path, sit: Any, retrain: Retrain) -> None
     metrics = client.get_run(version.run_id).data.metrics
     assert metrics["test/delta_to_champion"] == pytest.approx(0.14) == decision.figures["test/delta_to_champion"]
     assert (metrics["gate/gained"], metrics["gate/lost"]) == (15, 1)
+    assert "disagreements.png" in [file.path for file in client.list_artifacts(version.run_id)]
     now = promotion.standing(client, plan.dataset)
     assert (now.champion, now.previous, now.best, now.elsewhere) == ("2", "1", "2", "")
     assert [(move.start, move.to, move.policy) for move in now.moves] == [("", "1", "first"), ("1", "2", "better")]

@@ -11,6 +11,7 @@ import pytest
 
 from tasks import dvc_repo
 from tasks.dvc_lock import md5
+from tests.conftest import dvc
 
 pytestmark = pytest.mark.slow
 
@@ -53,9 +54,8 @@ def test_bytes_go_out_to_s3_and_come_back(project: Path, endpoint: str, tmp_path
     raw.mkdir(parents=True)
     for number in range(5):
         (raw / f"{number}.jpg").write_bytes(bytes([number]) * 1000)
-    dvc = [sys.executable, "-m", "dvc"]
-    subprocess.run([*dvc, "remote", "add", "-q", "-d", "store", "s3://bucket/data"], cwd=project, check=True)
-    subprocess.run([*dvc, "remote", "modify", "-q", "store", "endpointurl", endpoint], cwd=project, check=True)
+    dvc(project, "remote", "add", "-q", "-d", "store", "s3://bucket/data")
+    dvc(project, "remote", "modify", "-q", "store", "endpointurl", endpoint)
     (project / "dvc.lock").unlink(missing_ok=True)
     version = dvc_repo.add(project, "data/raw", {"dataset": "weather"})
     dvc_repo.push(project)

@@ -19,7 +19,7 @@ from weathervane.errors import TrainingError
 from weathervane.store import Store
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("database")]
-NOW, PLENTY = 0.001, 10.0  # minutes
+NOW, PLENTY = 0.0001, 10.0  # minutes
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def test_at_its_limit_a_variant_fails_and_goes_on_with_a_higher_one(plan: Plan, 
     higher one goes on from the checkpoint, in a run that has every epoch once."""
     (candidate,) = plan.candidates
     with pytest.raises(
-        TrainingError, match=r"^dnn: the time limit of 0\.001 minutes is reached in epoch 1 of 5; "
+        TrainingError, match=r"^dnn: the time limit of 0\.0001 minutes is reached in epoch 1 of 5; "
     ) as e:
         train.fn(tmp_path, plan, candidate, opened(tmp_path), How("cpu", NOW))
     assert "raise --time-limit, and the next retraining goes on from there" in str(e.value)

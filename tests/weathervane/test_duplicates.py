@@ -204,12 +204,17 @@ def pictures(photographs: Path) -> list[Image.Image]:
     return found
 
 
+@pytest.fixture(scope="module")
+def numbered(pictures: list[Image.Image]) -> np.ndarray:
+    """Their groups."""
+    return components(*_stacked(pictures))
+
+
 @pytest.mark.slow
-def test_photographs_make_small_groups(pictures):
+def test_photographs_make_small_groups(numbered):
     """Of the 905 photographs about a tenth are copies; no group is larger than 4, so nothing chains."""
-    found = components(*_stacked(pictures))
-    assert 0.88 <= len(set(found.tolist())) / len(pictures) <= 0.91
-    assert np.bincount(found).max() == 4
+    assert 0.88 <= len(set(numbered.tolist())) / len(numbered) <= 0.91
+    assert np.bincount(numbered).max() == 4
 
 
 @pytest.mark.slow
@@ -235,7 +240,7 @@ def test_copies_of_photographs_are_found(pictures):
 
 
 @pytest.mark.slow
-def test_an_independent_hash_finds_no_further_duplicates(pictures):
+def test_an_independent_hash_finds_no_further_duplicates(pictures, numbered):
     """What a 512-bit hash of another kind takes for copies stands in one group.
 
     The 17x16 row hash alone (256 bits, at most 12) also pairs any two pictures of a sun in the middle, over
@@ -250,5 +255,4 @@ def test_an_independent_hash_finds_no_further_duplicates(pictures):
     signs = np.array(bits) * np.float32(2) - 1
     i, j = np.nonzero(np.triu((512 - signs @ signs.T) / 2 <= 24, 1))
     assert len(i) >= 0.1 * len(pictures)
-    found = components(*_stacked(pictures))
-    np.testing.assert_array_equal(found[i], found[j])
+    np.testing.assert_array_equal(numbered[i], numbered[j])
