@@ -128,7 +128,7 @@ def decoding(archive: Path) -> list[Entry]:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         with zipfile.ZipFile(archive) as packed:
-            for name, label in labels([i.filename for i in packed.infolist() if not i.is_dir()]).items():
+            for name, label in labels([i.filename for i in packed.infolist() if not i.is_dir()], packed=True).items():
                 path = folder / str(label) / Path(name).name
                 path.parent.mkdir(exist_ok=True)
                 path.write_bytes(packed.read(name))

@@ -200,9 +200,9 @@ app.add_typer(data, name="data")
 def check(
     source: Annotated[str, typer.Argument(help="A folder, a zip or tar archive, synthetic, or mendeley.")],
 ) -> None:
-    """Say what would become of every file of a source.
+    """Say what would become of a source's files.
 
-    Nothing is changed.
+    And whether they are enough for a dataset. Nothing is taken in.
     """
     from flows.data_command import check
 

@@ -5,6 +5,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
+from shutil import which
 from typing import Any
 
 from flows.child import ending_as_by_ctrl_c
@@ -14,6 +15,7 @@ from flows.server import LocalServer, own_server
 from tasks import tracking
 from tasks.alone import alone
 from tasks.data import INGEST, PREPARE, current, ingest_and_record, prepare_and_record, prepared_version
+from tasks.dvc_lock import stale_because
 from tasks.gate import REGISTER
 from tasks.plan import Plan, make_plan, read_variants
 from tasks.tracking_read import check_server, running, uri
@@ -61,13 +63,15 @@ def run_retrain(request: Request) -> int:
     load(Register, root / REGISTER)
     if request.data_version and before != after:
         raise InputError("--data-version is of the dataset as it is: leave out --source and --dataset")
-    home = None
-    if request.data_version:
-        home = prepared_version(root, request.data_version)
-        if home is None:  # today's own, whatever the sources have by now
-            with alone(root):
-                prepare_and_record(root)
-    if request.data_version or (before == after and current(root)):
+    home = prepared_version(root, request.data_version) if request.data_version else None
+    if home:
+        known = True
+    elif request.data_version:  # today's own, whatever the sources have by now
+        with alone(root):
+            known = prepare_here(root)
+    else:
+        known = before == after and current(root)
+    if known:
         plan = make_plan(root, variants, request.seed, home)
         if request.plan_only or (plan.nothing_to_do and not _any_dead(root)):
             say(describe(plan))
@@ -150,11 +154,10 @@ def _bring_in_data(root: Path, path: Path, request: Request) -> None:
 
 
 def prepare_here(root: Path) -> bool:
-    """Prepare, unless the machines of a cluster are to decode: then the flow has them do it."""
-    here = load(Compute, root / COMPUTE).runner == "local"
-    if here:
+    """Prepare, unless a cluster's machines are to decode, which the flow has them do; whether it is done."""
+    if load(Compute, root / COMPUTE).runner == "local":
         prepare_and_record(root)
-    return here
+    return stale_because(root, "prepare") is None
 
 
 def _run_flow(request: Request) -> int:
@@ -197,7 +200,7 @@ def show(summary: dict[str, Any]) -> None:
         tabulate(["variant", "test accuracy (95 %)", "macro-F1", "seconds", "decision"], rows)
         note = " (rendered pictures: figures say nothing about photographs)" if summary["synthetic"] else ""
         say(f"{summary['dataset']}{note}: {summary['decision']}, {summary['why']}")
-    say("next:")
+    say("next:" if which("weathervane") else "next, after 'source .venv/bin/activate':")
     for command, what in NEXT:
         say(f"  {command:<{max(len(c) for c, _ in NEXT)}}  {what}")
 

@@ -3,10 +3,12 @@
 from collections import Counter
 
 from flows.edit_ingest import from_root
+from tasks.data import INGEST
 from tasks.data_versions import difference, ledger_of, resolve, versions
 from weathervane import project
-from weathervane.ingest import inspect
+from weathervane.ingest import Ingest, inspect
 from weathervane.ledger import Row
+from weathervane.params import load
 from weathervane.progress import say, tabulate
 from weathervane.sorting import Report
 from weathervane.sources import named
@@ -15,9 +17,9 @@ SHOWN = 20  # lines of a list before "and n more"
 
 
 def check(source: str) -> None:
-    """Print what an ingest of the source would say of every file; changes nothing."""
+    """Print what an ingest of the source would say of its files, and whether it would take them in; changes nothing."""
     root = project.root()
-    report = inspect(named(from_root(source, root)), root)
+    report, refusal = inspect(named(from_root(source, root)), load(Ingest, root / INGEST), root)
     _table(report)
     _list("quarantined", [f"{bad.name!r}: {bad.reason}: {bad.detail}" for bad in report.quarantined])
     _list("duplicates", [f"{name!r} of {of!r}" for name, of in report.duplicates])
@@ -26,6 +28,7 @@ def check(source: str) -> None:
     say(f"near-duplicates: {said}")
     for group, size in report.large_groups.items():
         say(f"  group {group} has {size} images: look at it before you trust the split")
+    say(f"as a dataset of its own it would be {f'refused: {refusal}' if refusal else 'taken in'}")
 
 
 def list_versions() -> None:

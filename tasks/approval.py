@@ -62,10 +62,12 @@ def waiting(root: Path, dataset: str) -> Waiting | None:
     for run in own or (run for run in questions if _crashed(run.tags["prefect_flow_run_id"])):
         version = run.tags["model_version"]
         found = tracking.found(partial(tracking.client(root).get_model_version, dataset, version))
-        if found is None:  # deleted meanwhile: nothing is left to decide
+        if found is None:
+            why = f"version {version} was deleted before anybody decided"
+            tracking.log(root, run.run_id, tags={"decision": "not promoted", "decision_why": why})
             continue
         if not own:
-            say(f"version {version} of {dataset} is asked about first: the run that was to do so crashed")
+            say(f"asks about version {version} of {dataset} instead: the run that was to do so crashed")
         return Waiting(dataset, run.run_id, run.tags["best_variant"], version, found.tags["champion"])
     return None
 

@@ -68,8 +68,7 @@ def train_fold(root: Path, plan: Plan, candidate: Candidate, fold: int, run: str
 
 @step(name="pool folds", task_run_name="pool {candidate.name}", **RETRY)
 def pool_folds(root: Path, plan: Plan, candidate: Candidate, run: str, folds: list[Fold]) -> str:
-    """The out-of-fold predictions of all images to the variant's run, with their pictures, and the run closed; its
-    id."""
+    """The out-of-fold predictions of all images to the variant's run, with pictures, and the run closed; its id."""
     import pandas as pd
 
     from weathervane.crossval import pooled

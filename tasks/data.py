@@ -103,7 +103,7 @@ def _copy(root: Path, version: str) -> Path:
 
 def prepared_copy(root: Path, version: str) -> Path:
     """The version of this md5, prepared: data/prepared itself, or a folder of its own; from the remote if need be."""
-    if _is_todays(root, version) and stale_because(root, "prepare") is None:
+    if raw_md5(root) == version and stale_because(root, "prepare") is None and _is_todays(root, version):
         return root / project.PREPARED
     return _prepared(root, version) / project.PREPARED
 

@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from tasks.data_versions import CACHE
+from tasks.data_versions import CACHE, has_bytes
 from tasks.dvc_lock import md5, raw_md5, stale_because
 from weathervane.errors import InputError
 from weathervane.files import replacing
@@ -59,16 +59,19 @@ def fetch(root: Path, target: str) -> bool:
     """
     from dvc.exceptions import DvcException
 
+    version = str(raw_md5(root))
+    held = has_bytes(root, version)
     with _open(root) as repo:
         try:
-            if repo.config["core"].get("remote"):
-                with _told_of_the_remote(but=DvcException):
+            if repo.config["core"].get("remote") and not held:
+                with _told_of_the_remote(but=(DvcException,)):
                     _patiently(lambda: repo.fetch([str(root / target)]))
             _patiently(lambda: repo.checkout([str(root / target)]))
         except (DvcException, ImportError):
-            in_remote(root, [str(raw_md5(root))])  # says so where it cannot even be asked
+            if not held:
+                in_remote(root, [version])  # says so where it cannot even be asked
             return False
-    if md5(root / target) == raw_md5(root):
+    if md5(root / target) == version:
         return True
     shutil.rmtree(root / target, ignore_errors=True)  # DVC checks out damaged objects without a word
     return False
@@ -107,20 +110,19 @@ def push_version(root: Path, version: str) -> None:
 
 
 @contextmanager
-def _told_of_the_remote(but: type[Exception] = InputError) -> Iterator[None]:
+def _told_of_the_remote(but: tuple[type[Exception], ...] = ()) -> Iterator[None]:
     """What goes wrong with the default remote, of which each kind has errors of its own, in words; but for `but`."""
     from dvc.config import NoRemoteError
-    from dvc.lock import LockError
 
     try:
         yield
-    except (InputError, LockError, but):
-        raise
     except NoRemoteError:
         raise InputError(
             "DVC has no remote, from which other machines get the data: 'dvc remote add -d NAME URL'"
         ) from None
     except Exception as error:
+        if isinstance(error, (InputError, *but)):
+            raise
         raise InputError(f"DVC's remote: {' '.join(str(error).split())}: see 'dvc remote list'") from None
 
 
@@ -229,15 +231,13 @@ def _clear(repo: "Repo", node: Any) -> None:
 
 
 def _restored(repo: "Repo", node: Any) -> bool:
-    from dvc.lock import LockError
-
     def restore() -> None:
         with repo.lock:
             repo.stage_cache.restore(node, pull=bool(repo.config["core"].get("remote")))
 
     try:
         _patiently(restore)
-    except LockError:
+    except InputError:
         raise
     except Exception:  # neither has it, or the remote cannot be asked: it can be made
         return False
@@ -260,7 +260,11 @@ def _open(root: Path) -> "Repo":
 
 
 def _patiently(work: Callable[[], Result]) -> Result:
-    """Another process may hold DVC's lock for a moment."""
+    """Another process may hold DVC's lock for a moment.
+
+    Raises:
+        InputError: it holds it for longer than PATIENCE.
+    """
     from dvc.lock import LockError
 
     deadline = time.monotonic() + PATIENCE
@@ -269,6 +273,8 @@ def _patiently(work: Callable[[], Result]) -> Result:
             return work()
         except LockError:
             if time.monotonic() > deadline:
-                raise
+                raise InputError(
+                    f"another process has worked on this DVC repository for {PATIENCE:g} s: wait for it, or end it"
+                ) from None
             say("waiting for another process that works on this DVC repository")
             time.sleep(2)

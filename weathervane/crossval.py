@@ -11,7 +11,7 @@ import numpy as np
 
 from weathervane.evaluate import resamples, share_interval
 from weathervane.gate import p_better, votes
-from weathervane.measures import Answers, holm, shares
+from weathervane.measures import Answers, holm, quick_measures
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -64,7 +64,7 @@ def pooled(tables: "dict[str, pd.DataFrame]", classes: list[str]) -> tuple[list[
 
 def _measured(answers: Answers, weights: np.ndarray) -> np.ndarray:
     """float64 [measures, B]."""
-    found = shares(answers, weights)
+    found = quick_measures(answers, weights)
     return np.stack([found[name] for name in POOLED])
 
 

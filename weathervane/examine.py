@@ -29,10 +29,7 @@ SCHEMA = (
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """What a look at a good photograph shows.
-
-    `size` is its width and height in pixels as Pillow opens it: a TIFF turned upright, others as they are stored.
-    """
+    """What a look at a good photograph shows; `size` is its width and height in pixels, upright."""
 
     format: str
     size: tuple[int, int]
@@ -47,12 +44,9 @@ def look(data: bytes) -> Outcome:
     """Decode whole, because a header alone proves nothing, but small."""
     try:
         image = images.open_image(data)
-        size, kind, notes = image.size, str(image.format), images.notes(image)
+        size, kind, notes = images.sides(image), str(image.format), images.notes(image)
         image.draft("L", (256, 256))  # the smallest scale that gives the groups of full decoding
-        lying, upright = image.size, images.upright(image)
-        if upright.size != lying:
-            size = size[::-1]
-        return Picture(kind, size, "; ".join(notes), signature(upright))
+        return Picture(kind, size, "; ".join(notes), signature(images.upright(image)))
     except images.BadImage as bad:
         return bad
 

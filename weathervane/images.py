@@ -29,6 +29,7 @@ TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+LYING = {TURNS[orientation] for orientation in (5, 6, 7, 8)}  # width and height change places
 
 # Pillow's remarks on damaged files: what matters of them is a BadImage here. Once, because a filter that is
 # set and reset around each call is not safe in threads.
@@ -144,6 +145,12 @@ def upright(image: Image.Image) -> Image.Image:
         raise BadImage("truncated", str(error)) from None
     except Exception as error:  # a decoder of damaged bytes may raise anything at all
         raise BadImage("unreadable mode", f"{image.mode}: {error}") from None
+
+
+def sides(image: Image.Image) -> tuple[int, int]:
+    """Width and height of the picture upright, before any pixel is decoded; Pillow opens a TIFF so already."""
+    lies = _turn(image) in LYING and image.format != "TIFF"
+    return image.size[::-1] if lies else image.size
 
 
 def _turn(image: Image.Image) -> Image.Transpose | None:

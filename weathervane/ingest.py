@@ -167,19 +167,21 @@ def refuse_edits(root: Path) -> None:
         )
 
 
-def inspect(source: Source, root: Path) -> Report:
-    """What an ingest of this source alone, into an empty dataset, would say of each file; nothing is changed."""
-    params = Ingest(dataset="check", sources=[source], test_fraction=0.2, folds=5, seed=0, max_bad=1.0, min_per_class=3)
+def inspect(source: Source, params: Ingest, root: Path) -> tuple[Report, str]:
+    """What an ingest of this source alone, into an empty dataset, would say of each file, and why it would take nothing
+    in ("" if it would); nothing is changed."""
+    params, ledger = params.model_copy(update={"sources": [source]}), Ledger(root / project.RAW)
     with tempfile.TemporaryDirectory() as staging, Record() as record:
-        return _sort_out(params, root, Ledger(root / project.RAW), Path(staging), record, [source.count(root)])
+        report = _sort_out(params, root, ledger, Path(staging), record, [source.count(root)])
+    try:
+        _check(params, root, ledger, report)
+    except InputError as error:
+        return report, str(error)
+    return report, ""
 
 
 def _sort_out(params: Ingest, root: Path, ledger: Ledger, staging: Path, record: Record, counts: list[int]) -> Report:
-    """Every file of the sources into its list, and a place for each that is new.
-
-    Raises:
-        InputError: more than `max_bad` of the files are bad.
-    """
+    """Every file of the sources into its list, and a place for each that is new."""
     sorting = Sorting(ledger, staging, record)
     for source, count in zip(params.sources, counts, strict=True):
         files = track(source.files(root, sorting.known), f"ingest {source.title}", count)
@@ -187,13 +189,6 @@ def _sort_out(params: Ingest, root: Path, ledger: Ledger, staging: Path, record:
             for found, digest, outcome in examined:
                 sorting.sort(source.title, found, digest, outcome)
     report = sorting.ended()
-    bad = len(report.quarantined)
-    if bad > params.max_bad * (report.files - len(report.ignored)):
-        worst = "; ".join(f"{q.name!r}: {q.reason} ({q.detail})" for q in report.quarantined[:3])
-        raise InputError(
-            f"{bad} of {report.files:,} files are bad, more than max_bad: {params.max_bad} in params/ingest.yaml "
-            f"allows; nothing was taken in. First: {worst}"
-        )
     if sorting.fresh:
         report.accepted = _place(params, ledger, list(sorting.fresh.values()), _signatures(root, ledger, record))
     report.decoded = record.looks
@@ -256,19 +251,21 @@ def _place(params: Ingest, ledger: Ledger, newcomers: list[Newcomer], old: list[
             ending = images.ENDINGS[image.picture.format]
             note = "; ".join(filter(None, (_misnamed(image, ending), image.picture.notes, why)))
             path = f"{image.label}/{image.sha256[:20]}{ending}"
-            seen = ledger.ingests + 1
+            width, height = image.picture.size
             rows.append(
                 Row(
-                    image.sha256,
-                    image.label,
-                    image.source,
-                    image.name,
-                    seen,
-                    group,
-                    *place,
-                    *image.picture.size,
-                    note,
-                    path,
+                    sha256=image.sha256,
+                    label=image.label,
+                    source=image.source,
+                    name=image.name,
+                    first_seen=ledger.ingests + 1,
+                    group=group,
+                    split=place.split,
+                    fold=place.fold,
+                    width=width,
+                    height=height,
+                    note=note,
+                    path=path,
                 )
             )
     return sorted(rows, key=lambda row: (row.label, row.sha256))
@@ -281,13 +278,23 @@ def _misnamed(image: Newcomer, ending: str) -> str:
 
 
 def _check(params: Ingest, root: Path, ledger: Ledger, report: Report) -> None:
+    bad = len(report.quarantined)
+    if bad > params.max_bad * (report.files - len(report.ignored)):
+        worst = "; ".join(f"{q.name!r}: {q.reason} ({q.detail})" for q in report.quarantined[:3])
+        raise InputError(
+            f"{bad} of {report.files:,} files are bad, more than max_bad: {params.max_bad} in params/ingest.yaml "
+            f"allows; nothing was taken in. First: {worst}"
+        )
     counts = ledger.counts() + Counter(row.label for row in report.accepted)
     for source in params.sources:
         if isinstance(source, Local) and (empty := source.empty_folder(root)):
             raise InputError(f"{source.path}: the class folder '{empty}' is empty: fill it or remove it")
     if len(counts) < 2:
         seen = f"only the class '{next(iter(counts))}'" if counts else "no image at all"
-        raise InputError(f"{', '.join(s.title for s in params.sources)}: {seen}: at least 2 classes are needed")
+        raise InputError(
+            f"{', '.join(s.title for s in params.sources)}: {seen}: at least 2 classes are needed; if that is a folder "
+            "of files called <class><number>, name it as the source"
+        )
     label, fewest = min(counts.items(), key=lambda item: (item[1], item[0]))
     if fewest < params.min_per_class:
         raise InputError(

@@ -49,16 +49,16 @@ class Answers:
 
 
 def measures(answers: Answers, weights: np.ndarray) -> dict[str, np.ndarray]:
-    """Name → values [B] under each row of `weights` (float64 [B, N]): those of `shares`, ece (calibration error) and
+    """Name → values [B] under each row of `weights` (float64 [B, N]): `quick_measures`, ece (calibration error) and
     roc_auc (macro, one against the rest; absent where nothing can be told apart)."""
-    found = shares(answers, weights) | {"ece": calibration_error(answers, weights)}
+    found = quick_measures(answers, weights) | {"ece": calibration_error(answers, weights)}
     areas = (roc_area(answers, number, weights) for number in range(len(answers.classes)))
     if of_class := [area for area in areas if area is not None]:
         found["roc_auc"] = np.mean(of_class, axis=0)
     return found
 
 
-def shares(answers: Answers, weights: np.ndarray) -> dict[str, np.ndarray]:
+def quick_measures(answers: Answers, weights: np.ndarray) -> dict[str, np.ndarray]:
     """Name → values [B] under each row of `weights` (float64 [B, N]), as quick as matrix products are.
 
     accuracy, balanced_accuracy (over the classes that occur), macro_f1, log_loss (nats), precision/<class>,

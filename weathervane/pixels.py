@@ -13,6 +13,7 @@ from torch import Tensor
 
 from weathervane import quota
 from weathervane.device import block, resident
+from weathervane.lifeline import TORCHRUN
 from weathervane.parallel import in_order
 from weathervane.store import Store
 
@@ -61,7 +62,7 @@ def room(device: torch.device) -> float:
     """Bytes that pixels may take: a share of what is free on a GPU, of all that there is elsewhere for each process."""
     if device.type == "cuda":
         return SHARE * torch.cuda.mem_get_info(device)[0]
-    processes = int(os.environ.get("LOCAL_WORLD_SIZE", 1))  # torchrun's
+    processes = int(os.environ.get("LOCAL_WORLD_SIZE", 1)) if TORCHRUN in os.environ else 1
     return SHARE * _host_memory() / processes
 
 

@@ -42,7 +42,14 @@ def console() -> "Console":
         def on_broken_pipe(self) -> None:  # rich's own ends the process, and with it hours of training
             to_nowhere(sys.stdout)
 
+    _escape_what_it_lacks(sys.stdout)
     return Heard(highlight=False, soft_wrap=True)
+
+
+def _escape_what_it_lacks(stream: TextIO) -> None:
+    """What a stream cannot encode, such as a file's name, must not end the work."""
+    if isinstance(stream, TextIOWrapper):
+        stream.reconfigure(errors="backslashreplace")
 
 
 def say(message: str, level: int = logging.INFO) -> None:
@@ -67,9 +74,7 @@ def logger() -> logging.Logger:
     found.setLevel(logging.INFO)
     found.propagate = False  # whoever configures the root logger would show it once more
     found.addHandler(_Shown())
-    # What it cannot encode, such as the name of a file, must not end the work.
-    if isinstance(sys.stdout, TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")
+    _escape_what_it_lacks(sys.stdout)
     return found
 
 

@@ -104,7 +104,7 @@ def look(reader: Reader, size: int) -> Looked:
         if len(found.data) <= images.MAX_BYTES:  # of a larger one not all is there
             digest = hashlib.sha256(found.data).hexdigest()
         image = images.open_image(found.data)
-        sides = image.size
+        sides = images.sides(image)
         pixels = images.shrunk(image, size)
     except images.BadImage as error:
         problem = str(error)

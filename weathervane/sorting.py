@@ -62,6 +62,7 @@ class Sorting:
         self._held = {row.sha256: (row.label, row.name) for row in ledger.rows}
         self._refused = {bad.sha256 for bad in ledger.quarantined}
         self._staged = _staged(staging)
+        self._outcomes: dict[str, Outcome] = {}  # of what is `known` without being held
 
     def known(self, path: str, stamp: str) -> str | None:
         """The sha256 of a file that need not be read, since it has not changed and its bytes are where they belong."""
@@ -70,7 +71,10 @@ class Sorting:
             return digest
         outcome = self._record.outcome(digest)
         settled = digest in self._refused and isinstance(outcome, images.BadImage)
-        return digest if outcome and (settled or digest in self._staged) else None
+        if outcome is None or not (settled or digest in self._staged):
+            return None
+        self._outcomes[digest] = outcome
+        return digest
 
     def examine(self, found: Found) -> tuple[Found, str, Outcome | None]:
         """The file, its sha256, and what a look at it shows, where it needs one; usable from several threads."""
@@ -79,6 +83,8 @@ class Sorting:
             return found, digest, None
         if found.reason:
             return found, digest, images.BadImage(found.reason, found.detail)
+        if found.sha256:  # it was not read
+            return found, digest, self._outcomes[digest]
         return found, digest, self._record.look(digest, found.data)
 
     def sort(self, source: str, found: Found, digest: str, outcome: Outcome | None) -> None:

@@ -122,7 +122,7 @@ def drill(names: list[str], trials: int, seed: int, home: Path) -> Counter[str]:
         def work(folder: Path, name: str = name, every_step: bool = every_step) -> None:
             resume.RATE = math.inf  # as in a training whose epochs take seconds: each has its checkpoint
             if every_step:  # as in one whose epochs take hours
-                resume.LONG = 0.0
+                resume.LONG, resume.SHARE = 0.0, math.inf
             fit(name, small(name), store, folder, device=torch.device("cpu"))
 
         folder = home / f"{name}-{number}"

@@ -367,7 +367,7 @@ def test_the_record_is_only_a_cache(source: Path, tmp_path: Path) -> None:
 
 def test_looking_at_a_source_changes_nothing(source: Path, tmp_path: Path) -> None:
     """`data check` says what an ingest would, and leaves no record."""
-    checked = inspect(Local(kind="local", path=str(source)), tmp_path / "root")
+    checked, _ = inspect(Local(kind="local", path=str(source)), params(source), tmp_path / "root")
     assert not (tmp_path / "root").exists()
     assert lists(checked)[1:] == lists(ingest(params(source), tmp_path / "root"))[1:]
 

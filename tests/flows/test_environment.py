@@ -9,8 +9,8 @@ import pytest
 
 from flows import command, environment
 from flows.child import Child
-from flows.command import prepare_here
 from flows.worker import Worker
+from tasks.dvc_lock import raw_md5
 
 PROXIES = ("HTTP_PROXY", "http_proxy", "NO_PROXY", "no_proxy")
 
@@ -67,20 +67,26 @@ def test_ended_while_the_data_comes_in_the_params_are_as_they_were(
     that it named; afterwards signals are heard as before."""
     path, before = project / command.INGEST, signal.getsignal(number)
     text = path.read_text()
-    (project / "photos").mkdir()
+    (project / "photos/rain").mkdir(parents=True)
+    monkeypatch.chdir(project)
+    monkeypatch.setattr(command, "own_server", lambda *_: None)
     monkeypatch.setattr(command, "ingest_and_record", lambda root: os.kill(os.getpid(), number))
     asked = command.Request(str(project / "photos"), None, None, [], "cpu", 0, None, None, 1, None, False)
-    with pytest.raises(KeyboardInterrupt), command.ending_as_by_ctrl_c():
-        command._bring_in_data(project, path, asked)
+    with pytest.raises(KeyboardInterrupt):
+        command.run_retrain(asked)
     assert path.read_text() == text
     assert signal.getsignal(number) == before
 
 
 def test_what_a_cluster_is_to_decode_is_not_decoded_here(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With `runner: ray` the command leaves the stage prepare to the flow."""
-    prepared: list[Path] = []
-    monkeypatch.setattr(command, "prepare_and_record", prepared.append)
-    assert prepare_here(project) and prepared == [project]
+    """With `runner: ray` the command leaves the stage prepare, of today's version by name as well, to the flow."""
     path = project / "params/compute.yaml"
     path.write_text(path.read_text().replace("runner: local", "runner: ray"))
-    assert not prepare_here(project) and prepared == [project]
+    monkeypatch.chdir(project)
+    monkeypatch.setattr(command, "own_server", lambda *_: None)
+    monkeypatch.setattr(command, "check_surroundings", lambda *_: None)
+    monkeypatch.setattr(command, "ready", lambda *_: None)
+    monkeypatch.setattr(command, "_run_flow", lambda _: 0)
+    for version in (None, str(raw_md5(project))):
+        assert command.run_retrain(command.Request(None, None, None, [], "cpu", 0, version, None, 1, None, False)) == 0
+    assert (project / "data/raw/ledger.csv").is_file() and not (project / "data/prepared").exists()

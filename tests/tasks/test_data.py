@@ -241,7 +241,8 @@ def test_lost_bytes_are_not_replaced_by_new_splits(project: Path, inbox: Path) -
 
 
 def test_the_command_line_looks_at_data(project: Path, inbox: Path, here: Here) -> None:
-    """`data check` counts every file and writes nothing; `data versions` and `data diff` tell what changed."""
+    """`data check` counts every file, says whether a dataset could be made of them, and writes nothing; `data versions`
+    and `data diff` tell what changed."""
     weathervane = partial(here, project)
     (inbox / "rain/broken.jpg").write_bytes(b"no image")
     (inbox / "rain/again.jpg").write_bytes(photograph(0))
@@ -250,6 +251,13 @@ def test_the_command_line_looks_at_data(project: Path, inbox: Path, here: Here) 
     assert checked.returncode == 0, checked.stderr
     for line in ("accepted: rain", "duplicate of another", "quarantined: not an image", "ignored", "broken.jpg"):
         assert line in checked.stdout
+    assert "as a dataset of its own it would be taken in" in checked.stdout
+    for number in range(4):
+        (inbox / f"rain/broken{number}.jpg").write_bytes(b"no image")
+    refused = weathervane("data", "check", str(inbox))
+    assert refused.returncode == 0 and "it would be refused: 5 of 31 files are bad, more than max_bad" in refused.stdout
+    for number in range(4):
+        (inbox / f"rain/broken{number}.jpg").unlink()
     assert not (project / "data/raw").exists() and not (project / "mlflow.db").exists()
 
     (inbox / "rain/broken.jpg").unlink()

@@ -211,8 +211,8 @@ def test_a_remote_that_cannot_be_asked_is_told(clone: Clone) -> None:
 def test_what_goes_wrong_with_a_remote_is_told_in_words(
     kind: str, clone: Clone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A package that is missing, or credentials: whoever brings data there or back says so, and data that may be there
-    is not called lost."""
+    """A package that is missing, or credentials: whoever brings data there or back says so, data that may be there is
+    not called lost, and what DVC's cache has is not asked for."""
     for name in ("AWS_ACCESS_KEY_ID", "AWS_PROFILE"):
         monkeypatch.delenv(name, raising=False)
     nothing = {"AWS_CONFIG_FILE": "config", "AWS_SHARED_CREDENTIALS_FILE": "credentials"}
@@ -224,6 +224,9 @@ def test_what_goes_wrong_with_a_remote_is_told_in_words(
         with pytest.raises(InputError, match=r"^DVC's remote"):
             work(root)
     shutil.rmtree(root / places.RAW)
+    brought = dvc_repo.fetch(root, str(places.RAW))  # or False, for who looks into the cache next
+    assert brought or has_bytes(root, md5)
+    shutil.rmtree(root / places.RAW, ignore_errors=True)
     shutil.rmtree(root / ".dvc/cache")
     with pytest.raises(InputError, match=r"^DVC's remote"):
         dvc_repo.fetch(root, str(places.RAW))

@@ -10,7 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from dvc.lock import LockError
 
+from tasks import dvc_repo
 from tasks.dvc_lock import md5, raw_md5, stale_because, tracked_dataset
 from tasks.dvc_repo import add, bring_up_to_date, fetch
 from tests.conftest import copy_project
@@ -39,6 +41,17 @@ def mine(ingested: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
     monkeypatch.chdir(root)
     add(root, "data/raw", {"dataset": "weather-synthetic"})
     return root
+
+
+def test_a_lock_that_is_not_given_back_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After some patience, in words and not as a traceback."""
+    monkeypatch.setattr(dvc_repo, "PATIENCE", 0.0)
+
+    def work() -> None:
+        raise LockError("held")
+
+    with pytest.raises(InputError, match=r"^another process has worked on this DVC repository"):
+        dvc_repo._patiently(work)
 
 
 def step(root: Path, done: list[str] | None = None) -> Callable[[], object]:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tests.conftest import ROOT
-from weathervane import variant
+from weathervane import drift, variant
 from weathervane.drift import OF_MODEL, WATCHED, Bank, Monitor, judge
 from weathervane.errors import InputError
 from weathervane.listing import Listing, listing
@@ -97,6 +97,16 @@ def test_distance_is_to_the_fifth_nearest() -> None:
     found = bank.distances(np.array([[5, 0], [0, 5], [-1, 0]], np.float32))
     assert found == pytest.approx([2**0.5, 2**0.5, 2])
     assert Bank(np.array([[1, 0]], np.float32)).distances(np.array([[7, 0]], np.float32)) == pytest.approx([0])
+
+
+def test_distances_are_those_of_all_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However few of them are in memory at a time, less than one image's included."""
+    rng = np.random.default_rng(3)
+    bank, images = Bank(rng.normal(size=(40, 8)).astype(np.float32)), rng.normal(size=(23, 8)).astype(np.float32)
+    wanted = bank.distances(images)
+    for room in (10, 100, 400):
+        monkeypatch.setattr(drift, "DISTANCES", room)
+        np.testing.assert_allclose(bank.distances(images), wanted, rtol=1e-5)
 
 
 @pytest.fixture(scope="module")

@@ -86,7 +86,8 @@ import sys
 from weathervane import checkpoint, resume
 from weathervane.train import main
 
-write, resume.LONG, resume.SHARE = checkpoint.write, 0.3, 1e-9
+write, resume.LONG, resume.SHARE = checkpoint.write, 0.3, 1.0
+resume.Checkpoints.save_if_cheap = lambda *_: None
 
 def counted(*arguments):
     print("a checkpoint")

@@ -56,7 +56,6 @@ def patches_picture(model: Model, store: Store, title: str, path: Path) -> None:
         if number == len(found.units):
             break
         own, corners = found.images[number].numpy(), (found.corners[number].numpy() * scale).round().astype(int)
-        corners = corners.clip(max=store.size - round(found.side * scale))  # both were rounded
         caused = F.interpolate(found.caused[number], (store.size, store.size), mode="bilinear").permute(0, 2, 3, 1)
         seen, said = (windows(all_of, corners, round(found.side * scale)) for all_of in (pixels[own], caused.numpy()))
         left, right = grid(seen / 255, ACROSS), grid(signed(said), ACROSS)
@@ -127,5 +126,9 @@ def peaks(maps: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def windows(images: np.ndarray, corners: np.ndarray, side: int) -> np.ndarray:
-    """[N, H, W, 3] to [N, side, side, 3]: of each image, the square of which a corner is given."""
-    return np.stack([image[y : y + side, x : x + side] for image, (y, x) in zip(images, corners, strict=True)])
+    """[N, S, S, 3] to [N, side, side, 3]: of each image, the square of which a corner is given.
+
+    Corner and side were rounded, so that a square may begin a pixel too far.
+    """
+    within = corners.clip(max=images.shape[1] - side)
+    return np.stack([image[y : y + side, x : x + side] for image, (y, x) in zip(images, within, strict=True)])

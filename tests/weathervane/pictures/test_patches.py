@@ -13,7 +13,7 @@ from tests.weathervane.pictures.look import looked_at, uncut
 from weathervane.device import normalise, unit
 from weathervane.model import Model, Spec
 from weathervane.pictures.deconvolution import feature_maps
-from weathervane.pictures.patches import BEST, patches, patches_picture, peaks, telling
+from weathervane.pictures.patches import BEST, patches, patches_picture, peaks, telling, windows
 from weathervane.store import Store, seal
 
 CPU = torch.device("cpu")
@@ -95,6 +95,14 @@ def test_patches_hold_what_the_unit_fires_at(squares: Store, net: nn.Module, mon
             assert (back[:, ~inside] == 0).all() and (back[:, inside] != 0).any()
             lit = images[image] > images[image].amin((1, 2), keepdim=True) + 0.1
             assert lit.any(0)[y : y + 5, x : x + 5].float().mean() > 0.5
+
+
+def test_a_square_that_begins_a_pixel_too_far_is_within_the_image() -> None:
+    """Corner and side, both rounded to the stored pixels, may come to one more than there are."""
+    images = np.arange(2 * 5 * 5 * 3).reshape(2, 5, 5, 3)
+    found = windows(images, np.array([[0, 1], [3, 2]]), 3)
+    np.testing.assert_array_equal(found[0], images[0, 0:3, 1:4])
+    np.testing.assert_array_equal(found[1], images[1, 2:5, 2:5])
 
 
 def test_the_picture_shows_the_patches_beside_their_causes(squares: Store, net: nn.Module, tmp_path: Path) -> None:

@@ -1,0 +1,65 @@
+"""Following a flow run from the terminal, through what may happen to its server."""
+
+from collections.abc import Callable
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from httpx import ConnectError, HTTPStatusError, Request, Response
+from prefect.client.schemas.objects import FlowRun
+from prefect.exceptions import ObjectNotFound
+from prefect.states import Completed, Running
+
+from flows import trigger
+from weathervane.errors import InputError
+
+GET = Request("GET", "http://127.0.0.1:1/api")
+AT_WORK = FlowRun(id=uuid4(), flow_id=uuid4(), name="red-fox", state=Running())
+DONE = AT_WORK.model_copy(update={"state": Completed(message="dnn: better")})
+
+
+class Client:
+    """Answers in turn."""
+
+    def __init__(self, *answers: FlowRun | Exception) -> None:
+        self.answers = iter(answers)
+
+    def read_flow_run(self, _: object) -> FlowRun:
+        answer = next(self.answers)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def read_logs(self, _: object) -> list[Any]:
+        return []
+
+
+def status(code: int) -> HTTPStatusError:
+    return HTTPStatusError(str(code), request=GET, response=Response(code, request=GET))
+
+
+@pytest.fixture
+def follow(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+    monkeypatch.setattr(trigger, "POLL", 0)
+    return lambda *answers: trigger._follow(Client(*answers), AT_WORK)  # type: ignore[arg-type]
+
+
+def test_a_server_that_is_gone_for_a_moment_is_waited_for(
+    follow: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whether nothing answers or a proxy before it says 502: it is told once, and what came of the run is told."""
+    assert follow(AT_WORK, ConnectError("refused"), status(502), AT_WORK, DONE) == 0
+    said = capsys.readouterr().out
+    assert said.count("does not answer") == 1 and "Completed: dnn: better" in said
+
+
+def test_a_run_that_was_deleted_is_told(follow: Callable[..., int]) -> None:
+    """Not as a traceback, nor as a run that failed."""
+    with pytest.raises(InputError, match=r"^flow run red-fox is gone"):
+        follow(AT_WORK, ObjectNotFound(status(404)))
+
+
+def test_a_refusal_is_no_matter_of_time(follow: Callable[..., int]) -> None:
+    """A password that was changed meanwhile does not come back."""
+    with pytest.raises(HTTPStatusError):
+        follow(AT_WORK, status(401))
