@@ -1,4 +1,4 @@
-# Everything sets itself up first: a machine needs Python 3.11 to 3.13, git and make.
+# Everything sets itself up first: a machine needs Python 3.11 to 3.13 with venv, git and make.
 PYTHON ?= python3
 BIN := .venv/bin
 export DO_NOT_TRACK := true
@@ -69,7 +69,7 @@ lock: setup
 		--python-version 3.11 --generate-hashes --no-annotate --upgrade --quiet \
 		--custom-compile-command "make lock" --output-file benchmarks/peers.lock
 
-# Everything that the README quotes as a ratio, measured here, and its table and picture; an hour and more on two idle cores.
+# Everything that the README quotes as a ratio, measured here, and its table and picture; 31 to 71 minutes on two cores.
 bench: setup .venv-peers/ready
 	@$(BIN)/python -m benchmarks.predict
 	@$(BIN)/python -m benchmarks.startup
