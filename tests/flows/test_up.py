@@ -87,7 +87,7 @@ def test_the_form_starts_a_retraining(team: Team) -> None:
         return [run for run in runs if not run["auto_scheduled"]]
 
     with browser("have the form filled in") as chromium:
-        page = chromium.new_page(viewport={"width": 1200, "height": 1400})
+        page = chromium.new_page(viewport={"width": 1200, "height": 1700})
         page.goto(f"{team.prefect}/deployments/deployment/{deployment['id']}/run")
         page.get_by_text("names of files in params/models; an empty list means all but those with").wait_for(
             timeout=60_000
