@@ -142,6 +142,7 @@ def test_another_seed_gives_other_weights(store: Store, tmp_path: Path) -> None:
     """A training draws from the seed that it is given."""
     chosen, weights = variant.load(ROOT, "dnn", SMALL | {"train.epochs": 1, "network.hidden": [8, 8]}), set()
     for seed in (1, 2):
+        (tmp_path / str(seed)).mkdir()
         fit("dnn", chosen, store, tmp_path / str(seed), device=CPU, seed=seed)
         weights.add((tmp_path / str(seed) / "model/model.safetensors").read_bytes())
     assert len(weights) == 2
