@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from shutil import which
 from typing import Any
 
 import psutil
@@ -37,7 +36,7 @@ def test_a_first_retraining_ends_with_a_table_and_what_to_do_next(home: Home) ->
         assert re.search(rf"^{name} +[01]\.\d{{3}} \(0\.\d{{3}}–[01]\.\d{{3}}\) +[01]\.\d{{3}} +\d+", out, re.M), out
     assert len(re.findall("champion: the first champion", out)) == 1
     assert "rendered pictures: figures say nothing about photographs" in out
-    how = "next:" if which("weathervane") else "next, after 'source .venv/bin/activate':"
+    how = "next:" if shutil.which("weathervane") else "next, after 'source .venv/bin/activate':"
     after = out.split(f"{how}\n")[1].splitlines()
     assert len(after) == 3 and all(line.strip().startswith("weathervane ") for line in after)
     assert "cached" not in out and "lock file" not in out
