@@ -159,13 +159,20 @@ def summary(root: Path) -> dict[str, Any]:
     }
 
 
+def lenient(root: Path) -> Path:
+    """A network of four epochs may be champion, however badly it knows how sure it is."""
+    path = root / "params/register.yaml"
+    path.write_text(path.read_text().replace("test/ece_low: 0.1", "test/ece_low: 1.0"))
+    return root
+
+
 ASKED = ["retrain", "--variants", "dnn", "--set", "train.epochs=4"]
 
 
 @pytest.fixture(scope="module")
 def wanted(home: Home, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What is left of a retraining that nobody kills."""
-    root = smaller(copy_project(tmp_path_factory.mktemp("whole")))
+    root = lenient(smaller(copy_project(tmp_path_factory.mktemp("whole"))))
     assert weathervane(root, *ASKED, PREFECT_API_URL=home.api).returncode == 0
     return summary(root)
 
@@ -182,7 +189,7 @@ def test_each_stage_of_the_drill_is_there(stage: str) -> None:
 def test_killed_at_a_boundary(stage: str, when: str, home: Home, project: Path, wanted: dict[str, Any]) -> None:
     """Killed before or after a stage, the second start leaves what one start leaves: the same runs, the same figures,
     nothing twice, one version, the same record of the data."""
-    root = smaller(project)
+    root = lenient(smaller(project))
     command = [sys.executable, "-m", "benchmarks.drills.boundary", stage, when, *ASKED]
     env = environment(root, PREFECT_API_URL=home.api)
     killed = subprocess.run(command, cwd=root, env=env, capture_output=True, text=True, timeout=300)
