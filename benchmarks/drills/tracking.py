@@ -29,6 +29,7 @@ from flows import mlflow_server
 from flows.child import Child
 from flows.environment import apply
 from weathervane import project, variant
+from weathervane.errors import InputError
 from weathervane.progress import say
 
 EPOCHS = 60
@@ -47,7 +48,15 @@ class Server:
         arguments = ["--backend-store-uri", f"sqlite:///{self.home}/server.db"]
         arguments += ["--artifacts-destination", str(self.home / "artifacts")]
         log = self.home / "server.log"
-        self.child: Child = mlflow_server.start(ROOT, log, self.port, arguments, {}, "--port")
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                self.child: Child = mlflow_server.start(ROOT, log, self.port, arguments, {}, "--port")
+                break
+            except InputError:  # for a moment the port may be somebody's own end of a connection
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(1)
         self.port = self.child.port
         self.child.wait()
 
