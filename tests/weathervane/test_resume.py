@@ -1,5 +1,6 @@
 """A training that was interrupted goes on: faults 24, 29, 32, 36 and 37."""
 
+import errno
 import json
 import math
 import os
@@ -238,10 +239,13 @@ def test_long_epochs_wait_for_a_checkpoint_by_its_cost(tmp_path: Path, monkeypat
                 assert saved.due() is due, (cost, now)
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
-def test_a_full_disk_in_the_record_of_an_epoch_is_told(tmp_path: Path) -> None:
+def test_a_full_disk_in_the_record_of_an_epoch_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As bad input, with what is needed and where, not as a training that failed."""
-    (tmp_path / "metrics.jsonl").symlink_to("/dev/full")
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(InputError, match=r"metrics\.jsonl: .*at least \d+ bytes are needed"):
         record(tmp_path / "metrics.jsonl", 0, metrics={"train_loss": 1.0})
 
