@@ -19,10 +19,12 @@ from benchmarks.peers import augmentation, take_in
 from benchmarks.photographs import DEFAULT, Photographs
 from benchmarks.results import Entry, entry, record
 from weathervane import variant
+from weathervane.batches import batches
 from weathervane.device import choose, normalise
-from weathervane.fit import Part, batches, load, run_epoch, step
+from weathervane.fit import run_epoch, step
 from weathervane.model import Spec
 from weathervane.parallel import cores
+from weathervane.parts import Part, load
 from weathervane.prepare import Prepare, prepare
 from weathervane.process import settle
 from weathervane.progress import track

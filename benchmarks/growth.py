@@ -89,8 +89,9 @@ def train(folder: Path, device: str) -> dict[str, float]:
 
     from weathervane import variant
     from weathervane.device import choose
-    from weathervane.fit import load, run_epoch
+    from weathervane.fit import run_epoch
     from weathervane.model import Spec
+    from weathervane.parts import load
     from weathervane.ranks import Ranks
     from weathervane.state import begin
     from weathervane.store import Store

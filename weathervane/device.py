@@ -46,8 +46,7 @@ def resident(pixels: np.ndarray, size: int, device: torch.device) -> Tensor:
     held = torch.from_numpy(pixels)
     if device.type == "cuda" and held.nbytes < PINNED:
         held = held.pin_memory()
-    # Of the others MPS does not wait either, but reads memory that is somebody else's by then (pytorch #189690).
-    images = held.to(device, non_blocking=device.type == "cuda").permute(0, 3, 1, 2)
+    images = sent(held, device).permute(0, 3, 1, 2)
     if images.shape[-1] == size:
         return images
     parts = [
@@ -66,6 +65,38 @@ def out_of_memory(error: RuntimeError) -> bool:
     """Whether a device is short of memory, which MPS, and CUDA outside of torch's allocator, say in words alone; not
     an error that tells a person so already."""
     return ("out of memory" in str(error) and not isinstance(error, Told)) or isinstance(error, torch.OutOfMemoryError)
+
+
+@cache
+def _second(number: int) -> torch.cuda.Stream:
+    return torch.cuda.Stream(number)
+
+
+def _aside(device: torch.device) -> torch.cuda.Stream:
+    return _second(torch.cuda.current_device() if device.index is None else device.index)
+
+
+def beside(device: torch.device) -> AbstractContextManager[object]:
+    """Within it a GPU is given work that it does while it is at its other work; nothing elsewhere.
+
+    That work finds what was made `beside`, too, and what the other work had been given before `catch_up`.
+    """
+    return torch.cuda.stream(_aside(device)) if device.type == "cuda" else nullcontext()
+
+
+def catch_up(device: torch.device) -> None:
+    """What comes `beside` waits on the GPU for all that its other work has been given until now."""
+    if device.type == "cuda":
+        _aside(device).wait_stream(torch.cuda.current_stream(device))
+
+
+def joined(made: Tensor) -> Tensor:
+    """What was made `beside`, for the other work, which waits on the GPU until it is there."""
+    if made.is_cuda:
+        usual = torch.cuda.current_stream(made.device)
+        usual.wait_stream(_aside(made.device))
+        made.record_stream(usual)  # or its memory would be used again while the other work still reads it
+    return made
 
 
 def active(device: torch.device) -> AbstractContextManager[object]:
@@ -103,4 +134,12 @@ def _there(values: tuple[float, ...], device: torch.device) -> Tensor:
 
 def brought(values: np.ndarray, device: torch.device) -> Tensor:
     """float32 on the device, which is not waited for."""
-    return torch.from_numpy(values.astype(np.float32)).to(device, non_blocking=device.type == "cuda")
+    return sent(torch.from_numpy(values.astype(np.float32)), device)
+
+
+def sent(values: Tensor, device: torch.device) -> Tensor:
+    """On the device; a CUDA one is not waited for.
+
+    MPS would not be waited for either, but reads memory that is somebody else's by then (pytorch #189690).
+    """
+    return values.to(device, non_blocking=device.type == "cuda")

@@ -15,19 +15,18 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any, NoReturn
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from weathervane.augment import augment, mix
+from weathervane.batches import batches, draw_ahead
 from weathervane.calibration import temperature
-from weathervane.device import active, normalise, out_of_memory, unit
-from weathervane.errors import InputError, Interrupted, TrainingError
+from weathervane.device import active, catch_up, joined, normalise, out_of_memory
+from weathervane.errors import Interrupted, TrainingError
 from weathervane.files import raise_if_no_room
 from weathervane.gradients import GRADIENTS, WATCHED, pulls
 from weathervane.model import PROBE, Model, Spec, at_once, logits
-from weathervane.pixels import Pixels, room
+from weathervane.parts import Part, load
 from weathervane.ranks import Ranks
 from weathervane.recorded import Recorder
 from weathervane.resume import Checkpoints
@@ -37,7 +36,6 @@ from weathervane.variant import Variant
 
 METRICS = "metrics.jsonl"
 EXPLODED = 1000.0  # times the loss of guessing: no training comes back from there
-TOGETHER = 1 << 26  # bytes of images that a GPU augments at once
 UNRECORDED = Recorder(False)
 
 
@@ -53,16 +51,6 @@ class Outcome:
     overfitting_gap: float  # the kept weights' accuracy on the training images, not augmented, less val_accuracy
     micro_batch: int  # images that went through the network at once
     notes: list[str] = field(default_factory=list)  # interruptions and what came of them
-
-
-@dataclass(frozen=True)
-class Part:
-    """A part of the dataset; labels and targets are on the device."""
-
-    images: Pixels  # uint8 [N, 3, S, S]
-    labels: Tensor  # int64 [N], 0..K-1
-    targets: Tensor  # float32 [N, K], one-hot
-    paths: np.ndarray  # str [N], as data/raw has them
 
 
 def fit(
@@ -178,33 +166,8 @@ def judge(state: State, val: Part, flip: bool) -> dict[str, float]:
     return {"val_loss": loss, "val_accuracy": accuracy}
 
 
-def load(
-    store: Store, variant: Variant, fold: int, device: torch.device, memory: float | None = None
-) -> tuple[Part, Part]:
-    """Train and validation parts on the device, but for pixels where there are more than `memory` bytes of them."""
-    if variant.size > store.size:
-        raise InputError(
-            f"size: {variant.size} is larger than the prepared images: set image_size: {variant.size} in "
-            "params/prepare.yaml"
-        )
-    numbers = np.searchsorted(store.classes, store.manifest["label"])
-    both, parts = (store.part("train", without_fold=fold), store.part("train", fold=fold)), []
-    held = 3 * variant.size**2 * sum(map(len, both)) <= (room(device) if memory is None else memory)
-    for rows in both:
-        if len(rows) < 2:
-            raise InputError(f"{store.folder}: fold {fold} leaves {len(rows)} images in a part: add images")
-        labels = torch.from_numpy(numbers[rows]).to(device)
-        targets = F.one_hot(labels, len(store.classes)).float()
-        images = Pixels(store, rows, variant.size, device, held)
-        parts.append(Part(images, labels, targets, store.manifest["path"][rows]))
-    return parts[0], parts[1]
-
-
 def run_epoch(state: State, train: Part, variant: Variant, ranks: Ranks) -> Iterator[None]:
     """One pass over the shuffled images, or the rest of one, a step at a time; the host never waits for the device."""
-    if state.order is None:
-        order, device = shuffled(len(train.labels), variant.train.batch, state.rng), train.labels.device
-        state.order = order.to(device, non_blocking=device.type == "cuda")
     work, learning = partial(step, state, variant.train.label_smoothing), None
     for images, targets in batches(state, train, variant):
         learning = learning or to_learning(state)  # while the device is at the first images already
@@ -212,6 +175,7 @@ def run_epoch(state: State, train: Part, variant: Variant, ranks: Ranks) -> Iter
         state.losses.append(state.recorder.run("step", work, *given, like=(state.micro, learning)))
         state.schedule.step()
         yield
+    draw_ahead(state, train, variant)
 
 
 def to_learning(state: State) -> Hashable:
@@ -222,30 +186,6 @@ def to_learning(state: State) -> Hashable:
     return tuple(p.requires_grad for p in state.net.parameters()), tuple(m.training for m in state.net.modules())
 
 
-def batches(state: State, train: Part, variant: Variant) -> Iterator[tuple[Tensor, Tensor]]:
-    """Augmented images, float32 [B, 3, S', S'], and targets, float32 [B, K], of each step that the epoch still has.
-
-    A GPU makes those of many steps at once: its kernels are so short there that their number is what counts.
-    """
-    assert state.order is not None
-    left = state.order[len(state.losses) :]
-    each = left.shape[1] * max(12 * variant.size**2, train.images.on_its_way)
-    blocks = left.split(together(left.device, each)) if len(left) else ()
-    coming = train.images.batches(block.flatten() for block in blocks)
-
-    def augmented(pixels: Tensor) -> Tensor:
-        return augment(unit(pixels), variant.augment, state.generator)
-
-    for block, pixels in zip(blocks, coming, strict=True):
-        images = state.recorder.run(f"{len(pixels)} images", augmented, pixels).unflatten(0, block.shape)
-        yield from zip(*mix(images, train.targets[block], variant.augment, state.rng), strict=True)
-
-
-def together(device: torch.device, each: int) -> int:
-    """How many steps' images, of so many bytes each, are augmented at once."""
-    return max(1, TOGETHER // each) if device.type == "cuda" else 1
-
-
 def step(state: State, smoothing: float, images: Tensor, targets: Tensor) -> Tensor:
     """Forward, backward, optimiser, average; the mean loss of the batch."""
     loss = gradients(state, images, targets, smoothing)
@@ -253,12 +193,6 @@ def step(state: State, smoothing: float, images: Tensor, targets: Tensor) -> Ten
     if state.average:
         state.average.update()
     return loss
-
-
-def shuffled(n: int, size: int, rng: np.random.Generator) -> Tensor:
-    """Row numbers, int64 [steps, size]; the rest that fills no batch waits for the next shuffle."""
-    size = min(size, n)
-    return torch.from_numpy(rng.permutation(n)[: n // size * size].reshape(-1, size))
 
 
 def gradients(state: State, images: Tensor, targets: Tensor, smoothing: float) -> Tensor:
@@ -330,9 +264,10 @@ def outputs(net: nn.Module, part: Part, flip: bool, recorder: Recorder = UNRECOR
     """float32 logits [N, K] of a part, as it is."""
     net.eval()
     rows = torch.arange(len(part.images), device=part.labels.device)
+    catch_up(rows.device)
     blocks = part.images.batches(rows.split(at_once(net, part.images.size)))
-    work = partial(logits, net, flip=flip)
-    return torch.cat([recorder.run(f"outputs of {len(block)}", work, block, like=id(net)) for block in blocks])
+    work, kind = partial(logits, net, flip=flip), id(net)
+    return torch.cat([recorder.run(f"outputs of {len(b)}", work, b, like=kind) for b in map(joined, blocks)])
 
 
 def validate(net: nn.Module, part: Part, flip: bool, recorder: Recorder = UNRECORDED) -> tuple[float, float]:

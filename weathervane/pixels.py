@@ -12,12 +12,13 @@ import torch
 from torch import Tensor
 
 from weathervane import quota
-from weathervane.device import block, resident
+from weathervane.device import beside, block, resident
 from weathervane.lifeline import TORCHRUN
 from weathervane.parallel import in_order
 from weathervane.store import Store
 
 SHARE = 0.5  # of the device's memory that pixels may take, unless a limit is given
+READERS = {"cuda": 2}  # threads: one alone is slower than an H200 (docs/log.md); a CPU's cores are at work themselves
 AHEAD = 4  # batches, or on a GPU what is augmented at once
 
 
@@ -51,11 +52,16 @@ class Pixels:
         return resident(pixels, self.size, self._device)
 
     def batches(self, order: Iterable[Tensor]) -> Iterator[Tensor]:
-        """`take` of each of them in turn, some ahead of time where they come from disk."""
+        """`take` of each of them in turn, made `beside`, some ahead of time where they come from disk."""
         if self.held is not None:
-            return map(self.take, order)
+            return map(self._beside, order)
         # Asked for their rows later, a GPU would first do all that waits for it.
-        return in_order(self.take, [chosen.cpu() for chosen in order], ahead=AHEAD + 1, threads=1)
+        rows = [chosen.cpu() for chosen in order]
+        return in_order(self._beside, rows, ahead=AHEAD + 1, threads=READERS.get(self._device.type, 1))
+
+    def _beside(self, chosen: Tensor) -> Tensor:
+        with beside(self._device):
+            return self.take(chosen)
 
 
 def room(device: torch.device) -> float:

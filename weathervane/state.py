@@ -7,6 +7,7 @@ import math
 import os
 import shutil
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -22,6 +23,9 @@ from weathervane.ranks import Ranks
 from weathervane.recorded import Recorder
 from weathervane.schedule import Schedule
 from weathervane.variant import Train
+
+# The order of an epoch, and its images and targets, float32 [B, N, ...], of B steps at a time.
+Coming = tuple[Tensor, Iterator[tuple[Tensor, Tensor]]]
 
 
 @dataclass
@@ -40,6 +44,7 @@ class State:
     micro: int  # the same; fewer where memory is short
     epoch: int = 0  # finished ones
     order: Tensor | None = None  # row numbers of the epoch that is under way, int64 [steps, batch]
+    coming: Coming | None = None  # the next one's, where it is drawn ahead
     losses: list[Tensor] = field(default_factory=list)  # of its steps so far
     best: tuple[float, float, int] = (-1.0, -math.inf, 0)  # validation accuracy, minus validation loss, epoch
     kept: dict[str, Tensor] = field(default_factory=dict)  # the weights of that epoch

@@ -14,9 +14,11 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from tests.weathervane.test_augment import OFF
 from weathervane.average import Average
+from weathervane.batches import batches, drawn, shuffled
 from weathervane.errors import InputError, TrainingError
-from weathervane.fit import Outcome, batches, fit, load, shuffled
+from weathervane.fit import Outcome, fit, run_epoch
 from weathervane.model import Model, Spec
+from weathervane.parts import load
 from weathervane.ranks import Ranks
 from weathervane.schedule import Schedule, one_cycle
 from weathervane.state import begin, compiled, optimization
@@ -270,7 +272,7 @@ def test_steps_whose_images_are_made_together_are_the_same(
     train, _ = load(store, one, 0, CPU)
     made = []
     for many in (1, 4):
-        monkeypatch.setattr("weathervane.fit.together", lambda device, each, many=many: many)
+        monkeypatch.setattr("weathervane.batches.together", lambda device, each, many=many: many)
         spec = Spec("small", one.family, one.network, one.size, store.size, store.classes, one.flip_test)
         state = begin(spec, one.train, len(train.labels), CPU, 0, Ranks())
         state.order = shuffled(len(train.labels), 8, state.rng)
@@ -278,6 +280,25 @@ def test_steps_whose_images_are_made_together_are_the_same(
     assert len(made[0]) == len(made[1]) == 6
     for alone, beside in zip(*made, strict=True):
         assert all(torch.equal(*pair) for pair in zip(alone, beside, strict=True))
+
+
+def test_an_epoch_drawn_ahead_is_the_same(store: Store) -> None:
+    """A GPU begins with the next epoch's images while it is at the last steps of one: losses stay what they were."""
+    one = Variant.model_validate(small(batch=8).model_dump() | {"augment": OFF | {"mixup": 0.4, "rotate": 10}})
+    train, _ = load(store, one, 0, CPU)
+    spec = Spec("small", one.family, one.network, one.size, store.size, store.classes, one.flip_test)
+    curves = []
+    for early in (False, True):
+        torch.manual_seed(0)
+        state, losses = begin(spec, one.train, len(train.labels), CPU, 0, Ranks()), list[float]()
+        for _ in range(2):
+            for _ in run_epoch(state, train, one, Ranks()):
+                pass
+            state.coming = drawn(state, train, one) if early else None
+            losses += [loss.item() for loss in state.losses]
+            state.end_epoch()
+        curves.append(losses)
+    assert curves[0] == curves[1] and len(set(curves[0])) == 12
 
 
 def plain(**changes: Any) -> Variant:

@@ -1,6 +1,7 @@
 """What holds on a GPU: it needs one, and skips elsewhere. The library alone is enough."""
 
 import copy
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -9,9 +10,11 @@ from torch import Tensor
 
 from tests.conftest import ROOT
 from weathervane import variant
+from weathervane.device import beside, catch_up, joined
 from weathervane.errors import Interrupted
-from weathervane.fit import fit, load, outputs, run_epoch
+from weathervane.fit import fit, outputs, run_epoch
 from weathervane.model import Model, Spec
+from weathervane.parts import load
 from weathervane.ranks import Ranks
 from weathervane.recorded import SEEN, Recorder
 from weathervane.state import State, begin
@@ -32,10 +35,12 @@ def chosen(name: str, **changes: object) -> Variant:
     return variant.load(ROOT, name, {"size": 32, "train.batch": 8, "train.epochs": 8, **changes})
 
 
-def epochs(one: Variant, store: Store, recorded: bool, count: int = 2 * SEEN) -> tuple[State, list[float]]:
+def epochs(
+    one: Variant, store: Store, recorded: bool, count: int = 2 * SEEN, memory: float | None = None
+) -> tuple[State, list[float]]:
     """The losses of some epochs, and what they led to."""
     torch.manual_seed(0)
-    train, val = load(store, one, 0, GPU)
+    train, val = load(store, one, 0, GPU, memory)
     spec = Spec("test", one.family, one.network, one.size, store.size, store.classes, one.flip_test)
     state, losses = begin(spec, one.train, len(train.labels), GPU, 0, Ranks()), list[Tensor]()
     recorder = state.recorder if recorded else Recorder(False)
@@ -55,6 +60,45 @@ def test_a_recording_computes_what_the_host_would_have_launched(store: Store, na
     one = chosen(name)
     recorded, launched = (epochs(one, store, on)[1] for on in (True, False))
     assert recorded == launched
+
+
+@pytest.mark.parametrize("name", ["cuda", "cuda:0"])
+def test_what_is_made_beside_is_waited_for(name: str) -> None:
+    """The usual work sees what was made beside it, however long that took, and its memory is not given away before."""
+    with beside(torch.device(name)):
+        torch.cuda._sleep(10**8)
+        made = torch.ones(1 << 20, device=name)
+    doubled = joined(made) * 2
+    torch.cuda._sleep(10**8)
+    tripled = made * 3
+    del made
+    with beside(torch.device(name)):
+        torch.zeros(1 << 20, device=name)
+    assert (doubled.sum().item(), tripled.sum().item()) == (2 << 20, 3 << 20)
+
+
+def test_what_is_made_beside_finds_what_it_caught_up_with() -> None:
+    """However long the usual work takes to make it."""
+    torch.cuda._sleep(10**8)
+    made = torch.ones(1 << 20, device=GPU)
+    catch_up(GPU)
+    with beside(GPU):
+        doubled = made * 2
+    assert joined(doubled).sum().item() == 2 << 20
+
+
+@pytest.mark.parametrize("memory", [None, 0.0])
+def test_images_made_beside_the_steps_are_those_made_before_them(
+    store: Store, monkeypatch: pytest.MonkeyPatch, memory: float | None
+) -> None:
+    """On a stream of its own or in turn with the steps, in blocks of two steps and drawn ahead: equal losses, bit for
+    bit."""
+    one = chosen("dnn", **{"augment.mixup": 0.4, "train.batch": 4})
+    monkeypatch.setattr("weathervane.batches.TOGETHER", 2 * 4 * 12 * 32**2)
+    aside = epochs(one, store, True, memory=memory)[1]
+    for module in ("batches", "pixels"):
+        monkeypatch.setattr(f"weathervane.{module}.beside", lambda device: nullcontext())
+    assert aside == epochs(one, store, True, memory=memory)[1]
 
 
 def test_blended_batches_too(store: Store) -> None:

@@ -10,7 +10,8 @@ import torch
 from safetensors.torch import load_file
 
 from tests.weathervane.test_fit import small
-from weathervane.fit import fit, load
+from weathervane.fit import fit
+from weathervane.parts import load
 from weathervane.pixels import AHEAD, Pixels, room
 from weathervane.store import Store
 

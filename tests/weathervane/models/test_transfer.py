@@ -22,9 +22,10 @@ from weathervane.device import normalise
 from weathervane.errors import InputError, Interrupted
 from weathervane.fingerprint import digest as digest_of
 from weathervane.fingerprint import ingredients
-from weathervane.fit import fit, load, run_epoch
+from weathervane.fit import fit, run_epoch
 from weathervane.model import Model, Spec, build
 from weathervane.models import family
+from weathervane.parts import load
 from weathervane.ranks import Ranks
 from weathervane.state import begin, optimization
 from weathervane.store import Store
