@@ -1,5 +1,6 @@
 """The command line, `weathervane`. Help, wrong input and nothing to do are answered before anything heavy loads."""
 
+import errno
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -15,6 +16,7 @@ app = typer.Typer(
 )
 
 
+FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 MAX_SEED = 2**32 - 1  # as in weathervane.params, which is not loaded here
 Variants = Annotated[
     list[str] | None,
@@ -494,6 +496,12 @@ def main() -> None:
     except ServerError as error:
         print(f"weathervane: {error}", file=sys.stderr)
         sys.exit(1)
+    except OSError as error:
+        if error.errno not in FORBIDDEN or error.filename is None:
+            raise
+        way_out = "give this user the right to ('chmod', 'chown')"
+        print(f"weathervane: {error.filename}: {error.strerror}: {way_out}", file=sys.stderr)
+        sys.exit(2)
     except KeyboardInterrupt:
         print("weathervane: interrupted", file=sys.stderr)
         sys.exit(130)

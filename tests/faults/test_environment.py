@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from weathervane import project
+from tests.flows.conftest import environment
+from weathervane import project as layout
 
 ROOT = Path(__file__).parents[2]
 CHECK = "from pathlib import Path; from weathervane import project; project.check_writable(Path({root!r}))"
@@ -54,11 +55,24 @@ def test_an_ordinary_user_is_told_of_a_folder_without_the_right_to_write(place: 
 def test_a_file_system_that_is_read_only_is_named(place: str, tmp_path: Path) -> None:
     """Each folder that a retraining writes to is looked at before it starts, also where root would be let in."""
     (tmp_path / place).mkdir(parents=True, exist_ok=True)
-    project.check_writable(tmp_path)
+    layout.check_writable(tmp_path)
     target = (tmp_path / place).resolve()
     mount = f"mount --bind '{target}' '{target}' && mount -o remount,ro,bind '{target}' && exec \"$@\""
     done = check(tmp_path, "unshare", "-rm", "sh", "-c", mount, "sh")
     assert done.returncode == 1 and done.stderr.splitlines()[-1].endswith(told(target))
+
+
+@pytest.mark.skipif(os.geteuid() == 0 and not shutil.which("setpriv"), reason="needs util-linux's setpriv")
+def test_commands_that_write_a_little_name_what_they_may_not(project: Path) -> None:
+    """In a clone that belongs to somebody else a command ends with the file and what to do, as bad input does."""
+    user = ORDINARY if os.geteuid() == 0 else []
+    (project / ".weathervane").mkdir(mode=0o555)
+    command = [*user, sys.executable, "-m", "flows.cli", "rollback"]
+    done = subprocess.run(command, cwd=project, env=environment(project), capture_output=True, text=True)
+    (project / ".weathervane").chmod(0o755)
+    place = f"{project}/.weathervane/locks"
+    told = f"weathervane: {place}: Permission denied: give this user the right to ('chmod', 'chown')\n"
+    assert (done.returncode, done.stderr) == (2, told)
 
 
 @pytest.mark.fault(18)
