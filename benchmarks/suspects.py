@@ -1,6 +1,6 @@
 """How many wrong labels are found: `python -m benchmarks.suspects` flips 10 % of the photographs' and looks.
 
-A CNN is trained on the flipped labels for each seed, and once on the labels as they are. Beside the suspects stands
+A network is trained on the flipped labels for each seed, and once on the labels as they are. Beside the suspects stands
 what a model's own word finds: as many images, those that it finds least probable to be what their label says.
 """
 
@@ -46,7 +46,7 @@ def flipped(label: np.ndarray, seed: int) -> np.ndarray:
     return out
 
 
-def measure(prepared: Path, seed: int | None, epochs: int) -> dict[str, float]:
+def measure(prepared: Path, name: str, seed: int | None, epochs: int | None) -> dict[str, float]:
     """One training and what comes of it; without a seed, on the labels as they are."""
     store = Store(prepared)
     truth = store.manifest["label"].copy()
@@ -55,8 +55,8 @@ def measure(prepared: Path, seed: int | None, epochs: int) -> dict[str, float]:
     label = store.manifest["label"]
     wrong = label != truth
     with tempfile.TemporaryDirectory() as folder:
-        cnn = variant.load(project.root(), "cnn", {"train.epochs": epochs})
-        fit("cnn", cnn, store, Path(folder), device=torch.device("cpu"), seed=seed or 0)
+        one = variant.load(project.root(), name, {"train.epochs": epochs} if epochs else None)
+        fit(name, one, store, Path(folder), device=torch.device("cpu"), seed=seed or 0)
         model = Model.load(Path(folder) / "model")
     started = time.perf_counter()
     table = suspects(model, store)
@@ -78,20 +78,21 @@ def measure(prepared: Path, seed: int | None, epochs: int) -> dict[str, float]:
 def main(
     photographs: Photographs = DEFAULT,
     seeds: Annotated[int, typer.Option(help="trainings on flipped labels")] = 3,
-    epochs: int = 40,
+    epochs: Annotated[int | None, typer.Option(help="the recipe's by default")] = None,
+    which: Annotated[str, typer.Option("--variant")] = "cnn",
 ) -> None:
     """Print each training's figures and record their medians."""
     runs = []
     with tempfile.TemporaryDirectory() as folder:
         prepared = take_in(photographs, Path(folder))
         for seed in [None, *range(seeds)]:
-            runs.append(measure(prepared, seed, epochs))
-            name = "labels as they are" if seed is None else f"seed {seed}"
-            say(f"{name}: {', '.join(f'{key} {value:.3g}' for key, value in runs[-1].items())}")
+            runs.append(measure(prepared, which, seed, epochs))
+            told = "labels as they are" if seed is None else f"seed {seed}"
+            say(f"{told}: {', '.join(f'{key} {value:.3g}' for key, value in runs[-1].items())}")
     clean, rest = runs[0], runs[1:]
     units = {"suspects": "images", "seconds": "s"}
-    entries = [entry(f"suspects: {key}", [run[key] for run in rest], units.get(key, "")) for key in rest[0]]
-    record([entry("suspects: labels as they are", [clean["suspects"]], "images"), *entries])
+    entries = [entry(f"suspects of {which}: {key}", [run[key] for run in rest], units.get(key, "")) for key in rest[0]]
+    record([entry(f"suspects of {which}: labels as they are", [clean["suspects"]], "images"), *entries])
 
 
 if __name__ == "__main__":

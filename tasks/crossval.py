@@ -107,8 +107,8 @@ def close_crossval(
         failed: variant → why it came to nothing.
         command: that makes all of it again.
     """
+    from weathervane.bootstrap import DRAWS
     from weathervane.crossval import markdown, pooled
-    from weathervane.evaluate import DRAWS
     from weathervane.pictures.tradeoff import tradeoff_picture
     from weathervane.store import Store
 

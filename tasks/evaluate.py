@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 @step(name="evaluate", task_run_name="evaluate {candidate.name}", **RETRY)
 def evaluate(root: Path, plan: Plan, candidate: Candidate, run: str, folder: Path) -> Result:
     """Score the trained model on validation and test, log all of it, and close the run."""
-    from weathervane.evaluate import predictions, test_set_hash
+    from weathervane.evaluate import hash_of_test_set, predictions
     from weathervane.model import Model
     from weathervane.store import Store
 
@@ -37,7 +37,7 @@ def evaluate(root: Path, plan: Plan, candidate: Candidate, run: str, folder: Pat
         _log(root, run, Path(temporary))
     client = tracking.client(root)
     client.log_artifacts(run, str(folder / "model"), "model")
-    tracking.log(root, run, metrics=metrics, tags={"test_set": test_set_hash(store), **tracking.table_tags(tables)})
+    tracking.log(root, run, metrics=metrics, tags={"test_set": hash_of_test_set(store), **tracking.table_tags(tables)})
     tracking.end_run(root, run)
     result = Result(candidate.name, run, client.get_run(run).data.metrics, reused=False)
     say(f"{candidate.name}: test accuracy {metrics['test/accuracy']:.3f}, validation {metrics['val/accuracy']:.3f}")

@@ -14,7 +14,7 @@ import torch
 
 from tasks import tracking
 from tasks.plan import Plan, Result
-from weathervane.evaluate import test_set_hash
+from weathervane.evaluate import hash_of_test_set
 from weathervane.model import Model, Spec, build
 from weathervane.store import Store, seal
 
@@ -69,7 +69,7 @@ def run_of(root: Path, plan: Plan, number: int, folder: Path, *, accuracy: float
            tags: dict[str, str] | None = None) -> Result:  # fmt: skip
     """The MLflow run of student `number`, as `train` and `evaluate` leave it, and its standing."""
     model, store = model or student(number), Store(plan.prepared)
-    name, about = model.spec.variant, {"variant": model.spec.variant, "test_set": test_set_hash(store)}
+    name, about = model.spec.variant, {"variant": model.spec.variant, "test_set": hash_of_test_set(store)}
     run = tracking.start_run(root, tracking.experiment(root, plan.dataset), name, about | (tags or {}))
     model.save(folder / run, store.pixels(np.arange(8)))
     client = tracking.client(root)

@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from weathervane.evaluate import resamples, share_interval
+from weathervane.bootstrap import difference_interval, resamples, share_interval
 from weathervane.gate import p_better, votes
 from weathervane.measures import Answers, holm, quick_measures
 
 if TYPE_CHECKING:
     import pandas as pd
 
-POOLED = ("accuracy", "macro_f1", "log_loss")
+SHARES = ("accuracy", "macro_f1")
+POOLED = (*SHARES, "log_loss")
 
 Row = dict[str, Any]
 
@@ -46,17 +47,20 @@ def pooled(tables: "dict[str, pd.DataFrame]", classes: list[str]) -> tuple[list[
     rows: list[Row] = []
     for name in best_first:
         found = _with_ends(value[name], drawn[name])
-        if found["accuracy_low"] == found["accuracy_high"]:  # all right, or all wrong: no draw differs
-            found["accuracy_low"], found["accuracy_high"] = share_interval(found["accuracy"], group)
+        for share in SHARES:
+            if found[f"{share}_low"] == found[f"{share}_high"]:  # all right, or all wrong: no draw differs
+                found[f"{share}_low"], found[f"{share}_high"] = share_interval(found[share], group)
         rows.append({"variant": name, **found})
     pairs: list[Row] = []
     for one, other in combinations(best_first, 2):
         right = any_one[["group"]].assign(ours=answers[one].right, theirs=answers[other].right)
         gained, lost, _ = votes(right)
+        apart = drawn[one] - drawn[other]
+        found = _with_ends(value[one] - value[other], apart)
+        for number, share in enumerate(SHARES):
+            found[f"{share}_low"], found[f"{share}_high"] = difference_interval(apart[number], group)
         told = {"gained": gained, "lost": lost, "p": float(p_better(gained, lost))}
-        pairs.append(
-            {"variant": one, "other": other, **_with_ends(value[one] - value[other], drawn[one] - drawn[other]), **told}
-        )
+        pairs.append({"variant": one, "other": other, **found, **told})
     for pair, p in zip(pairs, holm([pair["p"] for pair in pairs]), strict=True):
         pair["p_holm"] = p
     return rows, pairs

@@ -4,21 +4,20 @@ Legend: N = images, K = classes. Joins go by class name; no class index is store
 """
 
 import time
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from weathervane.bootstrap import resamples, share_interval
 from weathervane.calibration import untempered
-from weathervane.measures import Answers, measures, wilson
+from weathervane.measures import Answers, measures
 from weathervane.model import Model
 from weathervane.store import Store
 
 if TYPE_CHECKING:
     import pandas as pd
 
-DRAWS = 2000  # of the bootstrap
-BLOCK = 4_000_000  # weights in memory at a time
+IMAGES = 30  # of which latency is the median
 
 
 def predictions(model: Model, store: Store, split: str, fold: int | None = None) -> "pd.DataFrame":
@@ -79,46 +78,14 @@ def intervals(table: "pd.DataFrame", classes: list[str]) -> dict[str, float]:
     return found
 
 
-def resamples(label: np.ndarray, group: np.ndarray) -> Iterator[np.ndarray]:
-    """Blocks of bootstrap draws: how often each image was drawn, float64 [B, N]; DRAWS of them in all.
-
-    Whole near-duplicate groups are drawn, among those with the same class (or the same ones, if labels differ in a
-    group): so no draw lacks a class.
-    """
-    rng = np.random.default_rng(0)
-    groups, of_image = np.unique(group, return_inverse=True)
-    labels, number = np.unique(label, return_inverse=True)
-    lacks = np.ones((len(groups), len(labels)), bool)
-    lacks[of_image, number] = False
-    kinds, kind = np.unique(lacks, axis=0, return_inverse=True)
-    strata = [np.flatnonzero(kind == one) for one in range(len(kinds))]
-    block = max(1, min(DRAWS, BLOCK // len(label)))
-    for done in range(0, DRAWS, block):
-        times = np.zeros((min(block, DRAWS - done), len(groups)))
-        for members in strata:
-            times[:, members] = rng.multinomial(len(members), np.full(len(members), 1 / len(members)), len(times))
-        yield times[:, of_image]
-
-
-def share_interval(share: float, group: np.ndarray) -> tuple[float, float]:
-    """95 % interval of a share of images whose near-duplicate groups are given, one an image.
-
-    The images count as many as independent ones would (Kish 1965), if those of a group are alike: n² / Σ m² for
-    groups of m images.
-    """
-    sizes = np.unique(group, return_counts=True)[1]
-    worth = len(group) ** 2 / max(1, int((sizes**2).sum()))
-    return wilson(share * worth, worth)
-
-
-def latency(model: Model, store: Store, images: int = 30) -> float:
+def latency(model: Model, store: Store) -> float:
     """Median milliseconds from one image's prepared pixels to its probabilities, on one thread.
 
     More threads gain a single image nothing, and on a busy machine each waits for the slowest: 700 ms for 7.
     """
     import torch
 
-    pixels, threads = store.pixels(np.arange(min(images, len(store.manifest["sha256"])))), torch.get_num_threads()
+    pixels, threads = store.pixels(np.arange(min(IMAGES, len(store.manifest["sha256"])))), torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         seconds = []
@@ -131,7 +98,7 @@ def latency(model: Model, store: Store, images: int = 30) -> float:
     return 1000 * float(np.median(seconds))
 
 
-def test_set_hash(store: Store) -> str:
+def hash_of_test_set(store: Store) -> str:
     """Hash (12 digits) of the test images and their labels: equal means that accuracies may be compared."""
     import hashlib
 

@@ -13,15 +13,14 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from pydantic import Field
 
+from weathervane.bootstrap import difference_interval, resamples
 from weathervane.errors import InputError
-from weathervane.measures import holm, wilson
+from weathervane.measures import holm
 from weathervane.params import Strict
 
 if TYPE_CHECKING:
     import pandas as pd
 
-DRAWS = 2000  # of the bootstrap, at least
-BLOCK = 1_000_000  # draws of a group in memory at a time
 SUSPECTED = "data/suspected"  # metric of a run: the share of all labels that its model doubts, see suspects.py
 FURTHEST = 100  # times the present test set: beyond that, no number of images is named
 
@@ -217,7 +216,7 @@ def compare(
 
 def votes(right: "pd.DataFrame") -> tuple[int, int, int]:
     """Votes gained, votes lost and groups, of a table with group and, right or wrong, `ours` and `theirs`."""
-    balance = (right["ours"].astype(int) - right["theirs"]).groupby(right["group"]).sum()
+    balance = _gain(right).groupby(right["group"]).sum()
     return int((balance > 0).sum()), int((balance < 0).sum()), len(balance)
 
 
@@ -340,21 +339,15 @@ def doubted(metrics: Mapping[str, float], champion: Mapping[str, float], version
     )
 
 
-def _interval(right: "pd.DataFrame") -> tuple[float, float]:
-    """95 % bootstrap interval of the difference of the accuracies; whole groups are drawn.
+def _gain(right: "pd.DataFrame") -> "pd.Series[int]":
+    return right["ours"].astype(int) - right["theirs"]
 
-    Where no answer differs there is nothing to draw: the limit is the share of votes that none among so many can hide.
-    """
-    each = (right["ours"].astype(int) - right["theirs"]).groupby(right["group"]).agg(["sum", "size"]).to_numpy()
-    rng, groups = np.random.default_rng(0), len(each)
-    if not each[:, 0].any():
-        hidden = wilson(0, groups)[1]
-        return -hidden, hidden
-    block = min(DRAWS, max(1, BLOCK // groups))
-    drawn = [each[rng.integers(0, groups, (block, groups))].sum(1) for _ in range(0, DRAWS, block)]
-    total = np.concatenate(drawn)
-    low, high = np.percentile(total[:, 0] / total[:, 1], [2.5, 97.5])
-    return float(low), float(high)
+
+def _interval(right: "pd.DataFrame") -> tuple[float, float]:
+    """95 % bootstrap interval of the difference of the accuracies; whole groups are drawn, within their class."""
+    label, group, difference = (column.to_numpy() for column in (right["label"], right["group"], _gain(right)))
+    drawn = [weights @ difference / weights.sum(1) for weights in resamples(label, group)]
+    return difference_interval(np.concatenate(drawn), group)
 
 
 def _losses(right: "pd.DataFrame", slices: "pd.DataFrame", rules: Register) -> tuple[str, ...]:

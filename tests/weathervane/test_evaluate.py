@@ -11,21 +11,19 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from weathervane.bootstrap import resamples, share_interval
 from weathervane.evaluate import (
     before_scaling,
+    hash_of_test_set,
     intervals,
     latency,
     predictions,
-    resamples,
     scores,
-    share_interval,
-    test_set_hash,
 )
 from weathervane.measures import wilson
 from weathervane.model import Model, Spec, build
 from weathervane.store import Store, seal
 
-test_set_hash.__test__ = False  # pytest would take it for a test
 CLASSES = ["cloudy", "rain", "shine"]
 
 
@@ -247,16 +245,16 @@ def with_manifest(store: Store, folder: Path, manifest: dict[str, np.ndarray]) -
 
 def test_the_test_sets_hash_is_its_content(store: Store, tmp_path: Path) -> None:
     """It changes with a test image or its label; not with the order of images, nor with the training images."""
-    mark, manifest = test_set_hash(store), store.manifest
+    mark, manifest = hash_of_test_set(store), store.manifest
     assert len(mark) == 12 and int(mark, 16) >= 0
     order = np.random.default_rng(0).permutation(len(manifest["label"]))
     shuffled = {column: values[order] for column, values in manifest.items()}
-    assert test_set_hash(with_manifest(store, tmp_path / "shuffled", shuffled)) == mark
+    assert hash_of_test_set(with_manifest(store, tmp_path / "shuffled", shuffled)) == mark
 
     def changed(name: str, column: str, row: int, value: str) -> str:
         values = manifest[column].astype(object)
         values[row] = value
-        return test_set_hash(with_manifest(store, tmp_path / name, manifest | {column: values.astype(str)}))
+        return hash_of_test_set(with_manifest(store, tmp_path / name, manifest | {column: values.astype(str)}))
 
     tested, trained = store.part("test")[0], store.part("train")[0]
     other = next(label for label in store.classes if label != manifest["label"][tested])

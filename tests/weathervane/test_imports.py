@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 QUICK = [
-    *("weathervane.variant", "weathervane.fingerprint", "weathervane.train"),
+    *("weathervane.variant", "weathervane.fingerprint", "weathervane.train", "weathervane.crossval"),
     *("tasks.plan", "tasks.score", "tasks.monitor"),
     *("flows.cli", "flows.command", "flows.crossval_command"),
 ]
