@@ -7,7 +7,7 @@ The photographs, a file each, are decoded without a network, put through the net
 import tempfile
 import time
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,7 @@ import typer
 from benchmarks.photographs import DEFAULT, Photographs
 from benchmarks.results import Entry, entry, record
 from weathervane import project, variant
-from weathervane.listing import Reader, listing
+from weathervane.listing import listing
 from weathervane.parallel import in_order
 from weathervane.process import settle
 
@@ -35,18 +35,15 @@ def measure(name: str, folder: Path, rounds: int, device: str) -> list[Entry]:
     from weathervane.device import choose
     from weathervane.features import MOST, seen
     from weathervane.model import Model, Spec, build
-    from weathervane.score import BATCH, look, score
+    from weathervane.score import look, score
 
-    chosen, ahead, where = variant.load(project.root(), name), 2 * BATCH, choose(device)
+    chosen, where = variant.load(project.root(), name), choose(device)
     classes = ["cloudy", "rain", "shine", "sunrise"]
     spec = Spec(name, chosen.family, chosen.network, chosen.size, SIZE, classes, chosen.flip_test)
     model, files = Model(build(spec), spec, where), listing(str(folder))
 
-    def readers() -> Iterator[Reader]:
-        return files.readers(lambda path, stamp: False)
-
     def decode() -> list[np.ndarray]:
-        found = in_order(lambda reader: look(reader, SIZE), readers(), ahead=ahead)
+        found = in_order(lambda reader: look(reader, SIZE), files.readers(), ahead=2 * MOST)
         return [one.pixels for one in found if one.pixels is not None]
 
     pixels = np.stack(decode())
@@ -56,7 +53,7 @@ def measure(name: str, folder: Path, rounds: int, device: str) -> list[Entry]:
             seen(model, pixels[first : first + MOST])
 
     def whole() -> None:
-        for batch in score(model, readers(), ahead):
+        for batch in score(model, files, name):
             batch.rows  # noqa: B018, as predict writes them
 
     network(), whole()

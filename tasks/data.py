@@ -1,7 +1,7 @@
-"""The two data steps without Prefect: the library's function, and DVC's record of what it left.
+"""The data steps without Prefect: the library's function, and DVC's record of what it left.
 
-The command line runs them while its Prefect server is still starting; in the flow they then find nothing to
-do. Neither imports DVC when nothing changed.
+The command line runs ingest and prepare while its Prefect server is still starting; in the flow they then find nothing
+to do. DVC is not imported where nothing changed.
 """
 
 import hashlib
@@ -13,6 +13,7 @@ from pathlib import Path
 
 from tasks.data_versions import between, find_damage, has_bytes, last_version, ledger_of, materialise, resolve
 from tasks.dvc_lock import md5, prepared_md5, raw_md5, stale_because, tracked_dataset
+from tasks.dvc_repo import add, bring_up_to_date, fetch, fetch_version
 from tasks.locks import DATA, lock
 from weathervane import project
 from weathervane.errors import InputError
@@ -54,8 +55,6 @@ def ingest_and_record(root: Path) -> str:
         if unchanged(params, root) and md5(root / project.RAW) == raw_md5(root):
             say("ingest: nothing new")
             return str(raw_md5(root))
-        from tasks.dvc_repo import add
-
         refuse_edits(root)
         aside = _set_aside(root, params.dataset)
         try:
@@ -95,15 +94,13 @@ def raw_copy(root: Path, version: str) -> Path:
 
 def _copy(root: Path, version: str) -> Path:
     if not has_bytes(root, version):
-        from tasks.dvc_repo import fetch_version
-
         fetch_version(root, version)
     return materialise(root, version)
 
 
 def prepared_copy(root: Path, version: str) -> Path:
     """The version of this md5, prepared: data/prepared itself, or a folder of its own; from the remote if need be."""
-    if raw_md5(root) == version and stale_because(root, "prepare") is None and _is_todays(root, version):
+    if _is_todays(root, version) and stale_because(root, "prepare") is None:
         return root / project.PREPARED
     return _prepared(root, version) / project.PREPARED
 
@@ -129,13 +126,8 @@ def prepare_and_record(root: Path, decode: Decode = decoded_here) -> str:
     """Run the stage `prepare` if it is stale; the md5 of data/prepared."""
     params = load(Prepare, root / PREPARE)
     with lock(root, DATA):
-        if stale_because(root, "prepare"):
-            from tasks.dvc_repo import bring_up_to_date
-
-            why = bring_up_to_date(root, "prepare", lambda: prepare(params, root, decode))
-            say(f"prepare: done ({why})")
-        else:
-            say("prepare: nothing to do")
+        why = bring_up_to_date(root, "prepare", lambda: prepare(params, root, decode))
+        say(f"prepare: done ({why})" if why else "prepare: nothing to do")
         return prepared_md5(root)
 
 
@@ -144,10 +136,7 @@ def report_and_record(root: Path) -> Path:
     from weathervane.report import REPORT, report
 
     with lock(root, DATA):
-        if stale_because(root, "report"):
-            from tasks.dvc_repo import bring_up_to_date
-
-            bring_up_to_date(root, "report", lambda: report(root))
+        bring_up_to_date(root, "report", lambda: report(root))
         return root / project.PREPARED / REPORT
 
 
@@ -157,8 +146,6 @@ def _set_aside(root: Path, dataset: str) -> Path | None:
     held = Ledger.read(raw).dataset
     if held in ("", dataset):
         return None
-    from tasks.dvc_repo import add
-
     kept = add(root, str(project.RAW), {"dataset": held})
     say(f"ingest: the dataset '{held}' stays in DVC's cache as {kept}")
     aside = root / project.WORK / "aside"
@@ -190,8 +177,6 @@ def _bring_back(root: Path, params: Ingest) -> None:
         if tracked:
             _catch_up(root, params, version)
         return
-    from tasks.dvc_repo import fetch
-
     if version == raw_md5(root) and fetch(root, str(project.RAW)):
         say(f"ingest: data/raw {version} is back")
         return
@@ -216,8 +201,6 @@ def _catch_up(root: Path, params: Ingest, version: str) -> None:
     if ledger_of(root, version) is None:
         if md5(raw) == version:  # a cache that was emptied
             return
-        from tasks.dvc_repo import fetch_version
-
         fetch_version(root, version)
     named = ledger_of(root, version)
     if named is None:

@@ -16,7 +16,7 @@ from weathervane.errors import InputError
 from weathervane.listing import Listing
 from weathervane.owner import me
 from weathervane.params import check, read
-from weathervane.progress import bar, say
+from weathervane.progress import say
 from weathervane.scores import is_table, photographs
 
 if TYPE_CHECKING:
@@ -63,16 +63,14 @@ def monitor(root: Path, params: Monitor, what: str, device: str, flow_run: str =
     version = named(root, what)
     from weathervane.drift_report import About, write
     from weathervane.monitor import Lately, of_training
-    from weathervane.score import BATCH, score
+    from weathervane.score import score
     from weathervane.store import Store
 
     answers = answering(root, version, device)
     trained = of_training(answers.model, Store(prepared_copy(root, answers.data)))
     before, lately = trained.table, Lately(trained)
-    with bar("monitor", len(found.names)) as done:
-        for batch in score(answers.model, found.readers(lambda path, stamp: False), found.ahead(2 * BATCH)):
-            lately.add(batch)
-            done(len(batch.looked))
+    for batch in score(answers.model, found, "monitor"):
+        lately.add(batch)
     after = lately.table
     judged = judge(before, after, params)
     with tempfile.TemporaryDirectory() as folder:

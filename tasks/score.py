@@ -14,7 +14,7 @@ from tasks.answering import answering, named
 from tasks.locks import lock
 from weathervane.errors import InputError
 from weathervane.listing import listing
-from weathervane.progress import bar, say
+from weathervane.progress import say
 from weathervane.scores import Origin, Scores, check_out, part_of
 
 
@@ -50,18 +50,15 @@ def score(root: Path, source: str, out: Path, what: str, device: str) -> Scored:
     names = [name for name in found.names if mine.get(Path(name).name, "") != os.path.realpath(found.place / name)]
     version = named(root, what)
     with _alone(root, out):
-        from weathervane.score import BATCH
         from weathervane.score import score as batches
 
         answers = answering(root, version, device)
         source = str(found.place.resolve())
         scores = Scores(out, Origin(source, answers.uri, answers.data, answers.model.spec.classes))
-        began, fresh, ahead = time.perf_counter(), 0, found.ahead(2 * BATCH)
-        with bar("score", len(names)) as done:
-            for batch in batches(answers.model, replace(found, names=names).readers(scores.seen), ahead):
-                scores.add(batch.rows)
-                fresh += len(batch.looked)
-                done(len(batch.looked))
+        began, fresh = time.perf_counter(), 0
+        for batch in batches(answers.model, replace(found, names=names), "score", scores.seen):
+            scores.add(batch.rows)
+            fresh += len(batch.looked)
         count, problems = scores.finish(names)
     result = Scored(answers.uri, str(out), count, problems, count - fresh, time.perf_counter() - began)
     say(str(result))

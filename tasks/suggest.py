@@ -21,7 +21,6 @@ from weathervane.errors import InputError
 from weathervane.files import raise_if_no_room
 from weathervane.ledger import Ledger
 from weathervane.listing import Listing
-from weathervane.progress import bar
 from weathervane.scores import photographs
 from weathervane.suggest import Pick, choose
 
@@ -93,18 +92,16 @@ def _made(out: Path) -> Iterator[Path]:
 def _candidates(model: "Model", store: "Store", found: Listing, held: set[str]) -> Candidates:
     from weathervane.duplicates import signature
     from weathervane.monitor import apart, of_training
-    from weathervane.score import BATCH, score
+    from weathervane.score import score
 
     trained = of_training(model, store)
     marks, fresh, parts = list(trained.marks), list["Looked"](), []
-    with bar("suggest", len(found.names)) as done:
-        for batch in score(model, found.readers(lambda path, stamp: False), found.ahead(2 * BATCH)):
-            usable = [one for one in batch.looked if one.pixels is not None]
-            new = np.array([one.sha256 not in held for one in usable], bool)
-            fresh += [replace(one, pixels=None) for one in compress(usable, new)]
-            parts.append((batch.probabilities[new], batch.features[new]))
-            marks += [signature(Image.fromarray(one)) for one in batch.pixels[new]]
-            done(len(batch.looked))
+    for batch in score(model, found, "suggest"):
+        usable = [one for one in batch.looked if one.pixels is not None]
+        new = np.array([one.sha256 not in held for one in usable], bool)
+        fresh += [replace(one, pixels=None) for one in compress(usable, new)]
+        parts.append((batch.probabilities[new], batch.features[new]))
+        marks += [signature(Image.fromarray(one)) for one in batch.pixels[new]]
     first = apart(marks, len(trained.marks))
     probabilities, features = (np.concatenate(part)[first] for part in zip(*parts, strict=True))
     return Candidates(list(compress(fresh, first)), probabilities, features, trained.features[trained.learnt])
@@ -118,7 +115,7 @@ def _fill(folder: Path, model: "Model", found: Listing, there: Candidates, picks
     wanted = {(one.path, one.sha256): pick for one, pick in zip(chosen, picks, strict=True)}
     rows, pixels = dict[Pick, dict[str, str]](), dict[Pick, np.ndarray]()
     names = list(dict.fromkeys(one.path for one in chosen))
-    for reader in replace(found, names=names).readers(lambda path, stamp: False):
+    for reader in replace(found, names=names).readers():
         one = reader()
         digest = hashlib.sha256(one.data).hexdigest()
         if not (pick := wanted.get((one.name, digest))):

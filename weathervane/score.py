@@ -5,20 +5,21 @@ Legend: N = images, S = size, D = features, K = classes.
 
 import hashlib
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
 
 from weathervane import images
-from weathervane.features import MOST, seen
-from weathervane.listing import Reader
+from weathervane.features import MOST
+from weathervane.features import seen as answered
+from weathervane.listing import Listing, Reader, Seen
 from weathervane.model import Model
 from weathervane.parallel import in_order
+from weathervane.progress import bar
 from weathervane.traits import traits
-
-BATCH = MOST  # of a folder, twice as many are decoded ahead
 
 
 @dataclass(frozen=True)
@@ -77,20 +78,21 @@ class Batch:
         return found
 
 
-def score(model: Model, files: Iterable[Reader], ahead: int | None = None) -> Iterator[Batch]:
-    """The files in their order, BATCH at a time; `ahead` as of `in_order`."""
+def score(model: Model, found: Listing, what: str, seen: Seen = lambda *_: False) -> Iterator[Batch]:
+    """The files that were not `seen`, in their order, MOST at a time, with a bar that says `what` is done.
+
+    Of files side by side twice as many are decoded ahead; what reads an archive holds the bytes of all that are.
+    """
 
     def looked(reader: Reader) -> Looked:
         return look(reader, model.spec.decode_size)
 
-    batch: list[Looked] = []
-    for one in in_order(looked, files, ahead=ahead):
-        batch.append(one)
-        if len(batch) == BATCH:
+    ahead = 2 * MOST if found.side_by_side else None
+    files = in_order(looked, found.readers(seen), ahead=ahead)
+    with bar(what, len(found.names)) as done:
+        while batch := list(islice(files, MOST)):
             yield _scored(model, batch)
-            batch = []
-    if batch:
-        yield _scored(model, batch)
+            done(len(batch))
 
 
 def look(reader: Reader, size: int) -> Looked:
@@ -117,5 +119,5 @@ def _scored(model: Model, batch: list[Looked]) -> Batch:
     pixels = np.array([one.pixels for one in usable], np.uint8).reshape(-1, size, size, 3)
     width, height = np.array([one.size for one in usable], np.float64).reshape(-1, 2).T
     known = {"width": width, "height": height, **traits(pixels)}
-    probabilities, features = seen(model, pixels)
+    probabilities, features = answered(model, pixels)
     return Batch(batch, pixels, probabilities, features, known, model.spec.classes, time.perf_counter() - began)

@@ -43,7 +43,7 @@ def model() -> Model:
 def read(found: Listing) -> dict[str, list[str]]:
     """Name → sha256 of what its readers give, in their order."""
     given: dict[str, list[str]] = {}
-    for reader in found.readers(lambda path, stamp: False):
+    for reader in found.readers():
         one = reader()
         given.setdefault(one.name, []).append(hashlib.sha256(one.data).hexdigest() if not one.reason else one.detail)
     return given
@@ -64,7 +64,7 @@ def test_what_is_chosen_is_what_is_copied(archive: Path, model: Model, tmp_path:
     found = listing(str(archive))
     looked: list[Looked] = []
     parts = []
-    for batch in score(model, found.readers(lambda path, stamp: False)):
+    for batch in score(model, found, "test"):
         looked += batch.looked
         parts.append((batch.probabilities, batch.features))
     probabilities, features = (np.concatenate(part) for part in zip(*parts, strict=True))

@@ -125,7 +125,7 @@ def test_the_same_photographs_are_no_drift(model: Model, store: Store) -> None:
     raw = store.folder.parent / "raw"
     lately, unseen = Lately(trained), str(store.manifest["path"][~trained.learnt][0])
     names = [name for name in listing(str(raw)).names if name.endswith(".jpg")]
-    for batch in score(model, Listing(raw, names + [unseen] * 20).readers(lambda path, stamp: False)):
+    for batch in score(model, Listing(raw, names + [unseen] * 20), "test"):
         lately.add(batch)
     after = lately.table
     assert lately.files == len(names) + 20 and 10 <= len(after) <= (~trained.learnt).sum() < len(names)
