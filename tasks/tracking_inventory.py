@@ -6,14 +6,14 @@ A local mlflow.db is read without importing MLflow, as in `tasks.tracking_read`;
 import re
 import sqlite3
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from tasks import tracking
 from tasks.promotion import PREFIX
-from tasks.tracking_read import KINDS, MONITORING, local, opened, uri
+from tasks.tracking_read import KINDS, MONITORING, local, opened, pages, uri
 
 OURS = (*KINDS.keys(), *KINDS.values(), MONITORING)
 
@@ -144,22 +144,22 @@ def _by_client(root: Path) -> Found:
     from mlflow.entities import ViewType
 
     client = tracking.client(root)
-    names = {one.experiment_id: one.name for one in _pages(client.search_experiments)}
+    names = {one.experiment_id: one.name for one in pages(client.search_experiments)}
     runs = [
         run
         for experiment in names
         for kind in OURS
-        for run in _pages(client.search_runs, [experiment], f"tags.kind = '{kind}'", run_view_type=ViewType.ALL)
+        for run in pages(client.search_runs, [experiment], f"tags.kind = '{kind}'", run_view_type=ViewType.ALL)
     ]
     experiments = {run.info.experiment_id for run in runs}
-    models = [model for one in experiments for model in _pages(client.search_logged_models, experiment_ids=[one])]
-    registered = list(_pages(client.search_registered_models))
+    models = [model for one in experiments for model in pages(client.search_logged_models, experiment_ids=[one])]
+    registered = list(pages(client.search_registered_models))
     aliases: dict[tuple[str, str], list[str]] = defaultdict(list)
     for model in registered:
         for alias, version in sorted(model.aliases.items()):
             aliases[model.name, str(version)].append(alias)
     moved = _moved((model.name, key, text) for model in registered for key, text in model.tags.items())
-    versions = [(v, (v.name, str(v.version))) for v in _pages(client.search_model_versions)]
+    versions = [(v, (v.name, str(v.version))) for v in pages(client.search_model_versions)]
     return (
         [
             Held(
@@ -185,14 +185,3 @@ def _moved(tags: Iterable[tuple[str, str, str]]) -> set[tuple[str, str]]:
     """Name and version of all that were champion, or were to be, from (name, key, value) of registered models' tags."""
     moves = ((name, text) for name, key, text in tags if key.startswith(PREFIX))
     return {(name, version) for name, text in moves for version in re.findall(r'"(?:start|to|best)": "(\d+)"', text)}
-
-
-def _pages(search: Callable[..., Any], *arguments: Any, **named: Any) -> Iterator[Any]:
-    """Everything that one of the client's searches finds."""
-    token = None
-    while True:
-        page = search(*arguments, **named, page_token=token)
-        yield from page
-        token = page.token
-        if not token:
-            return

@@ -9,7 +9,7 @@ import json
 import os
 import socket
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from configparser import ConfigParser
 from configparser import Error as ConfigError
 from contextlib import closing, contextmanager, suppress
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 SQLITE = "sqlite:///"
 TIMEOUT = 8.0  # seconds: a server that is down is told within ten
+MOST = 1000  # runs or experiments a page
 REFUSED = {  # status → what to do
     401: "it wants a user and a password that it knows (MLFLOW_TRACKING_USERNAME, MLFLOW_TRACKING_PASSWORD)",
     403: "this user may not see that, or the server was not told this name of its own (MLFLOW_SERVER_ALLOWED_HOSTS)",
@@ -114,11 +115,10 @@ def running(address: str) -> list[Run]:
         return _select(database, "r.status = 'RUNNING'", [])
     wanted = "attributes.status = 'RUNNING'"
     if served(address):
-        found = _call(address, "experiments/search", {"max_results": 1000})
-        ids = [one["experiment_id"] for one in (found or {}).get("experiments", ())]
+        ids = [one["experiment_id"] for one in _every(address, "experiments", {"max_results": MOST})]
         return _search(address, ids, [wanted])
     client = connect(address)
-    return _ask(client, [one.experiment_id for one in client.search_experiments()], [wanted])
+    return _ask(client, [one.experiment_id for one in pages(client.search_experiments)], [wanted])
 
 
 @contextmanager
@@ -193,8 +193,7 @@ def _from_server(address: str, experiment: str, tag: str, values: list[str]) -> 
 
 
 def _search(address: str, experiments: list[str], filters: list[str]) -> list[Run]:
-    search = {"experiment_ids": experiments, "max_results": 1000, "order_by": ["attributes.start_time DESC"]}
-    answers = [_call(address, "runs/search", {**search, "filter": wanted}) for wanted in filters]
+    search = {"experiment_ids": experiments, "max_results": MOST, "order_by": ["attributes.start_time DESC"]}
     seen = [
         Run(
             run["info"]["run_id"],
@@ -204,10 +203,31 @@ def _search(address: str, experiments: list[str], filters: list[str]) -> list[Ru
             {tag["key"]: tag["value"] for tag in run["data"].get("tags", ())},
             {metric["key"]: metric["value"] for metric in run["data"].get("metrics", ())},
         )
-        for answer in answers
-        for run in (answer or {}).get("runs", ())
+        for wanted in filters
+        for run in _every(address, "runs", {**search, "filter": wanted})
     ]
     return sorted(seen, key=lambda run: run.started, reverse=True)
+
+
+def _every(address: str, what: str, body: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """All runs or experiments that a search finds, page by page."""
+    while True:
+        answer = _call(address, f"{what}/search", body) or {}
+        yield from answer.get(what, ())
+        if not (token := answer.get("next_page_token")):
+            return
+        body = {**body, "page_token": token}
+
+
+def pages(search: Callable[..., Any], *arguments: Any, **named: Any) -> Iterator[Any]:
+    """Everything that one of the client's searches finds."""
+    token = None
+    while True:
+        page = search(*arguments, **named, page_token=token)
+        yield from page
+        token = page.token
+        if not token:
+            return
 
 
 def _filter(tag: str, value: str) -> str:
@@ -271,7 +291,6 @@ def _by_client(address: str, experiment: str, tag: str, values: list[str]) -> li
 
 
 def _ask(client: Any, experiments: list[str], filters: list[str]) -> list[Run]:
-    answers = [client.search_runs(experiments, wanted, order_by=["start_time DESC"]) for wanted in filters]
     seen = [
         Run(
             r.info.run_id,
@@ -281,8 +300,8 @@ def _ask(client: Any, experiments: list[str], filters: list[str]) -> list[Run]:
             r.data.tags,
             r.data.metrics,
         )
-        for answer in answers
-        for r in answer
+        for wanted in filters
+        for r in pages(client.search_runs, experiments, wanted, order_by=["start_time DESC"], max_results=MOST)
     ]
     return sorted(seen, key=lambda run: run.started, reverse=True)
 

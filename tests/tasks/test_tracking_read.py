@@ -164,8 +164,12 @@ def test_a_database_whose_writer_was_killed_is_read(written: Written, tmp_path: 
 
 
 @pytest.mark.slow
-def test_a_server_reads_as_the_client_wrote_it(written: Written, server: str) -> None:
-    """Against the team's server, the same questions have the same answers."""
+@pytest.mark.parametrize("most", [1000, 1])
+def test_a_server_reads_as_the_client_wrote_it(
+    written: Written, server: str, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Against the team's server, the same questions have the same answers, on however many pages they come."""
+    monkeypatch.setattr("tasks.tracking_read.MOST", most)
     check_server(server)
     assert runs(server, "weather", "kind", ["variant"]) == written.variants
     assert _by_client(written.address, "weather", "variant", ["dnn", "lstm", "cnn"]) == written.variants
