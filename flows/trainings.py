@@ -36,8 +36,11 @@ class Failed:
 def in_turn(
     root: Path, plan: Plan, begin: Callable[[Runner, Candidate], Begun[T]]
 ) -> Iterator[Callable[[Candidate], T | Failed]]:
-    """Yields what trains a candidate when its turn has come, and waits for it; where several are at work at once, all
-    have begun by then. An error that ends the block ends what is still at work, as somebody who interrupts does."""
+    """Yields a function that trains a candidate and returns its result.
+
+    On a cluster all have begun before, and it waits for that one. An error that leaves the block ends what is still at
+    work, as somebody who interrupts does.
+    """
     begun: dict[str, Begun[T]] = {}
 
     def result_of(candidate: Candidate) -> T | Failed:

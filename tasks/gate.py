@@ -89,6 +89,7 @@ def _compared(root: Path, plan: Plan, rules: Register, challenger: Result, versi
         there = {one: _contestant(client, registered, store, Path(folder) / one) for one, registered in known.items()}
     ours = there.pop(version)
     _draw(client, runs[version], ours, there[now.champion], (version, now.champion), store)
+    inside = slices(store)
     found = {
         one: compare(
             ours.predictions,
@@ -96,7 +97,7 @@ def _compared(root: Path, plan: Plan, rules: Register, challenger: Result, versi
             one,
             (ours.model.spec.classes, theirs.model.spec.classes),
             leaked(today, ours.trained, theirs.trained),
-            slices(store),
+            inside,
             rules,
         )
         for one, theirs in there.items()

@@ -96,8 +96,6 @@ def read_variants(root: Path, names: list[str] | None, changes: list[str]) -> di
         raise InputError("params/models/ has no variant that is trained by default: name one with --variants")
     if len(set(selected)) < len(selected):
         raise InputError(f"--variants {' '.join(selected)}: the same variant stands there twice")
-    for name in selected:
-        variant.load(root, name)
     by_variant: dict[str, dict[str, Any]] = {name: {} for name in selected}
     for change in changes:
         key, equals, text = change.partition("=")

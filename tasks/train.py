@@ -15,7 +15,7 @@ from weathervane.progress import say
 
 @dataclass(frozen=True)
 class How:
-    """What is no part of the fingerprint: an interrupted training goes on under another."""
+    """What is no part of the fingerprint: it may differ between an interrupted training and the one that goes on."""
 
     device: str
     time_limit: float | None = None  # minutes, all tries together

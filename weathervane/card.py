@@ -4,9 +4,14 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-MEASURES = {"accuracy": "accuracy", "balanced_accuracy": "balanced accuracy", "macro_f1": "macro-F1"}
-MEASURES |= {"roc_auc": "ROC AUC, one class against the rest", "ece": "expected calibration error"}
-MEASURES |= {"log_loss": "log loss, nats"}
+MEASURES = {
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced accuracy",
+    "macro_f1": "macro-F1",
+    "roc_auc": "ROC AUC, one class against the rest",
+    "ece": "expected calibration error",
+    "log_loss": "log loss, nats",
+}
 PLAIN = {  # of which there are no intervals
     "test/ece_before_scaling": "expected calibration error before temperature scaling | {:.3f}",
     "train/overfitting_gap": "accuracy on training images, less that on validation | {:.3f}",

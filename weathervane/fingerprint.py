@@ -19,9 +19,9 @@ FAMILY_LIST = PACKAGE / "models" / "__init__.py"
 NUMERIC = ("torch", "torchvision", "numpy", "scipy", "pillow")
 
 
-def digest(needed: dict[str, str]) -> str:
+def digest(ingredients: dict[str, str]) -> str:
     """The fingerprint of `ingredients`: hex sha256, 32 digits."""
-    return hashlib.sha256(json.dumps(needed, sort_keys=True).encode()).hexdigest()[:32]
+    return hashlib.sha256(json.dumps(ingredients, sort_keys=True).encode()).hexdigest()[:32]
 
 
 def ingredients(variant: Variant, data_md5: str, seed: int) -> dict[str, str]:

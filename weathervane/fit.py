@@ -30,7 +30,7 @@ from weathervane.parts import Part, load
 from weathervane.ranks import Ranks
 from weathervane.recorded import Recorder
 from weathervane.resume import Checkpoints
-from weathervane.state import State, begin
+from weathervane.state import Best, State, begin
 from weathervane.store import Store
 from weathervane.variant import Variant
 
@@ -39,7 +39,7 @@ EXPLODED = 1000.0  # times the loss of guessing: no training comes back from the
 UNRECORDED = Recorder(False)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Outcome:
     """What a fit came to; seconds are of the loop alone, all tries together."""
 
@@ -116,7 +116,7 @@ def fit(
                     leave(state, variant.train.epochs, ranks, limit if late else None)
             metrics = {"train_loss": mean_loss(state, train, ranks)}
             pulled = pulls(state.net, *watched, state.epoch, variant.train.epochs)
-            metrics |= judge(state, val, variant.flip_test)
+            metrics |= validate_epoch(state, val, variant.flip_test)
             metrics |= {"lr": state.schedule.rate, "seconds": state.end_epoch()}
             if ranks.first:
                 record(folder / METRICS, state.epoch, metrics=metrics)
@@ -125,12 +125,21 @@ def fit(
     state.recorder.forget()
     state.net.load_state_dict(state.kept)
     spec = replace(spec, temperature=temperature(outputs(state.net, val, variant.flip_test), val.labels))
-    gap = validate(state.net, train, variant.flip_test)[0] - state.best[0]
+    gap = validate(state.net, train, variant.flip_test)[0] - state.best.accuracy
     if ranks.first:
         Model(state.net, spec, device).save(folder / "model", store.pixels(store.part("train", fold=fold)[:PROBE]))
     parameters = sum(p.numel() for p in state.net.parameters())
     speed = state.steps * min(variant.train.batch, len(train.labels)) / state.seconds
-    return Outcome(state.best[2], state.best[0], parameters, state.seconds, speed, gap, state.micro, state.notes)
+    return Outcome(
+        best_epoch=state.best.epoch,
+        val_accuracy=state.best.accuracy,
+        parameters=parameters,
+        seconds=state.seconds,
+        images_per_second=speed,
+        overfitting_gap=gap,
+        micro_batch=state.micro,
+        notes=state.notes,
+    )
 
 
 def leave(state: State, epochs: int, ranks: Ranks, limit: float | None) -> NoReturn:
@@ -150,7 +159,7 @@ def leave(state: State, epochs: int, ranks: Ranks, limit: float | None) -> NoRet
     )
 
 
-def judge(state: State, val: Part, flip: bool) -> dict[str, float]:
+def validate_epoch(state: State, val: Part, flip: bool) -> dict[str, float]:
     """The epoch's val_loss and val_accuracy; its weights are kept if they are the best so far.
 
     Raises:
@@ -161,7 +170,7 @@ def judge(state: State, val: Part, flip: bool) -> dict[str, float]:
     if not math.isfinite(loss):
         raise TrainingError(f"validation loss is {loss} after epoch {state.epoch + 1}: lower train.lr")
     if (accuracy, -loss) > state.best[:2]:
-        state.best = (accuracy, -loss, state.epoch + 1)
+        state.best = Best(accuracy, -loss, state.epoch + 1)
         state.kept = {key: value.detach().clone() for key, value in judged.state_dict().items()}
     return {"val_loss": loss, "val_accuracy": accuracy}
 

@@ -52,7 +52,7 @@ class Residual(nn.Module):
 def residual_stages(width: int, stages: int, blocks: int, size: int) -> list[nn.Module]:
     """A 3x3 stem and `stages` of residual blocks, each but the first with twice the channels at half the resolution.
 
-    [N, 3, size, size] to [N, width * 2**(stages - 1), H, W].
+    [N, 3, size, size] to [N, width * 2**(stages - 1), H, W]. From 48 pixels on, the stem halves them.
     """
     layers: list[nn.Module] = [*conv_norm(3, width, stride=2 if size >= 48 else 1), nn.ReLU(True)]
     before = width

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 BINS = 10  # of the calibration error, equally wide
+Z = 1.959964  # the normal distribution holds 95 % within so many standard deviations
 FLOOR = 1e-12  # the smallest probability that the log loss believes
 
 
@@ -122,11 +123,11 @@ def holm(ps: list[float]) -> list[float]:
     return [float(p) for p in found]
 
 
-def wilson(right: float, n: float, z: float = 1.959964) -> tuple[float, float]:
-    """Score interval of a share (Wilson 1927): stays inside 0-1 and has a width even at 100 %."""
+def wilson(right: float, n: float) -> tuple[float, float]:
+    """95 % score interval of a share (Wilson 1927): stays inside 0-1 and has a width even at 100 %."""
     if n == 0:
         return 0.0, 1.0
-    share, z2 = right / n, z * z
+    share, z2 = right / n, Z * Z
     middle = (share + z2 / (2 * n)) / (1 + z2 / n)
-    half = z / (1 + z2 / n) * float(np.sqrt(share * (1 - share) / n + z2 / (4 * n * n)))
+    half = Z / (1 + z2 / n) * float(np.sqrt(share * (1 - share) / n + z2 / (4 * n * n)))
     return max(0.0, middle - half), min(1.0, middle + half)

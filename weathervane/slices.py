@@ -18,11 +18,11 @@ LOW = 150  # pixels of the shorter side, as the photograph came in
 BLOCK = 256  # images in memory at a time
 
 
-def slices(store: Store, split: str = "test") -> "pd.DataFrame":
-    """bool [N, slices] by sha256; a slice that holds no image, or all of them, is left out."""
+def slices(store: Store) -> "pd.DataFrame":
+    """bool [N, slices] of the test images by sha256; a slice that holds no image, or all of them, is left out."""
     import pandas as pd
 
-    rows = store.part(split)
+    rows = store.part("test")
     blocks = (store.pixels(rows[first : first + BLOCK]) for first in range(0, len(rows), BLOCK))
     luma = np.concatenate([(pixels @ LUMA).mean((1, 2)) for pixels in blocks])
     side = np.minimum(store.manifest["width"], store.manifest["height"])[rows]

@@ -9,7 +9,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -26,6 +26,14 @@ from weathervane.variant import Train
 
 # The order of an epoch, and its images and targets, float32 [B, N, ...], of B steps at a time.
 Coming = tuple[Tensor, Iterator[tuple[Tensor, Tensor]]]
+
+
+class Best(NamedTuple):
+    """How good the best epoch so far is; the larger, the better."""
+
+    accuracy: float = -1.0
+    minus_loss: float = -math.inf
+    epoch: int = 0
 
 
 @dataclass
@@ -46,7 +54,7 @@ class State:
     order: Tensor | None = None  # row numbers of the epoch that is under way, int64 [steps, batch]
     coming: Coming | None = None  # the next one's, where it is drawn ahead
     losses: list[Tensor] = field(default_factory=list)  # of its steps so far
-    best: tuple[float, float, int] = (-1.0, -math.inf, 0)  # validation accuracy, minus validation loss, epoch
+    best: Best = field(default_factory=Best)
     kept: dict[str, Tensor] = field(default_factory=dict)  # the weights of that epoch
     seconds: float = 0.0  # spent in the loop, by all processes that worked at it
     epoch_seconds: float = 0.0  # of them, in the epoch that is under way
@@ -149,7 +157,7 @@ def content(state: State) -> dict[str, Any]:
         "steps": state.steps,
         "micro": state.micro if state.micro < state.planned else None,
         "epoch": state.epoch,
-        "best": [state.best[0], state.best[1], state.best[2]] if state.kept else None,
+        "best": list(state.best) if state.kept else None,
         "seconds": [state.seconds, state.epoch_seconds],
         "notes": state.notes,
     }
@@ -185,7 +193,7 @@ def restore(state: State, held: dict[str, Tensor], rest: dict[str, Any]) -> None
         for name, value in below("gradient.").items():
             state.net.get_parameter(name).grad = _like(state.net.get_parameter(name), value)
     state.kept = {name: value.to(device) for name, value in below("kept.").items()}
-    state.best = tuple(rest["best"]) if rest["best"] else state.best
+    state.best = Best(*rest["best"]) if rest["best"] else state.best
     state.micro, state.epoch = rest["micro"] or state.micro, rest["epoch"]
     state.seconds, state.epoch_seconds = rest["seconds"]
     state.notes[:] = rest["notes"]

@@ -21,7 +21,7 @@ class Pick:
     why: str
 
 
-def choose(probabilities: np.ndarray, features: np.ndarray, known: np.ndarray, n: int, seed: int = 0) -> list[Pick]:
+def choose(probabilities: np.ndarray, features: np.ndarray, known: np.ndarray, n: int) -> list[Pick]:
     """The `n` most worthwhile of N, or all of them, in order.
 
     Two judges choose in turn and keep away from what is chosen. The first (BADGE: Ash et al. 2020, arXiv 1906.03671)
@@ -35,9 +35,8 @@ def choose(probabilities: np.ndarray, features: np.ndarray, known: np.ndarray, n
         features: float32 [N, D].
         known: float32 [M, D], features of the images that the model has learnt from.
         n: how many.
-        seed: of the draws.
     """
-    rng, left = np.random.default_rng(seed), np.ones(len(features), bool)
+    rng, left = np.random.default_rng(0), np.ones(len(features), bool)
     judges: dict[str, Gradients | Coverage] = {
         UNSURE: Gradients(probabilities, features, rng),
         STRANGE: Coverage(features, known),

@@ -37,10 +37,10 @@ BEFORE = {"residual": True}
 
 
 def build(network: Network, size: int, classes: int) -> "nn.Module":
-    """A 3x3 stem, `stages` of residual blocks, each but the first at half the resolution, then a mean.
+    """A 3x3 stem, `stages` of residual blocks, each but the first at half the resolution, then a mean; or the plain
+    network.
 
-    Pre-activation-free residual blocks as in He et al. 2015 (arXiv 1512.03385), on a stem without pooling
-    as its CIFAR variants have.
+    The blocks are those of He et al. 2015 (arXiv 1512.03385), on a stem without pooling, as in its section 4.2.
     """
     from torch import nn
 
