@@ -204,11 +204,11 @@ def check(
 ) -> None:
     """Say what would become of a source's files.
 
-    And whether they are enough for a dataset. Nothing is taken in.
+    And whether they are enough for a dataset; exit status 2 if they are not. Nothing is taken in.
     """
     from flows.data_command import check
 
-    check(source)
+    raise typer.Exit(0 if check(source) else 2)
 
 
 @data.command("versions")

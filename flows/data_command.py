@@ -16,8 +16,8 @@ from weathervane.sources import named
 SHOWN = 20  # lines of a list before "and n more"
 
 
-def check(source: str) -> None:
-    """Print what an ingest of the source would say of its files, and whether it would take them in; changes nothing."""
+def check(source: str) -> bool:
+    """Print what an ingest of the source would say of its files; whether it would take them in. Changes nothing."""
     root = project.root()
     report, refusal = inspect(named(from_root(source, root)), load(Ingest, root / INGEST), root)
     _table(report)
@@ -28,7 +28,10 @@ def check(source: str) -> None:
     say(f"near-duplicates: {said}")
     for group, size in report.large_groups.items():
         say(f"  group {group} has {size} images: look at it before you trust the split")
+    for note in report.notes:
+        say(f"note: {note}")
     say(f"as a dataset of its own it would be {f'refused: {refusal}' if refusal else 'taken in'}")
+    return not refusal
 
 
 def list_versions() -> None:
@@ -68,7 +71,7 @@ def _table(report: Report) -> None:
     rows.append(["duplicate of another", f"{len(report.duplicates):,}", "exact copies, recorded once"])
     for reason, count in Counter(bad.reason for bad in report.quarantined).items():
         rows.append([f"quarantined: {reason}", f"{count:,}", ""])
-    rows.append(["ignored", f"{len(report.ignored):,}", "what systems leave behind"])
+    rows.append(["ignored", f"{len(report.ignored):,}", "what systems leave behind, and texts"])
     rows.append(["all files", f"{report.files:,}", ""])
     tabulate(["what became of them", "files", "notes"], rows)
 

@@ -5,7 +5,9 @@ import io
 import os
 from pathlib import Path
 
+from tasks.data_versions import last_version, ledger_of
 from weathervane import params
+from weathervane.errors import InputError
 from weathervane.ingest import Ingest
 from weathervane.sources import Local, Synthetic, named
 
@@ -32,6 +34,8 @@ def edited(path: Path, root: Path, source: str | None, dataset: str | None) -> s
             content["sources"] = [wanted.model_dump(exclude_defaults=True)]
             own = "weather" if content["dataset"] == SYNTHETIC else content["dataset"]
             content["dataset"] = dataset or (SYNTHETIC if isinstance(wanted, Synthetic) else own)
+    elif dataset not in (None, content["dataset"]):
+        _refuse_foreign_sources(root, dataset, params.check(Ingest, content, path))
     if dataset is not None:
         content["dataset"] = dataset
     params.check(Ingest, content, "--dataset" if dataset else path)
@@ -40,6 +44,18 @@ def edited(path: Path, root: Path, source: str | None, dataset: str | None) -> s
     out = io.StringIO()
     yaml.dump(content, out)
     return out.getvalue()
+
+
+def _refuse_foreign_sources(root: Path, dataset: str, now: Ingest) -> None:
+    """A dataset that was there before is gone back to with its own sources."""
+    last = last_version(root, dataset)
+    ledger = ledger_of(root, last) if last else None
+    titles = [source.title for source in now.sources]
+    if ledger and not {row.source for row in ledger.rows} & set(titles):
+        raise InputError(
+            f"--dataset {dataset}: none of its images came from the sources of '{now.dataset}' in params/ingest.yaml "
+            f"({', '.join(titles)}): name its own, too (--source)"
+        )
 
 
 def difference(before: str, after: str, name: str) -> str:

@@ -69,6 +69,8 @@ def ingest_and_record(root: Path) -> str:
             shutil.rmtree(aside)
         version = add(root, str(project.RAW), {"dataset": params.dataset})
         say(f"ingest: {report}; {taken - started:.1f} s, and DVC {time.monotonic() - taken:.1f} s")
+        for note in report.notes:
+            say(f"ingest: {note}")
         return version
 
 
@@ -184,7 +186,7 @@ def _bring_back(root: Path, params: Ingest) -> None:
         raise InputError(damage)
     if has_bytes(root, version):
         materialise(root, version).joinpath(project.RAW).replace(raw)
-        say(f"ingest: '{params.dataset}' goes on from its last version, {version}")
+        say(f"ingest: '{params.dataset}' goes on from its last version, {version}; --dataset NAME starts another")
         return
     _refuse_lost(params, version)
 

@@ -191,6 +191,8 @@ def _sort_out(params: Ingest, root: Path, ledger: Ledger, staging: Path, record:
     report = sorting.ended()
     if sorting.fresh:
         report.accepted = _place(params, ledger, list(sorting.fresh.values()), _signatures(root, ledger, record))
+        held = ledger.counts()
+        report.new_classes = sorted({row.label for row in report.accepted} - held.keys()) if held else []
     report.decoded = record.looks
     sizes = Counter(row.group for row in (*ledger.rows, *report.accepted))
     report.large_groups = {group: size for group, size in sizes.items() if size > LARGE_GROUP}
@@ -292,8 +294,8 @@ def _check(params: Ingest, root: Path, ledger: Ledger, report: Report) -> None:
     if len(counts) < 2:
         seen = f"only the class '{next(iter(counts))}'" if counts else "no image at all"
         raise InputError(
-            f"{', '.join(s.title for s in params.sources)}: {seen}: at least 2 classes are needed; if that is a folder "
-            "of files called <class><number>, name it as the source"
+            f"{', '.join(s.title for s in params.sources)}: {seen}: at least 2 classes are needed: a source is a "
+            "folder of class folders, or one of files called <class><number>"
         )
     label, fewest = min(counts.items(), key=lambda item: (item[1], item[0]))
     if fewest < params.min_per_class:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import PurePosixPath
 
 JUNK = {".ds_store", "thumbs.db", "desktop.ini", "__macosx", "@eadir", "lost+found"}
+TEXTS = {".csv", ".htm", ".html", ".json", ".md", ".pdf", ".tsv", ".txt", ".xml", ".yaml", ".yml"}
 CAMERA = {"dsc", "dscf", "dscn", "image", "img", "mvimg", "photo", "picture", "pxl", "screenshot"}  # no weather
 CLASS = re.compile(r"[^\W_][\w -]{0,62}")  # what the name of a metric may hold in MLflow, too
 NUMBERED = re.compile(r"([^\W\d_](?:[^\W\d]|[ -])*?)[ _-]*\(?\d+\)?\.\w{1,5}")
@@ -14,6 +15,11 @@ NUMBERED = re.compile(r"([^\W\d_](?:[^\W\d]|[ -])*?)[ _-]*\(?\d+\)?\.\w{1,5}")
 def ignored(name: str) -> bool:
     """True for what systems leave behind: .DS_Store, Thumbs.db, __MACOSX/, anything dotted."""
     return any(part.lower() in JUNK or part.startswith(".") for part in PurePosixPath(name).parts)
+
+
+def called_text(name: str) -> bool:
+    """True for what lies beside photographs to tell of them, if it is none itself."""
+    return PurePosixPath(name).suffix.lower() in TEXTS
 
 
 def shown(name: str) -> str:
@@ -34,14 +40,18 @@ def labels(names: Sequence[str], packed: bool = False) -> dict[str, str | None]:
     The class is the name of the folder that holds the file (so `train/rain/x.jpg` is rain), and a loose file among
     folders has none. Where all files are loose it is what each name begins with (`rain12.jpg`, `rain_12.jpg`); what
     cameras call their files (`IMG_12.jpg`) is no class. Archives (`packed`) often have one folder round all of their
-    files: what those begin with are the classes if each name has that form and they begin with different ones.
+    files. With others in it, it is no class. With none, what its files begin with are the classes, if each name has
+    that form and they begin with different ones.
     """
-    folders = {PurePosixPath(name).parent for name in names}
+    parents = {name: PurePosixPath(name).parent for name in names}
+    folders, outer = set(parents.values()), {PurePosixPath()}
     numbered = {name: _beginning(PurePosixPath(name).name) for name in names}
-    wrapped = packed and len(folders) == 1 and all(numbered.values()) and len(set(numbered.values())) > 1
-    if wrapped or not any("/" in name for name in names):
+    flat = packed and len(folders) == 1 and all(numbered.values()) and len(set(numbered.values())) > 1
+    if flat or folders <= outer:
         return numbered
-    return {name: class_name(PurePosixPath(name).parent.name) if "/" in name else None for name in names}
+    if packed and len(folders) > 1 and len(tops := {folder.parts[:1] for folder in folders}) == 1:
+        outer.add(PurePosixPath(*tops.pop()))
+    return {name: None if parent in outer else class_name(parent.name) for name, parent in parents.items()}
 
 
 def _beginning(name: str) -> str | None:

@@ -4,15 +4,17 @@ import hashlib
 import shutil
 from collections import Counter
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from weathervane import images
 from weathervane.examine import Outcome, Picture, Record
 from weathervane.files import raise_if_no_room, sha256
-from weathervane.layout import shown
+from weathervane.layout import called_text, shown
 from weathervane.ledger import Ledger, Quarantined, Row
 from weathervane.parallel import in_order
 from weathervane.sources import Found
+
+SHOWN = 4  # names in a note
 
 
 @dataclass
@@ -28,6 +30,7 @@ class Report:
     quarantined: list[Quarantined] = field(default_factory=list)
     ignored: list[str] = field(default_factory=list)
     large_groups: dict[str, int] = field(default_factory=dict)  # near-duplicate groups of over 10, with their sizes
+    new_classes: list[str] = field(default_factory=list)  # that a dataset which had images did not have
 
     def __str__(self) -> str:
         new = Counter(row.label for row in self.accepted)
@@ -39,6 +42,26 @@ class Report:
             f"{self.known + len(self.duplicates):,} duplicates, {len(self.quarantined):,} quarantined"
             f"{f' ({reasons})' if reasons else ''}, {len(self.ignored):,} ignored"
         )
+
+    @property
+    def notes(self) -> list[str]:
+        """What is as nobody may have meant it, a line each."""
+        places = [PurePosixPath(row.name).parts for row in self.accepted]
+        above = sorted({parts[-3] for parts in places if len(parts) > 2})
+        said = []
+        if self.new_classes:
+            said.append(f"classes that the dataset did not have: {_some(self.new_classes)}")
+        if len(above) > 1:
+            said.append(
+                f"a photograph's own folder is its class; those above ({_some(above)}) tell nothing, and test images "
+                "are chosen anew"
+            )
+        return said
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +123,7 @@ class Sorting:
             _stage(found.data, self._staging / digest)
         if found.stamp:
             self._record.saw(found.path, found.stamp, digest)
-        if found.ignored:
+        if found.ignored or (called_text(name) and _no_picture(outcome)):
             report.ignored.append(name)
         elif isinstance(outcome, images.BadImage):
             self._quarantine(name, source, digest, outcome.reason, outcome.detail)
@@ -132,6 +155,10 @@ class Sorting:
 
     def _quarantine(self, name: str, source: str, digest: str, reason: images.Reason, detail: str) -> None:
         self._report.quarantined.append(Quarantined(digest, source, name, self._number, reason, shown(detail)))
+
+
+def _no_picture(outcome: Outcome | None) -> bool:
+    return isinstance(outcome, images.BadImage) and outcome.reason in ("empty", "not an image")
 
 
 def _staged(staging: Path) -> set[str]:

@@ -74,6 +74,10 @@ class Synthetic(Strict):
             yield Found(name, name.split("/")[0], data)
 
 
+NAMELESS = "no class folder (of letters, digits, spaces, _ and -), and no <class><number> name"
+LINKED = "a link to a folder, and those are not entered: copy the folder, or name what it leads to as a source"
+
+
 class Placed(Strict, ABC):
     """What all sources share that end up as a folder or an archive on this machine."""
 
@@ -93,9 +97,10 @@ class Placed(Strict, ABC):
         yield from (Found(name, ignored=True) for name in inside if layout.ignored(name))
         classes = layout.labels(kept, packed=place.is_file())
         for name, label in classes.items():
-            if label is None:
-                told = "no class folder (of letters, digits, spaces, _ and -), and no <class><number> name"
-                yield Found(name, reason="name not understood", detail=told)
+            if label is None and layout.called_text(name):
+                yield Found(name, ignored=True)
+            elif label is None:
+                yield Found(name, reason="name not understood", detail=LINKED if (place / name).is_dir() else NAMELESS)
         wanted = [name for name in kept if classes[name] is not None]
         if place.is_dir():
             yield from (read(place, name, classes[name], seen) for name in wanted)

@@ -600,13 +600,27 @@ def test_names(source: Path, tmp_path: Path) -> None:
 
 @pytest.mark.fault(11, trials=12)
 def test_names_of_bad_files(source: Path, tmp_path: Path) -> None:
-    """A bad file with a strange name is told like any other, now and the next time."""
+    """A bad file with a strange name is told like any other, now and the next time; one that calls itself a text is
+    passed over, now and then."""
     for name in NAMES:
         Path(os.fsdecode(os.fsencode(source / "rain") + b"/" + name)).write_bytes(b"bad " + name)
-    assert reasons(take_in(source, tmp_path / "root")) == {"not an image": 12}
-    assert len(Ledger.read(tmp_path / "root/data/raw").quarantined) == 12
-    assert reasons(take_in(source, tmp_path / "root")) == {"not an image": 12}
-    assert len(Ledger.read(tmp_path / "root/data/raw").quarantined) == 12
+    report = take_in(source, tmp_path / "root")
+    assert reasons(report) == {"not an image": 11} and report.ignored == ["rain/wrong.txt"]
+    assert len(Ledger.read(tmp_path / "root/data/raw").quarantined) == 11
+    assert reasons(take_in(source, tmp_path / "root")) == {"not an image": 11}
+    assert len(Ledger.read(tmp_path / "root/data/raw").quarantined) == 11
+
+
+def test_what_nobody_may_have_meant_is_told(source: Path, tmp_path: Path) -> None:
+    """Folders above the class folders, and classes that come to a dataset which had others, are named in the report."""
+    assert take_in(source, tmp_path / "root").notes == []
+    for n, place in enumerate(("fog/monday", "hail/monday", "fog/tuesday", "hail/tuesday") * 5):
+        (source / place).mkdir(parents=True, exist_ok=True)
+        (source / place / f"{n}.jpg").write_bytes(encoded(photograph(200 + n)))
+    new, above = take_in(source, tmp_path / "root").notes
+    assert new == "classes that the dataset did not have: monday, tuesday"
+    assert above.startswith("a photograph's own folder is its class; those above (fog, hail) tell nothing")
+    assert take_in(source, tmp_path / "root").notes == []
 
 
 @pytest.mark.fault(11, trials=7)

@@ -19,6 +19,7 @@ import pytest
 from PIL import Image
 
 from flows.command import Request, run_retrain
+from flows.edit_ingest import edited
 from tasks import data, data_versions, tracking
 from tasks.alone import alone
 from tasks.dvc_lock import md5, raw_md5
@@ -255,7 +256,7 @@ def test_the_command_line_looks_at_data(project: Path, inbox: Path, here: Here) 
     for number in range(4):
         (inbox / f"rain/broken{number}.jpg").write_bytes(b"no image")
     refused = weathervane("data", "check", str(inbox))
-    assert refused.returncode == 0 and "it would be refused: 5 of 31 files are bad, more than max_bad" in refused.stdout
+    assert refused.returncode == 2 and "it would be refused: 5 of 31 files are bad, more than max_bad" in refused.stdout
     for number in range(4):
         (inbox / f"rain/broken{number}.jpg").unlink()
     assert not (project / "data/raw").exists() and not (project / "mlflow.db").exists()
@@ -283,6 +284,24 @@ def test_an_older_version_that_was_trained_on_is_not_the_last(project: Path, inb
         told = {"kind": "retraining", "dataset": "weather", "data_md5": f"{version * 32}.dir", **about}
         tracking.end_run(project, tracking.start_run(project, experiment, "run", told), "FINISHED")
     assert data_versions.last_version(project, "weather") == "2" * 32 + ".dir"
+
+
+def test_a_dataset_is_gone_back_to_with_its_own_sources(project: Path, inbox: Path) -> None:
+    """`--dataset` alone never brings another dataset's images into one that was there before: they could not be taken
+    out again. A name that nobody used, or the dataset's own source beside it, is taken."""
+    params = project / "params/ingest.yaml"
+    told = {"kind": "retraining", "dataset": "weather", "data_md5": data.ingest_and_record(project)}
+    tracking.end_run(
+        project, tracking.start_run(project, tracking.experiment(project, "weather"), "run", told), "FINISHED"
+    )
+    other, own = shutil.copytree(inbox, inbox.parent / "other"), str(inbox)
+    params.write_text(edited(params, project, str(other), "clouds"))
+    with pytest.raises(InputError, match=r"--dataset weather: none of its images came from the sources of 'clouds' in"):
+        edited(params, project, None, "weather")
+    assert "dataset: fog" in edited(params, project, None, "fog")
+    assert "dataset: weather" in edited(params, project, own, "weather")
+    params.write_text(edited(params, project, own, "clouds"))
+    assert "dataset: weather" in edited(params, project, None, "weather")
 
 
 @pytest.mark.parametrize("name", FILES)

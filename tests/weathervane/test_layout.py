@@ -69,6 +69,13 @@ def test_a_folder_that_holds_several_classes_by_name_is_an_archives_only() -> No
     assert list(labels(names).values()) == ["rain", "rain"]
 
 
+def test_a_folder_round_class_folders_is_none_itself() -> None:
+    """A loose photograph in an archive's wrapping is as loose as one beside class folders that were not packed."""
+    names = ["set/rain/a.jpg", "set/shine/b.jpg", "set/IMG_1.jpg"]
+    assert list(labels(names, packed=True).values()) == ["rain", "shine", None]
+    assert set(labels(["rain/a.jpg", "rain/b.jpg"], packed=True).values()) == {"rain"}
+
+
 def test_no_files() -> None:
     """An empty source is no error here; ingest says what is missing."""
     assert labels([]) == {}
