@@ -14,7 +14,7 @@ from flows.runner import COMPUTE, Compute, check_runner
 from flows.server import LocalServer, own_server
 from tasks import tracking
 from tasks.alone import alone
-from tasks.data import INGEST, PREPARE, current, ingest_and_record, prepare_and_record, prepared_version
+from tasks.data import INGEST, current, ingest_and_record, prepare_and_record, prepared_version
 from tasks.dvc_lock import stale_because
 from tasks.gate import REGISTER
 from tasks.plan import Plan, make_plan, read_variants
@@ -26,7 +26,6 @@ from weathervane.gate import Register
 from weathervane.ingest import Ingest
 from weathervane.owner import gone
 from weathervane.params import load
-from weathervane.prepare import Prepare
 from weathervane.progress import say, tabulate
 
 
@@ -59,7 +58,6 @@ def run_retrain(request: Request) -> int:
     before = path.read_text(encoding="utf-8")
     after = edited(path, root, request.source, request.dataset)
     variants = read_variants(root, request.variants, request.changes)
-    load(Prepare, root / PREPARE)
     load(Register, root / REGISTER)
     if request.data_version and before != after:
         raise InputError("--data-version is of the dataset as it is: leave out --source and --dataset")

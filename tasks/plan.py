@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.changes import what_changed
+from tasks.data import PREPARE
 from tasks.dvc_lock import md5_of_prepared, prepared_md5, raw_md5
 from tasks.tracking_read import CLEANED, KINDS, Run, runs, uri
 from weathervane import project, variant
@@ -16,7 +17,8 @@ from weathervane.errors import InputError
 from weathervane.fingerprint import digest, ingredients
 from weathervane.folds import Crossing, check_folds, grouped
 from weathervane.ledger import SYNTHETIC, Ledger
-from weathervane.params import value
+from weathervane.params import load, value
+from weathervane.prepare import Prepare
 from weathervane.variant import Variant
 
 
@@ -89,7 +91,8 @@ def read_variants(root: Path, names: list[str] | None, changes: list[str]) -> di
     `train.epochs=5` holds for every selected variant, `cnn.train.epochs=5` for one.
 
     Raises:
-        InputError: an unknown variant or key, a value out of range, the same variant twice.
+        InputError: an unknown variant or key, a value out of range, the same variant twice, images that are prepared
+            smaller than one of them wants them.
     """
     selected = names or variant.defaults(root)
     if not selected:
@@ -108,7 +111,15 @@ def read_variants(root: Path, names: list[str] | None, changes: list[str]) -> di
             raise InputError(f"--set {change}: name a parameter, as in {head}.train.epochs=5")
         for name in [head] if head in by_variant else selected:
             by_variant[name][rest if head in by_variant else key] = value(text)
-    return {name: variant.load(root, name, changed) for name, changed in by_variant.items()}
+    found = {name: variant.load(root, name, changed) for name, changed in by_variant.items()}
+    prepared = load(Prepare, root / PREPARE).image_size
+    for name, one in found.items():
+        if one.size > prepared:
+            raise InputError(
+                f"{name}: size: {one.size} is more than the {prepared} pixels of prepared images: set image_size: "
+                f"{one.size} in {PREPARE}, or make it smaller"
+            )
+    return found
 
 
 def make_plan(

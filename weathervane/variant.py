@@ -106,7 +106,7 @@ def load(root: Path, name: str, changes: dict[str, Any] | None = None) -> Varian
     content = params.read(path)
     for key, value in (changes or {}).items():
         content = params.override(content, key, value, f"--set {name}.{key}: {origin}")
-    return params.check(Variant, content, origin)
+    return params.check(Variant, content, f"{origin} with --set {' '.join(changes)}" if changes else origin)
 
 
 def header(root: Path, name: str) -> str:
