@@ -14,7 +14,15 @@ from flows.runner import COMPUTE, Compute, check_runner
 from flows.server import LocalServer, own_server
 from tasks import tracking
 from tasks.alone import alone
-from tasks.data import INGEST, current, ingest_and_record, prepare_and_record, prepared_version
+from tasks.data import (
+    INGEST,
+    brought_in,
+    current,
+    dataset_of,
+    ingest_and_record,
+    prepare_and_record,
+    prepared_version,
+)
 from tasks.dvc_lock import stale_because
 from tasks.gate import REGISTER
 from tasks.plan import Plan, make_plan, read_variants
@@ -83,6 +91,7 @@ def run_retrain(request: Request) -> int:
         if not request.data_version:
             with ending_as_by_ctrl_c(), alone(root):  # or a retraining at work would go on with other data
                 _bring_in_data(root, path, request)
+                stack.enter_context(brought_in(dataset_of(root)))
         ready(root, server, "flows.retrain")
         return _run_flow(request)
 

@@ -13,6 +13,7 @@ from flows.runner import Runner, check_runner, servers
 from flows.trainings import Begun, Failed, closed_by_errors, in_turn, reused
 from tasks.alone import alone
 from tasks.crossval import close_crossval, pool_folds, record_of, train_fold
+from tasks.data import refuse_another
 from tasks.dead_runs import end_dead_runs
 from tasks.ingest import ingest
 from tasks.plan import Candidate, Plan, finished_crossval, make_plan, read_variants
@@ -64,6 +65,7 @@ def work(variants: list[str], changes: list[str], folds: int, share: float, seed
     check_runner(root)
     project.check_writable(root)
     with alone(root):
+        refuse_another(root)
         end_dead_runs(root)
         ingest(root)
         prepare(root, decoder(root, servers()))

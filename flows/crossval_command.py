@@ -10,7 +10,7 @@ from flows.child import ending_as_by_ctrl_c
 from flows.command import check_surroundings, prepare_here, ready
 from flows.server import own_server
 from tasks.alone import alone
-from tasks.data import INGEST, PREPARE, current, ingest_and_record
+from tasks.data import INGEST, brought_in, current, dataset_of, ingest_and_record
 from tasks.plan import finished_crossval, make_plan, read_variants
 from weathervane import project
 from weathervane.errors import InputError
@@ -18,7 +18,6 @@ from weathervane.files import replacing, writable
 from weathervane.folds import Crossing
 from weathervane.ingest import Ingest
 from weathervane.params import check, load
-from weathervane.prepare import Prepare
 from weathervane.progress import say, tabulate
 
 WRITES = (".json", ".md")  # what `--out` may end with
@@ -50,7 +49,6 @@ def run_crossval(request: Request) -> int:
         raise InputError(f"--out {request.out}: cannot be written: name another file")
     crossing = check(Crossing, {"folds": request.folds, "share": request.share}, "crossval")
     variants = read_variants(root, request.variants, request.changes)
-    load(Prepare, root / PREPARE)
     load(Ingest, root / INGEST)
     if current(root):
         plan = make_plan(root, variants, request.seed, crossing=crossing)
@@ -66,6 +64,7 @@ def run_crossval(request: Request) -> int:
         server = own_server(root, stack)
         with ending_as_by_ctrl_c(), alone(root):  # while the server boots; the flow's own steps find nothing to do
             ingest_and_record(root)
+            stack.enter_context(brought_in(dataset_of(root)))
             if prepare_here(root):
                 make_plan(root, variants, request.seed, crossing=crossing)  # refuses what there are too few images for
         ready(root, server, "flows.crossval")

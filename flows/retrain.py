@@ -21,7 +21,7 @@ from tasks import approval
 from tasks.alone import alone
 from tasks.announced import announce
 from tasks.approval import Waiting
-from tasks.data import dataset_of
+from tasks.data import dataset_of, refuse_another
 from tasks.dead_runs import end_dead_runs
 from tasks.dvc_lock import raw_md5
 from tasks.ingest import ingest
@@ -88,6 +88,7 @@ def work(variants: list[str], changes: list[str], seed: int, data_version: str, 
     seconds: dict[str, float] = {}
     with ExitStack() as stack:
         stack.enter_context(alone(root))
+        refuse_another(root)
         end_dead_runs(root)  # first, or one that was killed would be waited for
         if not os.environ.get(OWN):  # on a server of our own nobody else can be at work
             stack.enter_context(one_at_a_time(dataset_of(root)))  # another one by now, perhaps

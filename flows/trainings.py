@@ -9,6 +9,7 @@ from typing import Generic, TypeVar
 
 from flows.outcome import VariantsFailed
 from flows.runner import HERE, Runner, runner
+from tasks.momentary import in_brief
 from tasks.plan import Candidate, Plan, Result
 from tasks.runs import close_if_open, close_retraining, close_variant
 from weathervane.errors import InputError, TrainingError, masked
@@ -54,7 +55,8 @@ def in_turn(
             yield result_of
     except BaseException as error:
         for one in begun.values():
-            close_if_open(root, one.run, "KILLED", f"ended with the others: {_told(error)}")
+            with _as_far_as_possible():
+                close_if_open(root, one.run, "KILLED", f"ended with the others: {_told(error)}")
         raise
 
 
@@ -63,7 +65,8 @@ def _closed_if_failed(root: Path, begun: Begun[T]) -> T | Failed:
     try:
         return begun.result()
     except BaseException as error:
-        close_variant(root, begun.run, _status(error), _told(error))
+        with _as_far_as_possible():
+            close_variant(root, begun.run, _status(error), _told(error))
         if isinstance(error, InputError) or not isinstance(error, Exception):
             raise
         say(f"failed: {_told(error)}", logging.ERROR)
@@ -78,8 +81,18 @@ def closed_by_errors(root: Path, parent: str) -> Iterator[None]:
     except VariantsFailed:
         raise
     except BaseException as error:
-        close_retraining(root, parent, [], {"failure": _told(error)}, _status(error))
+        with _as_far_as_possible():
+            close_retraining(root, parent, [], {"failure": _told(error)}, _status(error))
         raise
+
+
+@contextmanager
+def _as_far_as_possible() -> Iterator[None]:
+    """What fails while a run is closed must not take the place of what it is closed for; the next start ends it."""
+    try:
+        yield
+    except Exception as error:
+        say(f"a run could not be closed: {in_brief(error)}", logging.WARNING)
 
 
 def reused(candidate: Candidate, parent: str) -> Result | None:

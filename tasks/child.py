@@ -1,6 +1,7 @@
 """A training in a child process, which a crash or a lack of memory ends alone."""
 
 import json
+import logging
 import math
 import re
 import subprocess
@@ -12,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from tasks import tracking
-from tasks.momentary import patiently
+from tasks.momentary import in_brief, patiently
 from tasks.plan import Candidate, Plan
 from weathervane import lifeline, project
 from weathervane.errors import InputError, TrainingError
 from weathervane.files import replacing
-from weathervane.progress import bar
+from weathervane.progress import bar, say
 
 POLL = 0.5  # seconds
 GRACE = 10.0  # seconds between asking a child to leave and making it
@@ -106,7 +107,12 @@ def train_in_child(
                         child.wait(POLL)
         finally:
             _end(child)
-    watch(record(folder), True)
+    try:
+        watch(record(folder), True)
+    except Exception as error:
+        if not (hung or child.returncode):
+            raise
+        say(f"{name}: the record is not whole: {in_brief(error)}", logging.WARNING)  # and why it ended is told below
     if hung:
         raise TrainingError(
             f"{name}: its process still ran {HUNG:.0f} s after the time limit of {limit:g} minutes, and was ended; the "

@@ -7,6 +7,9 @@ to do. DVC is not imported where nothing changed.
 import hashlib
 import shutil
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import cache
 from importlib.metadata import version as installed
 from pathlib import Path
@@ -26,6 +29,7 @@ from weathervane.prepare import Decode, Prepare, decoded_here, prepare
 from weathervane.progress import say
 from weathervane.store import changed
 
+_brought_in: ContextVar[str] = ContextVar("the dataset that this command has brought in", default="")
 INGEST, PREPARE = Path("params/ingest.yaml"), Path("params/prepare.yaml")
 
 
@@ -40,6 +44,28 @@ def current(root: Path) -> bool:
     if not unchanged(params, root):
         return False
     return stale_because(root, "prepare") is None and md5(root / project.RAW) == raw_md5(root)
+
+
+@contextmanager
+def brought_in(dataset: str) -> Iterator[None]:
+    """Within it a flow is refused another dataset than this, which was brought in for it."""
+    before = _brought_in.set(dataset)
+    try:
+        yield
+    finally:
+        _brought_in.reset(before)
+
+
+def refuse_another(root: Path) -> None:
+    """Somebody else's command may have edited params/ingest.yaml since this one brought its data in.
+
+    Raises:
+        InputError: it names another dataset by now.
+    """
+    if (mine := _brought_in.get()) not in ("", now := dataset_of(root)):
+        raise InputError(
+            f"{INGEST} names '{now}' by now, not '{mine}': somebody retrained that meanwhile: run it again"
+        )
 
 
 def ingest_and_record(root: Path) -> str:

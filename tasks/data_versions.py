@@ -8,6 +8,7 @@ import json
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -218,12 +219,12 @@ def _object(root: Path, digest: str) -> Path:
 def _in_git(root: Path) -> list[Version]:
     log = git(root, "log", "--format=%H %cI", "--", "data/raw.dvc").stdout
     lines = (line.split() for line in log.splitlines())
-    tracked = ((_tracked_at(root, commit), date, commit) for commit, date in lines)
-    return [
-        Version(version, _utc(datetime.fromisoformat(date)), f"commit {commit[:10]}")
-        for version, date, commit in tracked
-        if version
-    ]
+    found = []
+    for commit, date in lines:
+        with suppress(InputError):  # history cannot be mended
+            if version := _tracked_at(root, commit):
+                found.append(Version(version, _utc(datetime.fromisoformat(date)), f"commit {commit[:10]}"))
+    return found
 
 
 def _utc(moment: datetime) -> str:
@@ -245,13 +246,22 @@ def _in_mlflow(root: Path) -> list[Version]:
 
 
 def _tracked_at(root: Path, revision: str) -> str | None:
+    """The version at a git revision; None where none is tracked.
+
+    Raises:
+        InputError: data/raw.dvc is no DVC file there, such as one with the marks of a conflict.
+    """
     text = git(root, "show", f"{revision}:data/raw.dvc").stdout if not revision.startswith("-") else ""
     if not text:
         return None
     from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
 
-    content: dict[str, Any] = YAML(typ="safe", pure=True).load(text)
-    return str(content["outs"][0]["md5"])
+    try:
+        content: dict[str, Any] = YAML(typ="safe", pure=True).load(text)
+        return str(content["outs"][0]["md5"])
+    except (YAMLError, KeyError, IndexError, TypeError):
+        raise InputError(f"data/raw.dvc at {revision}: no file of DVC's: mend it there (a conflict of git?)") from None
 
 
 def _counted(what: str, names: Iterable[str]) -> Iterator[str]:

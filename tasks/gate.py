@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 REGISTER = Path("params/register.yaml")
 TRAINED = "trained.parquet"  # sha256 and group of every image that a version's model has seen
+SIZES = 50  # of one test set that grows, told apart
 LOOKS = "looks"  # tag of the registered model: number of test images → how many challengers met them
 
 
@@ -176,5 +177,8 @@ def _count_look(client: "MlflowClient", name: str, images: int) -> int:
     counted = json.loads(client.get_registered_model(name).tags.get(LOOKS, "{}"))
     same = {size: number for size, number in counted.items() if 2 * int(size) >= images}
     same[str(images)] = same.get(str(images), 0) + 1
+    while len(same) > SIZES:  # MLflow's databases hold 5,000 characters; counted longer is counted stricter
+        oldest, next_one, *_ = sorted(same, key=int)
+        same[next_one] += same.pop(oldest)
     client.set_registered_model_tag(name, LOOKS, json.dumps(same))
     return sum(same.values())

@@ -171,6 +171,7 @@ def _new_version(root: Path, plan: Plan, best: Result) -> str:
         outputs = [ColSpec(DataType.string, "class"), *(ColSpec(DataType.double, name) for name in names)]
         package = Path(__file__).parents[1] / "weathervane"
         mlflow.set_tracking_uri(uri(root))
+        mlflow.set_experiment(experiment_id=tracking.experiment(root, plan.dataset))  # or the model is of "Default"
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", ".*An input example was not provided")  # the signature says it all
             # Not pyfunc.log_model in a reopened run: an error or a kill would leave it failed, and to be trained anew.

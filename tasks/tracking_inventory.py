@@ -151,8 +151,9 @@ def _by_client(root: Path) -> Found:
         for kind in OURS
         for run in pages(client.search_runs, [experiment], f"tags.kind = '{kind}'", run_view_type=ViewType.ALL)
     ]
-    experiments = {run.info.experiment_id for run in runs}
-    models = [model for one in experiments for model in pages(client.search_logged_models, experiment_ids=[one])]
+    ours = {run.info.run_id for run in runs}
+    logged = (model for one in names for model in pages(client.search_logged_models, experiment_ids=[one]))
+    models = [model for model in logged if model.source_run_id in ours]  # some of "Default", of before
     registered = list(pages(client.search_registered_models))
     aliases: dict[tuple[str, str], list[str]] = defaultdict(list)
     for model in registered:

@@ -17,6 +17,7 @@ from weathervane.store import Store
 if TYPE_CHECKING:
     import pandas as pd
 
+BLOCK = 1024  # images in memory at a time
 IMAGES = 30  # of which latency is the median
 
 
@@ -25,7 +26,9 @@ def predictions(model: Model, store: Store, split: str, fold: int | None = None)
     import pandas as pd
 
     rows = store.part(split, fold=fold)
-    probability = model.probabilities(store.pixels(rows))
+    blocks = (rows[first : first + BLOCK] for first in range(0, len(rows), BLOCK))
+    parts = [model.probabilities(store.pixels(block)) for block in blocks]
+    probability = np.concatenate(parts) if parts else np.empty((0, len(model.spec.classes)), np.float32)
     table = pd.DataFrame({"label": store.manifest["label"][rows]})
     table["predicted"] = np.array(model.spec.classes)[probability.argmax(1)]
     for number, label in enumerate(model.spec.classes):

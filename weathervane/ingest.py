@@ -7,7 +7,6 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
 from collections import Counter, defaultdict
 from contextlib import closing
 from pathlib import Path
@@ -171,8 +170,8 @@ def inspect(source: Source, params: Ingest, root: Path) -> tuple[Report, str]:
     """What an ingest of this source alone, into an empty dataset, would say of each file, and why it would take nothing
     in ("" if it would); nothing is changed."""
     params, ledger = params.model_copy(update={"sources": [source]}), Ledger(root / project.RAW)
-    with tempfile.TemporaryDirectory() as staging, Record() as record:
-        report = _sort_out(params, root, ledger, Path(staging), record, [source.count(root)])
+    with Record() as record:
+        report = _sort_out(params, root, ledger, None, record, [source.count(root)])
     try:
         _check(params, root, ledger, report)
     except InputError as error:
@@ -180,8 +179,10 @@ def inspect(source: Source, params: Ingest, root: Path) -> tuple[Report, str]:
     return report, ""
 
 
-def _sort_out(params: Ingest, root: Path, ledger: Ledger, staging: Path, record: Record, counts: list[int]) -> Report:
-    """Every file of the sources into its list, and a place for each that is new."""
+def _sort_out(
+    params: Ingest, root: Path, ledger: Ledger, staging: Path | None, record: Record, counts: list[int]
+) -> Report:
+    """Every file of the sources into its list, and a place for each that is new; its bytes are put into `staging`."""
     sorting = Sorting(ledger, staging, record)
     for source, count in zip(params.sources, counts, strict=True):
         files = track(source.files(root, sorting.known), f"ingest {source.title}", count)

@@ -14,9 +14,10 @@ from contextvars import ContextVar
 from datetime import UTC, datetime
 from functools import cache
 from io import TextIOWrapper
-from typing import TYPE_CHECKING, TextIO, TypeVar
+from typing import IO, TYPE_CHECKING, TextIO, TypeVar, cast
 
 from weathervane.errors import masked
+from weathervane.unheard import Unheard
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -38,9 +39,10 @@ def console() -> "Console":
     """The one console that lines and bars share, so that neither tears the other."""
     from rich.console import Console
 
-    class Heard(Console):
-        def on_broken_pipe(self) -> None:  # rich's own ends the process, and with it hours of training
-            to_nowhere(sys.stdout)
+    class Heard(Console):  # rich's own ends the process where nobody reads, and with it hours of training
+        @property  # type: ignore[misc]
+        def file(self) -> IO[str]:
+            return cast(IO[str], Unheard(super().file))
 
     _escape_what_it_lacks(sys.stdout)
     return Heard(highlight=False, soft_wrap=True)
@@ -81,21 +83,12 @@ def logger() -> logging.Logger:
 class _Shown(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Print a line, as text or as JSON."""
-        try:
-            if as_json():
-                sys.stdout.write(Json().format(record) + "\n")
-                sys.stdout.flush()
-            else:
-                console().print(record.getMessage(), markup=False)
-        except BrokenPipeError:
-            to_nowhere(sys.stdout)
-
-
-def to_nowhere(stream: TextIO) -> None:
-    """Nobody reads the stream any more: what is still to be said there is lost, and the work goes on."""
-    nothing = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nothing, stream.fileno())
-    os.close(nothing)
+        if as_json():
+            stream = Unheard(sys.stdout)
+            stream.write(Json().format(record) + "\n")
+            stream.flush()
+        else:
+            console().print(record.getMessage(), markup=False)
 
 
 class Json(logging.Formatter):

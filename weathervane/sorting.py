@@ -76,15 +76,16 @@ class Newcomer:
 
 
 class Sorting:
-    """What the files come to, one after another; bytes of the good and the bad go to `staging`: memory stays flat."""
+    """What the files come to, one after another; bytes of the good and the bad go to `staging`, if
+    there is one: memory stays flat."""
 
-    def __init__(self, ledger: Ledger, staging: Path, record: Record) -> None:
+    def __init__(self, ledger: Ledger, staging: Path | None, record: Record) -> None:
         self.fresh: dict[str, Newcomer] = {}  # by sha256
         self._report, self._conflicts = Report(), set[str]()
         self._staging, self._record, self._number = staging, record, ledger.ingests + 1
         self._held = {row.sha256: (row.label, row.name) for row in ledger.rows}
         self._refused = {bad.sha256 for bad in ledger.quarantined}
-        self._staged = _staged(staging)
+        self._staged = _staged(staging) if staging else set()
         self._outcomes: dict[str, Outcome] = {}  # of what is `known` without being held
 
     def known(self, path: str, stamp: str) -> str | None:
@@ -119,7 +120,7 @@ class Sorting:
         report, name = self._report, shown(found.name)
         report.files += 1
         report.read += bool(found.data)
-        if not (found.ignored or found.sha256 or digest in self._held):
+        if self._staging and not (found.ignored or found.sha256 or digest in self._held):
             _stage(found.data, self._staging / digest)
         if found.stamp:
             self._record.saw(found.path, found.stamp, digest)

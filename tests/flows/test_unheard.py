@@ -3,7 +3,10 @@
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
+
+import pytest
 
 SAYS = """
 import sys, time
@@ -30,6 +33,39 @@ def test_output_that_nobody_reads_ends_nothing(tmp_path: Path) -> None:
     for stream in (process.stdout, process.stderr, process.stdin):
         stream.close()
     assert process.wait(60) == 0 and (tmp_path / "out").read_text() == "done"
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_a_terminal_that_is_closed_ends_no_work(form: str, tmp_path: Path) -> None:
+    """A person shuts the window in which a retraining runs (in a session of its own): it goes on to its end, bars and
+    all."""
+    says = "\n".join(line for line in SAYS.splitlines() if "outlive" not in line and "stderr" not in line)
+    says = says.replace('print("x" * 100_000, flush=True)', 'list(track([1], "bar", 1))')
+    says = says.replace("import say", "import say, track").replace("sys.stdin.read()", "time.sleep(1)")
+    ours, theirs = os.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-c", says, str(tmp_path / "out")],
+        env=os.environ | {"WEATHERVANE_LOG": form, "TERM": "xterm"},
+        stdin=subprocess.DEVNULL,
+        stdout=theirs,
+        stderr=(tmp_path / "errors").open("w"),
+        start_new_session=True,
+    )
+    os.close(theirs)
+    assert os.read(ours, 5) == b"heard"
+    time.sleep(0.2)  # until all of the line is written
+    os.close(ours)
+    assert process.wait(60) == 0, (tmp_path / "errors").read_text()
+    assert (tmp_path / "out").read_text() == "done"
+
+
+def test_a_full_disk_behind_the_output_ends_no_work(tmp_path: Path) -> None:
+    """What is said to a log file without room is lost."""
+    says = "\n".join(line for line in SAYS.splitlines() if "outlive" not in line and "print" not in line)
+    command = [sys.executable, "-c", says, str(tmp_path / "out")]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=full, timeout=60)
+    assert done.returncode == 0 and (tmp_path / "out").read_text() == "done"
 
 
 def test_a_pipe_that_is_closed_early_ends_no_command(tmp_path: Path) -> None:

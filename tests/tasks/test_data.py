@@ -286,6 +286,17 @@ def test_an_older_version_that_was_trained_on_is_not_the_last(project: Path, inb
     assert data_versions.last_version(project, "weather") == "2" * 32 + ".dir"
 
 
+def test_a_flow_is_refused_another_commands_dataset(project: Path, inbox: Path) -> None:
+    """Two commands with sources of their own: what one brought in is not trained by the other, whose flow comes later."""
+    data.refuse_another(project)
+    with data.brought_in("weather"):
+        data.refuse_another(project)
+        use(project, inbox, "clouds")
+        with pytest.raises(InputError, match="names 'clouds' by now, not 'weather': somebody retrained that meanwhile"):
+            data.refuse_another(project)
+    data.refuse_another(project)
+
+
 def test_a_dataset_is_gone_back_to_with_its_own_sources(project: Path, inbox: Path) -> None:
     """`--dataset` alone never brings another dataset's images into one that was there before: they could not be taken
     out again. A name that nobody used, or the dataset's own source beside it, is taken."""

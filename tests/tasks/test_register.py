@@ -213,6 +213,23 @@ def test_looks_at_one_test_set_are_counted(root: Path, sit: Any, retrain: Retrai
     assert retrain(sit(champion, equal, better, images=221), 2).promoted
 
 
+def test_a_test_set_that_grows_for_years_is_counted_in_few_words(
+    root: Path, sit: Any, retrain: Retrain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A database keeps 5,000 characters of a tag: sizes of a test set beyond some are counted with the next larger one,
+    and none of its looks is forgotten."""
+    monkeypatch.setattr(gate, "SIZES", 2)
+    students = range(20), range(20)
+    retrain(sit(*students), 0)
+    for look, images in enumerate((101, 102, 103, 104), 1):
+        decision = retrain(sit(*students, images=images), 1)
+        assert tags_of(root, sit(*students), decision.version or "")["look"] == str(look)
+    (tag,) = (
+        v for k, v in tracking.client(root).get_registered_model(sit(*students).dataset).tags.items() if k == gate.LOOKS
+    )
+    assert json.loads(tag) == {"103": 3, "104": 1}
+
+
 def test_only_new_data_and_not_worse_is_enough(root: Path, sit: Any, retrain: Retrain) -> None:
     """By default, a champion's successor by the same recipe on new data need not be better, only not worse; another
     recipe must be better."""

@@ -54,9 +54,11 @@ class Store:
         )
         return parent, self.run("variant", child, mlflow__parentRunId=parent, variant="cnn")
 
-    def version(self, run: str, decision: str = "not promoted", name: str = WEATHER) -> str:
+    def version(
+        self, run: str, decision: str = "not promoted", name: str = WEATHER, experiment: str | None = None
+    ) -> str:
         """A model that the run logged, registered."""
-        model = self.client.create_logged_model(self.experiment, "candidate", run).model_id
+        model = self.client.create_logged_model(experiment or self.experiment, "candidate", run).model_id
         folder = self.root / ".weathervane/made"
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "MLmodel").write_text("flavors: {}")
@@ -304,7 +306,7 @@ def test_both_readers_see_the_same_store(store: Store) -> None:
     store.retraining("RUNNING")
     store.client.delete_run(store.run("variant", "FAILED"))
     gone = store.version(first)
-    kept = [store.version(first), store.version(first, name="favourite")]
+    kept = [store.version(first), store.version(first, name="favourite", experiment="0")]
     store.client.delete_model_version(WEATHER, gone)
     store.client.set_registered_model_alias(WEATHER, "champion", kept[0])
     store.client.set_registered_model_tag(WEATHER, "move.1", '{"start": "", "to": "2", "best": "2"}')

@@ -1,0 +1,36 @@
+"""Output that nobody reads any more: a terminal that was closed, a worker that was killed; hours of training go on."""
+
+import os
+from typing import Any, TextIO
+
+
+class Unheard:
+    """A stream that goes nowhere once it cannot be written, where a plain one would end the process."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """All of it, or none."""
+        try:
+            self._stream.write(text)
+        except OSError:  # of a closed pipe, a closed terminal, a full disk
+            to_nowhere(self._stream)
+        return len(text)
+
+    def flush(self) -> None:
+        """Likewise."""
+        try:
+            self._stream.flush()
+        except OSError:  # of a closed pipe, a closed terminal, a full disk
+            to_nowhere(self._stream)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+def to_nowhere(stream: TextIO) -> None:
+    """Nobody reads the stream any more: what is still to be said there is lost, and the work goes on."""
+    nothing = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nothing, stream.fileno())
+    os.close(nothing)
