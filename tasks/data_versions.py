@@ -83,7 +83,10 @@ def resolve(root: Path, text: str) -> str:
         raise InputError(f"data version {text}: {len(close)} versions begin so: give more digits")
     if at_revision := _tracked_at(root, text):
         return at_revision
-    raise InputError(f"data version {text}: not known: 'weathervane data versions' lists those that are")
+    raise InputError(
+        f"data version {text}: not known of the dataset '{tracked_dataset(root)}': 'weathervane data versions' lists "
+        "those that are, 'weathervane data gc' what DVC holds of others"
+    )
 
 
 def last_version(root: Path, dataset: str, address: str = "") -> str | None:

@@ -2,6 +2,7 @@
 
 import json
 import tempfile
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,7 +43,7 @@ def gate(root: Path, plan: Plan, rules: Register, best: Result, version: str, no
         return Verdict(False, "policy is 'never' in params/register.yaml", "never")
     if plan.older:
         return Verdict(False, "trained on another version of the data than today's", rules.policy)
-    if exceeded := beyond(best.metrics, rules.limits):
+    if exceeded := beyond(best.metrics, rules):
         return Verdict(False, f"beyond the limits of params/register.yaml: {'; '.join(exceeded)}", rules.policy)
     if not now.champion:
         if now.elsewhere:
@@ -50,11 +51,21 @@ def gate(root: Path, plan: Plan, rules: Register, best: Result, version: str, no
             return Verdict(False, why, rules.policy)
         if rules.policy == "manual":
             return Verdict(False, "no champion yet: a person decides (policy manual)", "manual", asks=True)
-        return Verdict(True, "the first champion", "first")
+        return Verdict(True, f"the first champion{_no_skill(plan, best)}", "first")
     try:
         return _compared(root, plan, rules, best, version, now)
     except InputError as error:
         return Verdict(False, f"not compared with the champion, version {now.champion}: {error}", rules.policy)
+
+
+def _no_skill(plan: Plan, best: Result) -> str:
+    """What to say of a model that is no better than one that has seen nothing."""
+    from weathervane.store import Store
+
+    store = Store(plan.prepared)
+    label, count = Counter(store.manifest["label"][store.part("test")].tolist()).most_common(1)[0]
+    share = count / len(store.part("test"))
+    return "" if best.metrics["test/accuracy"] > share else f"; no better than always saying '{label}' ({share:.3f})"
 
 
 def note_what_was_seen(client: "MlflowClient", run: str, store: "Store") -> None:

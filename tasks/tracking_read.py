@@ -153,8 +153,13 @@ def check_server(address: str) -> None:
     """Ask a configured server for anything at all, so that one that is down is told before the work begins."""
     if served(address):
         _reach(address)
-    elif not local(address):
+    elif not (database := local(address)):
         connect(address)
+    elif unquote(str(database)) != str(database):
+        raise InputError(
+            f"{database.parent}: MLflow takes '%' with two digits in a folder's name for an escaped character, and "
+            "would keep models elsewhere: give the folder another name"
+        )
 
 
 def _from_sqlite(path: Path, experiment: str, tag: str, values: list[str]) -> list[Run]:

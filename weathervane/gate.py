@@ -35,6 +35,7 @@ class Register(Strict):
     slice_margin: float = Field(gt=0, lt=1)
     suspected_rise: float = Field(gt=0, le=1)
     limits: dict[str, float]
+    at_least: dict[str, float] = Field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -309,14 +310,14 @@ def _column(what: str, one: Comparison) -> list[str]:
     ]
 
 
-def beyond(metrics: Mapping[str, float], limits: Mapping[str, float]) -> list[str]:
-    """Limits of params/register.yaml that a run's metrics exceed, or lack, in words."""
+def beyond(metrics: Mapping[str, float], rules: Register) -> list[str]:
+    """Metrics of a run that are beyond `limits`, or do not come to `at_least`, or are missing, in words."""
+    value = {name: metrics.get(name, math.nan) for name in (*rules.limits, *rules.at_least)}
+    broken = [(name, f"at most {most:g} is allowed") for name, most in rules.limits.items() if not value[name] <= most]
+    broken += [(name, f"at least {one:g} is wanted") for name, one in rules.at_least.items() if not value[name] >= one]
     return [
-        f"{name} is {metrics[name]:.4g}, at most {limit:g} is allowed"
-        if name in metrics
-        else f"{name} is not on record"
-        for name, limit in limits.items()
-        if not metrics.get(name, math.inf) <= limit
+        f"{name} is {metrics[name]:.4g}, {told}" if name in metrics else f"{name} is not on record"
+        for name, told in broken
     ]
 
 

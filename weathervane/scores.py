@@ -137,7 +137,7 @@ class Scores:
         return count, problems
 
     def _finished(self, row: dict[str, Any]) -> dict[str, Any]:
-        same = {"model": self.origin.model, "data": self.origin.data, "source": shown(self.origin.source)}
+        same = {"model": self.origin.model, "data": self.origin.data, "source": _whole(self.origin.source)}
         texts = {name: shown(row[name]) for name in ("path", "problem")}
         return {name: row.get(name) for name in self.origin.columns} | same | texts
 
@@ -145,6 +145,15 @@ class Scores:
         with open(self.part, encoding="utf-8") as file:
             next(file)
             yield from file
+
+
+def _whole(path: str) -> str:
+    """As it is, so that the photographs are found by it; only what no file of text holds is escaped."""
+    try:
+        path.encode("utf-8")
+    except UnicodeEncodeError:
+        return shown(path)
+    return path
 
 
 Put = Callable[[list[dict[str, Any]]], object]

@@ -287,7 +287,7 @@ def test_an_older_version_that_was_trained_on_is_not_the_last(project: Path, inb
 
 
 def test_a_flow_is_refused_another_commands_dataset(project: Path, inbox: Path) -> None:
-    """Two commands with sources of their own: what one brought in is not trained by the other, whose flow comes later."""
+    """Two commands with sources of their own: what one brought in is not trained in the name of the other."""
     data.refuse_another(project)
     with data.brought_in("weather"):
         data.refuse_another(project)

@@ -197,6 +197,19 @@ def test_luck_is_not_enough(root: Path, sit: Any, retrain: Retrain) -> None:
     assert (tags["decision"], tags["why"]) == ("not promoted", decision.why)
 
 
+def test_a_first_champion_without_skill_is_told(root: Path, sit: Any, tmp_path: Path) -> None:
+    """One that is no better than the commonest class, always said, becomes champion where nothing is asked of it, and
+    the verdict says so; `at_least` keeps it out."""
+    plan = sit(range(5))
+    result = run_of(root, plan, 0, tmp_path / "runs")
+    guessing = replace(result, metrics=result.metrics | {"test/accuracy": 0.1})
+    rules(root, at_least="{test/accuracy: 0.5}")
+    assert "test/accuracy is 0.1, at least 0.5 is wanted" in register.fn(root, plan, guessing).why
+    rules(root)
+    decision = register.fn(root, plan, guessing)
+    assert decision.promoted and "the first champion; no better than always saying '" in decision.why
+
+
 def test_looks_at_one_test_set_are_counted(root: Path, sit: Any, retrain: Retrain) -> None:
     """The same evidence that would do at the first look does not at the third; a few new images change nothing about
     that, more new than old ones begin anew."""

@@ -309,13 +309,16 @@ def test_many_slices_do_not_veto_by_chance() -> None:
 
 
 def test_limits_name_what_exceeds_them_or_is_not_known() -> None:
-    """A metric above its limit, one that is not a number and one that the run lacks are all told."""
-    metrics = {"test/ece": 0.12, "latency": 3.0, "loss": math.nan}
-    told = beyond(metrics, {"test/ece": 0.1, "latency": 5, "loss": 1, "size": 1e6})
+    """A metric above its limit, one below what it has to come to, one that is not a number and one that the run lacks
+    are all told."""
+    metrics = {"test/ece": 0.12, "latency": 3.0, "loss": math.nan, "accuracy": 0.7, "recall": 0.7}
+    limits = {"test/ece": 0.1, "latency": 5, "loss": 1, "size": 1e6}
+    told = beyond(metrics, RULES.model_copy(update={"limits": limits, "at_least": {"accuracy": 0.8, "recall": 0.7}}))
     assert told == [
         "test/ece is 0.12, at most 0.1 is allowed",
         "loss is nan, at most 1 is allowed",
         "size is not on record",
+        "accuracy is 0.7, at least 0.8 is wanted",
     ]
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from weathervane.evaluate import scores
 from weathervane.measures import BINS, Answers, bins, wilson
-from weathervane.pictures.style import AFTER, BAR, BEFORE, GREY, bare, colours, save
+from weathervane.pictures.style import AFTER, BAR, BEFORE, CLASSES, GREY, bare, colours, save
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -39,22 +39,28 @@ def confusion_picture(table: "pd.DataFrame", classes: list[str], title: str, pat
 
 
 def curves_picture(table: "pd.DataFrame", classes: list[str], title: str, path: Path) -> None:
-    """ROC and precision-recall curves, one against the rest, with the area under each; classes that occur."""
+    """ROC and precision-recall curves, one against the rest, with the area under each; classes that occur.
+
+    Of more classes than there are colours those with the smallest areas have a name, and the others are grey.
+    """
     from matplotlib.figure import Figure
     from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score, roc_curve
 
     figure = Figure(figsize=(9, 4.4), layout="constrained")
     roc, pr = figure.subplots(1, 2)
-    for label, colour in colours(classes).items():
-        own, score = table["label"] == label, table[f"p_{label}"]
-        if own.all() or not own.any():
-            continue
-        line = {"color": colour, "linewidth": 1.8, "clip_on": False}
+    asked = {label: (table["label"] == label, table[f"p_{label}"]) for label in sorted(classes)}
+    asked = {label: (own, score) for label, (own, score) in asked.items() if own.any() and not own.all()}
+    weakest = sorted(asked, key=lambda label: roc_auc_score(*asked[label]))[: len(CLASSES)]
+    colour = colours(classes) if len(classes) <= len(CLASSES) else colours(weakest)
+    for label, (own, score) in asked.items():
+        named = label in weakest
+        line = {"color": colour[label], "linewidth": 1.8} if named else {"color": BAR, "linewidth": 0.8, "zorder": 1}
         false, true, _ = roc_curve(own, score)
-        roc.plot(false, true, label=f"{label}  {roc_auc_score(own, score):.3f}", **line)
         precision, recall, _ = precision_recall_curve(own, score)
-        area = average_precision_score(own, score)
-        pr.plot(recall, precision, drawstyle="steps-post", label=f"{label}  {area:.3f}", **line)
+        areas = roc_auc_score(own, score), average_precision_score(own, score)
+        told = [f"{label}  {area:.3f}" if named else None for area in areas]
+        roc.plot(false, true, label=told[0], clip_on=False, **line)
+        pr.plot(recall, precision, drawstyle="steps-post", label=told[1], clip_on=False, **line)
     roc.plot([0, 1], [0, 1], color=GREY, linewidth=0.8, linestyle=":")
     roc.set(xlabel="of the other classes' images, taken for this class", ylabel="of this class's images, found")
     pr.set(xlabel="recall", ylabel="precision")
@@ -62,7 +68,8 @@ def curves_picture(table: "pd.DataFrame", classes: list[str], title: str, path: 
         bare(axes, name)
         axes.set(xlim=(0, 1), ylim=(0, 1))
         if axes.get_legend_handles_labels()[0]:
-            axes.legend(title="area", frameon=False, fontsize=9, title_fontsize=9, loc="lower center")
+            area = "area" if len(asked) == len(weakest) else f"area, the {len(weakest)} smallest of {len(asked)}"
+            axes.legend(title=area, frameon=False, fontsize=9, title_fontsize=9, loc="lower center")
     figure.suptitle(title, fontsize=10)
     save(figure, path)
 

@@ -1,5 +1,6 @@
 """What all pictures share: a colour a class, the same one everywhere, and how a figure becomes a PNG."""
 
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,5 +29,7 @@ def bare(axes: "Axes", title: str = "") -> None:
 
 
 def save(figure: "Figure", path: Path) -> None:
-    """As a PNG; a long title widens the picture."""
-    figure.savefig(path, dpi=DPI, bbox_inches="tight")
+    """As a PNG; a long title widens the picture. What its font lacks is a box, of which nobody needs to be told."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from")
+        figure.savefig(path, dpi=DPI, bbox_inches="tight")
