@@ -201,12 +201,12 @@ def test_a_first_champion_without_skill_is_told(root: Path, sit: Any, tmp_path: 
     """One that is no better than the commonest class, always said, becomes champion where nothing is asked of it, and
     the verdict says so; `at_least` keeps it out."""
     plan = sit(range(5))
-    result = run_of(root, plan, 0, tmp_path / "runs")
-    guessing = replace(result, metrics=result.metrics | {"test/accuracy": 0.1})
+    guessing = [run_of(root, plan, 0, tmp_path / "runs") for _ in range(2)]
+    guessing = [replace(one, metrics=one.metrics | {"test/accuracy": 0.1}) for one in guessing]
     rules(root, at_least="{test/accuracy: 0.5}")
-    assert "test/accuracy is 0.1, at least 0.5 is wanted" in register.fn(root, plan, guessing).why
+    assert "test/accuracy is 0.1, at least 0.5 is wanted" in register.fn(root, plan, guessing[0]).why
     rules(root)
-    decision = register.fn(root, plan, guessing)
+    decision = register.fn(root, plan, guessing[1])
     assert decision.promoted and "the first champion; no better than always saying '" in decision.why
 
 

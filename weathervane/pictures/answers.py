@@ -69,7 +69,7 @@ def curves_picture(table: "pd.DataFrame", classes: list[str], title: str, path: 
         axes.set(xlim=(0, 1), ylim=(0, 1))
         if axes.get_legend_handles_labels()[0]:
             area = "area" if len(asked) == len(weakest) else f"area, the {len(weakest)} smallest of {len(asked)}"
-            axes.legend(title=area, frameon=False, fontsize=9, title_fontsize=9, loc="lower center")
+            axes.legend(title=area, edgecolor="none", fontsize=9, title_fontsize=9, loc="lower center")
     figure.suptitle(title, fontsize=10)
     save(figure, path)
 
