@@ -208,8 +208,9 @@ def show(summary: dict[str, Any]) -> None:
         note = " (rendered pictures: figures say nothing about photographs)" if summary["synthetic"] else ""
         say(f"{summary['dataset']}{note}: {summary['decision']}, {summary['why']}")
     say("next:" if which("weathervane") else "next, after 'source .venv/bin/activate':")
-    for command, what in NEXT:
-        say(f"  {command:<{max(len(c) for c, _ in NEXT)}}  {what}")
+    told = [(command, what) for command, what in NEXT if "--source" not in command or summary.get("synthetic", True)]
+    for command, what in told:
+        say(f"  {command:<{max(len(c) for c, _ in told)}}  {what}")
 
 
 BRIEF = 40  # characters of a reason that stand in the table; all of it stands below

@@ -64,7 +64,8 @@ def find(stock: Inventory, text: str, dataset: str) -> Registered:
         if one.version == number or alias in one.aliases:
             return one
     known = ", ".join(" ".join([one.version, *(f"@{alias}" for alias in one.aliases)]) for one in there)
-    raise InputError(f"{text}: {name} has {f'the versions {known}' if known else 'no versions'}")
+    lacking = f"no @{alias}, but " if alias else ""
+    raise InputError(f"{text}: {name} has {f'{lacking}the versions {known}' if known else 'no versions'}")
 
 
 def origin(root: Path, stock: Inventory, version: Registered) -> dict[str, str]:
@@ -152,7 +153,10 @@ def _of_image(
     image = _one(text, (row.sha256 for row in close))
     if image is None:
         rest = f"; {len(unread)} more that models had are not in DVC's cache: 'dvc fetch --all-commits'" * bool(unread)
-        raise InputError(f"{text}: none of {len(there)} versions of the data is called so or holds such an image{rest}")
+        raise InputError(
+            f"{text}: none of {len(there)} versions of the data is called so or holds such an image{rest}; what was "
+            "quarantined stands in data/raw/quarantine.csv"
+        )
     groups = {row.group for row in close}
     ledgers = ((md5, ledger_of(root, md5)) for md5 in there)
     met = {md5: [row for row in ledger.rows if row.group in groups] for md5, ledger in ledgers if ledger}

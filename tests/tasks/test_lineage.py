@@ -157,7 +157,7 @@ def test_what_nobody_knows_is_one_line(clone: Clone, tmp_path: Path) -> None:
     stranger = tmp_path / "stranger.jpg"
     stranger.write_text("stranger")
     for text in (str(stranger), "abcdef0123"):
-        with pytest.raises(InputError, match=r"none of 1 versions of the data is called so or holds such an image$"):
+        with pytest.raises(InputError, match=r"none of 1 versions of the data is called so or holds such an image; what was quarantined"):
             users(clone.root, text)
     clone.train("1" * 32 + ".dir", register=False)
     with pytest.raises(InputError, match=r"1 more that models had are not in DVC's cache: 'dvc fetch --all-commits'"):
@@ -167,7 +167,7 @@ def test_what_nobody_knows_is_one_line(clone: Clone, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"photo.jpg: no such file, and no model"):
         users(clone.root, "photo.jpg")
     stock = inventory(clone.root)
-    with pytest.raises(InputError, match=r"^models:/weather@best: weather has the versions 1$"):
+    with pytest.raises(InputError, match=r"^models:/weather@best: weather has no @best, but the versions 1$"):
         find(stock, "models:/weather@best", "weather")
     with pytest.raises(InputError, match=r"^models:/snow/1: snow has no versions$"):
         find(stock, "models:/snow/1", "weather")
