@@ -8,6 +8,7 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
 from flows.environment import told_in_prefect
+from tasks.tracking_read import PROMOTED
 from weathervane.errors import InputError, TrainingError
 
 LENGTH = 2000  # characters of a state's message
@@ -18,7 +19,7 @@ class VariantsFailed(TrainingError):
 
     def __init__(self, failures: dict[str, str], summary: dict[str, Any]) -> None:
         told = [f"{name}: {why}" for name, why in failures.items()]
-        if summary.get("decision") == "promoted":
+        if summary.get("decision") == PROMOTED:
             told.append(f"promoted all the same: {summary['variant']}: {summary['why']}")
         super().__init__("; ".join(told))
         self.summary = summary

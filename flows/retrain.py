@@ -32,7 +32,7 @@ from tasks.register import Decision, register
 from tasks.report import report
 from tasks.restore import restore
 from tasks.runs import close_retraining, open_retraining, open_variant
-from tasks.tracking_read import WAITING, check_server, page, uri
+from tasks.tracking_read import check_server, page, uri
 from tasks.train import How
 from tasks.turns import one_at_a_time, superseded
 from weathervane import project
@@ -119,7 +119,33 @@ def train_and_decide(
     root: Path, plan: Plan, parent: str, how: How, seconds: dict[str, float]
 ) -> tuple[dict[str, Any], Decision]:
     """Train what has to be, let the best one meet the champion, and close the retraining; see `retrain`."""
-    results, failures = [], dict[str, str]()
+    results, failures = train_all(root, plan, parent, how, seconds)
+    decision = decide(root, plan, parent, results, seconds)
+    rows = [row(result, decision) for result in results]
+    rows += [{"variant": name, "why": error} for name, error in failures.items()]
+    tags = {"decision": decision.word, "decision_why": decision.why, "best_variant": decision.variant}
+    tags |= {"model_version": decision.version} if decision.version else {}
+    metrics = decision.figures | {f"seconds/{step}": spent for step, spent in seconds.items()}
+    close_retraining(root, parent, rows, tags, "FAILED" if failures else "FINISHED", metrics)
+    summary = {
+        "rows": rows,
+        "decision": decision.word,
+        "why": decision.why,
+        "parent": parent,
+        "dataset": plan.dataset,
+        "synthetic": plan.synthetic,
+        "variant": decision.variant,
+    }
+    if failures and not decision.asks:  # what failed is on record all the same
+        raise VariantsFailed(failures, summary)
+    return summary, decision
+
+
+def train_all(
+    root: Path, plan: Plan, parent: str, how: How, seconds: dict[str, float]
+) -> tuple[list[Result], dict[str, str]]:
+    """The results of all variants, and why those that have none came to nothing."""
+    results, failures = list[Result](), dict[str, str]()
 
     def begin(place: Runner, candidate: Candidate) -> Begun[Result]:
         run = open_variant(root, plan, candidate, parent)
@@ -139,6 +165,11 @@ def train_and_decide(
                 else:
                     end += [f"test accuracy {result.metrics['test/accuracy']:.3f}", page(uri(root), result.run_id)]
                     results.append(result)
+    return results, failures
+
+
+def decide(root: Path, plan: Plan, parent: str, results: list[Result], seconds: dict[str, float]) -> Decision:
+    """The data report, with the labels that the best variant doubts, and what comes of that variant."""
     best = challenger(results) if results else None
     if not plan.older:
         with timed(seconds, "report"):
@@ -146,29 +177,8 @@ def train_and_decide(
             best = best and replace(best, metrics=best.metrics | found)
     with timed(seconds, "register") as end:
         decision = register(root, plan, best) if best else Decision(False, "no variant could be trained", "")
-        end += [f"{'promoted' if decision.promoted else 'not promoted'}: {decision.why}"]
-    rows = [row(result, decision) for result in results]
-    rows += [{"variant": name, "why": error} for name, error in failures.items()]
-    tags = {
-        "decision": "promoted" if decision.promoted else WAITING if decision.asks else "not promoted",
-        "decision_why": decision.why,
-        "best_variant": decision.variant,
-        **({"model_version": decision.version} if decision.version else {}),
-    }
-    metrics = decision.figures | {f"seconds/{step}": spent for step, spent in seconds.items()}
-    close_retraining(root, parent, rows, tags, "FAILED" if failures else "FINISHED", metrics)
-    summary = {
-        "rows": rows,
-        "decision": tags["decision"],
-        "why": decision.why,
-        "parent": parent,
-        "dataset": plan.dataset,
-        "synthetic": plan.synthetic,
-        "variant": decision.variant,
-    }
-    if failures and not decision.asks:  # what failed is on record all the same
-        raise VariantsFailed(failures, summary)
-    return summary, decision
+        end += [f"{decision.word}: {decision.why}"]
+    return decision
 
 
 def flow_run() -> str:

@@ -19,7 +19,7 @@ from pydantic import Field
 
 from tasks import promotion, tracking
 from tasks.momentary import patiently
-from tasks.tracking_read import WAITING, runs, uri
+from tasks.tracking_read import NOT_PROMOTED, PROMOTED, WAITING, runs, uri
 from tasks.turns import HOLDS
 from weathervane.errors import InputError
 from weathervane.progress import say
@@ -64,7 +64,7 @@ def waiting(root: Path, dataset: str) -> Waiting | None:
         found = tracking.found(partial(tracking.client(root).get_model_version, dataset, version))
         if found is None:
             why = f"version {version} was deleted before anybody decided"
-            tracking.log(root, run.run_id, tags={"decision": "not promoted", "decision_why": why})
+            tracking.log(root, run.run_id, tags={"decision": NOT_PROMOTED, "decision_why": why})
             continue
         if not own:
             say(f"asks about version {version} of {dataset} instead: the run that was to do so crashed")
@@ -100,7 +100,7 @@ def ask(root: Path, one: Waiting, evidence: str = "") -> dict[str, Any]:
     answer = suspend_flow_run(wait_for_input=form, key=f"approval-{one.version}", timeout=TIMEOUT)
     why = f"{'approved' if answer.decision == 'approve' else 'rejected'} by {answer.by}: {answer.why}"
     promoted, why = patiently(lambda: _carry_out(root, one, answer, why))
-    decision = "promoted" if promoted else "not promoted"
+    decision = PROMOTED if promoted else NOT_PROMOTED
     patiently(lambda: tracking.log(root, one.parent, tags={"decision": decision, "decision_why": why}))
     return {
         "rows": [],
@@ -127,7 +127,7 @@ def _carry_out(root: Path, one: Waiting, answer: Approval, why: str) -> tuple[bo
                 why += f"by now: 'weathervane promote {one.version} --why ...' does it all the same"
             else:
                 promoted, why = _promote(client, one, why, answer.by)
-        for key, value in {"why": why, "decision": "promoted" if promoted else "not promoted"}.items():
+        for key, value in {"why": why, "decision": PROMOTED if promoted else NOT_PROMOTED}.items():
             client.set_model_version_tag(one.dataset, one.version, key, value)
     return promoted, why
 

@@ -20,7 +20,7 @@ from tasks.gate import REGISTER, gate, note_what_was_seen
 from tasks.plan import Plan, Result
 from tasks.promotion import Move
 from tasks.step import step
-from tasks.tracking_read import WAITING, runs, uri
+from tasks.tracking_read import NOT_PROMOTED, PROMOTED, WAITING, runs, uri
 from tasks.whole import whole
 from weathervane.errors import InputError, in_brief
 from weathervane.files import sha256
@@ -46,6 +46,11 @@ class Decision:
     figures: dict[str, float] = field(default_factory=dict)  # of the comparison, and of whoever is champion now
     asks: str = ""  # the evidence, where a person is asked (policy manual)
     compared_with: str = ""  # the champion then
+
+    @property
+    def word(self) -> str:
+        """As on record."""
+        return PROMOTED if self.promoted else WAITING if self.asks else NOT_PROMOTED
 
 
 @step(name="register")
@@ -78,7 +83,7 @@ def register(root: Path, plan: Plan, best: Result) -> Decision:
                 verdict = replace(verdict, why=f"{verdict.why}; {now.elsewhere}")
             verdict, promoted = _carry_out(client, plan.dataset, version, verdict, now)
         asked = verdict.asks and can_ask()
-        word = "promoted" if promoted else WAITING if asked else "not promoted"
+        word = PROMOTED if promoted else WAITING if asked else NOT_PROMOTED
         text = f"**Version {version}, {word}:** {verdict.why}.\n\n{table(verdict)}".rstrip()
         client.set_model_version_tag(plan.dataset, version, "champion", now.champion)
         _write_down(root, plan, best, version, verdict, word, text)
@@ -94,10 +99,10 @@ def _decided(known: Any, best: Result, why: str) -> Decision:
     if word == WAITING:
         return Decision(False, why, best.name)
     figures = {name: value for name, value in best.metrics.items() if name.startswith(("gate/", "test/delta_to_"))}
-    if word == "promoted":
+    if word == PROMOTED:
         figures |= {"champion/test_accuracy": best.metrics["test/accuracy"]}
     compared_with = known.tags.get("champion", "")
-    return Decision(word == "promoted", known.tags["why"], best.name, str(known.version), figures, "", compared_with)
+    return Decision(word == PROMOTED, known.tags["why"], best.name, str(known.version), figures, "", compared_with)
 
 
 def _asked(root: Path, dataset: str, version: str) -> bool:

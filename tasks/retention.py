@@ -29,7 +29,7 @@ from tasks.data_versions import has_bytes
 from tasks.locks import DATA, champion, lock
 from tasks.plan import make_plan, read_variants
 from tasks.tracking_inventory import Held, Inventory, Registered, inventory
-from tasks.tracking_read import CLEANED, WAITING, uri
+from tasks.tracking_read import CLEANED, PROMOTED, WAITING, uri
 from weathervane import project, variant
 from weathervane.errors import InputError, masked
 from weathervane.params import Strict, check, load
@@ -195,7 +195,7 @@ def _needed(root: Path, stock: Inventory) -> dict[str, str]:
 def _was_champion(version: Registered, stock: Inventory) -> bool:
     """True for a champion, now or ever, for what waits to be one, and for what people registered or named."""
     by_hand = bool(version.aliases) or version.name != stock.runs[version.run_id].dataset
-    return by_hand or version.moved or version.tags.get("decision") in ("promoted", WAITING)
+    return by_hand or version.moved or version.tags.get("decision") in (PROMOTED, WAITING)
 
 
 def _size(root: Path, location: str) -> int:

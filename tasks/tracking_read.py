@@ -42,7 +42,8 @@ PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
 CLEANED = "artifacts_deleted"  # tag of a run whose artifacts `weathervane clean` removed: the date
 TRAININGS = "workflowType=machine_learning"  # MLflow's pages are those for agents without it
 MONITORING = "monitoring"  # tag `kind` of a run that has no children
-WAITING = "waiting for approval"  # tag `decision` of a version, and of its retraining, until a person has spoken
+# Tag `decision` of a version, and of its retraining; WAITING until a person has spoken.
+PROMOTED, NOT_PROMOTED, WAITING = "promoted", "not promoted", "waiting for approval"
 OLDER = "older_data"  # tag of a retraining on another version of the data than that of its day
 KINDS = {"retraining": "variant", "crossval": "crossval variant"}  # tag `kind` of a parent run → of its children
 

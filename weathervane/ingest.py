@@ -250,28 +250,28 @@ def _place(params: Ingest, ledger: Ledger, newcomers: list[Newcomer], old: list[
             group, place, why = tied[number][0].group, Place(EXCLUDED, -1), "ties several groups"
             if len(ties) == 1:
                 (group, place), why = ties.pop(), ""
-        for image in members:
-            ending = images.ENDINGS[image.picture.format]
-            note = "; ".join(filter(None, (_misnamed(image, ending), image.picture.notes, why)))
-            path = f"{image.label}/{image.sha256[:20]}{ending}"
-            width, height = image.picture.size
-            rows.append(
-                Row(
-                    sha256=image.sha256,
-                    label=image.label,
-                    source=image.source,
-                    name=image.name,
-                    first_seen=ledger.ingests + 1,
-                    group=group,
-                    split=place.split,
-                    fold=place.fold,
-                    width=width,
-                    height=height,
-                    note=note,
-                    path=path,
-                )
-            )
+        rows += [_row(image, ledger.ingests + 1, group, place, why) for image in members]
     return sorted(rows, key=lambda row: (row.label, row.sha256))
+
+
+def _row(image: Newcomer, ingest: int, group: str, place: Place, why: str) -> Row:
+    """As the ledger keeps it; `why`: it is excluded."""
+    ending = images.ENDINGS[image.picture.format]
+    width, height = image.picture.size
+    return Row(
+        sha256=image.sha256,
+        label=image.label,
+        source=image.source,
+        name=image.name,
+        first_seen=ingest,
+        group=group,
+        split=place.split,
+        fold=place.fold,
+        width=width,
+        height=height,
+        note="; ".join(filter(None, (_misnamed(image, ending), image.picture.notes, why))),
+        path=f"{image.label}/{image.sha256[:20]}{ending}",
+    )
 
 
 def _misnamed(image: Newcomer, ending: str) -> str:

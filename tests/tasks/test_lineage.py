@@ -157,7 +157,10 @@ def test_what_nobody_knows_is_one_line(clone: Clone, tmp_path: Path) -> None:
     stranger = tmp_path / "stranger.jpg"
     stranger.write_text("stranger")
     for text in (str(stranger), "abcdef0123"):
-        with pytest.raises(InputError, match=r"none of 1 versions of the data is called so or holds such an image; what was quarantined"):
+        with pytest.raises(
+            InputError,
+            match=r"none of 1 versions of the data is called so or holds such an image; what was quarantined",
+        ):
             users(clone.root, text)
     clone.train("1" * 32 + ".dir", register=False)
     with pytest.raises(InputError, match=r"1 more that models had are not in DVC's cache: 'dvc fetch --all-commits'"):
