@@ -105,7 +105,7 @@ def tags_of(root: Path, plan: Plan, version: str) -> dict[str, str]:
 
 def test_the_first_becomes_champion(root: Path, sit: Any, tmp_path: Path) -> None:
     """After the first retraining there is a champion, which says where it comes from and what it has seen; the best by
-    validation it is, not the best on test."""
+    validation it is, not the best on test. Its model is of the dataset's experiment, as its run."""
     plan = sit(range(30), range(5))
     results = [run_of(root, plan, number, tmp_path / "runs", accuracy=0.9 - number / 10) for number in (1, 0)]
     decision = register.fn(root, plan, challenger(results))
@@ -120,6 +120,8 @@ def test_the_first_becomes_champion(root: Path, sit: Any, tmp_path: Path) -> Non
     store = Store(plan.prepared)
     seen = pd.read_parquet(Path(run.info.artifact_uri) / "data/trained.parquet")
     assert seen["sha256"].tolist() == store.manifest["sha256"][store.part("train")].tolist()
+    (model,) = tracking.client(root).search_logged_models([run.info.experiment_id])
+    assert model.source_run_id == run.info.run_id
 
 
 def test_a_failure_while_registering_costs_no_training(
