@@ -19,6 +19,7 @@ from weathervane import lifeline, project
 from weathervane.errors import InputError, TrainingError
 from weathervane.files import replacing
 from weathervane.progress import bar, say
+from weathervane.train import Job
 
 POLL = 0.5  # seconds
 GRACE = 10.0  # seconds between asking a child to leave and making it
@@ -33,20 +34,21 @@ def folder_of(root: Path, candidate: Candidate) -> Path:
     return root / project.TRAINING / f"{candidate.name}-{candidate.fingerprint[:12]}"
 
 
-def job_of(root: Path, plan: Plan, candidate: Candidate, run: str, device: str) -> dict[str, Any]:
-    """What job.json says of a variant that is trained for the MLflow run `run`."""
+def job_of(root: Path, plan: Plan, candidate: Candidate, run: str, device: str, **more: Any) -> Job:
+    """A variant that is trained for the MLflow run `run`; `more` of what a job says."""
     tags = patiently(lambda: tracking.client(root).get_run(run)).data.tags
     about = {"data_md5": plan.data_md5, "dataset": plan.dataset, "mlflow_run_id": run}
-    return {
-        "name": candidate.name,
-        "variant": candidate.variant.model_dump(mode="json"),
-        "data": str(plan.prepared),
-        "device": device,
-        "seed": plan.seed,
-        "fold": 0,
-        "threads": 0,
-        "about": about | {key: tags[key] for key in ("git_commit", "git_dirty") if key in tags},
-    }
+    return Job(
+        name=candidate.name,
+        variant=candidate.variant,
+        data=str(plan.prepared),
+        device=device,
+        seed=plan.seed,
+        fold=0,
+        threads=0,
+        about=about | {key: tags[key] for key in ("git_commit", "git_dirty") if key in tags},
+        **more,
+    )
 
 
 def command(folder: Path, processes: int) -> list[str]:
@@ -60,7 +62,7 @@ def command(folder: Path, processes: int) -> list[str]:
 def train_in_child(
     root: Path,
     folder: Path,
-    job: dict[str, Any],
+    job: Job,
     name: str,
     watch: Callable[[Lines, bool], None],
     processes: int = 1,
@@ -68,7 +70,6 @@ def train_in_child(
     """Train the job in `folder`, or go on where an interrupted training was; what outcome.json says.
 
     Args:
-        job: what job.json is to say.
         name: what a person is told that it is.
         watch: is given the record so far, again and again; and once more, with True, when the child has ended.
         processes: that train it together, on this machine.
@@ -81,9 +82,9 @@ def train_in_child(
     for leftover in ("outcome.json", "error.json"):
         (folder / leftover).unlink(missing_ok=True)
     with replacing(folder / "job.json") as file:
-        json.dump(job, file, indent=1)
+        file.write(job.model_dump_json(indent=1))
     # The child watches the clock itself, but for one that is stopped or stuck in native code.
-    limit = job.get("time_limit")
+    limit = job.time_limit
     deadline, hung = time.monotonic() + (60 * limit + HUNG if limit else math.inf), False
     with open(folder / "log.txt", "w", encoding="utf-8") as log:
         child = subprocess.Popen(
@@ -95,7 +96,7 @@ def train_in_child(
             start_new_session=True,  # Ctrl-C reaches the flow, which then ends its child in its own way
         )
         try:
-            with bar(f"train {name}", job["variant"]["train"]["epochs"]) as step:
+            with bar(f"train {name}", job.variant.train.epochs) as step:
                 shown = 0
                 while child.poll() is None and not (hung := time.monotonic() > deadline):
                     lines = record(folder)

@@ -51,7 +51,7 @@ def train_fold(root: Path, plan: Plan, candidate: Candidate, fold: int, run: str
         outcome = dict(json.loads((folder / "outcome.json").read_text(encoding="utf-8")))
         say(f"{name}: trained already")
     else:
-        job = job_of(root, plan, one, run, device) | {"outer": outer.model_dump()}
+        job = job_of(root, plan, one, run, device, outer=outer)
         outcome = train_in_child(root, folder, job, name, lambda lines, ended: None)
     for note in outcome["notes"]:
         say(f"{name}: {note}")

@@ -74,7 +74,7 @@ def reproduce(root: Path, stock: Inventory, version: Registered) -> Reproduction
         _run(code, "weathervane.prepare")
         training = code / project.TRAINING / "again"
         training.mkdir(parents=True)
-        (training / "job.json").write_text(json.dumps(job_of(root, version, tags, code)), encoding="utf-8")
+        (training / "job.json").write_text(json.dumps(job_again(root, version, tags, code)), encoding="utf-8")
         _run(code, "weathervane.train", str(training))
         outcome = json.loads((training / "outcome.json").read_text(encoding="utf-8"))
         now = next(m for m in record(training) if m["epoch"] == outcome["best_epoch"])["metrics"]
@@ -102,8 +102,9 @@ def _refuse_without_code(root: Path, version: Registered, tags: dict[str, str]) 
         raise InputError(f"{version}: its commit {commit} is not in this clone: 'git fetch --all' or --unshallow first")
 
 
-def job_of(root: Path, version: Registered, tags: dict[str, str], code: Path) -> dict[str, Any]:
-    """What job.json says of the training that is to be repeated in the checkout `code`."""
+def job_again(root: Path, version: Registered, tags: dict[str, str], code: Path) -> dict[str, Any]:
+    """What job.json says of the training that is to be repeated by the checkout `code`: keys that it may not know are
+    left out."""
     variant = json.loads(tags["ingredient.params"])
     if variant["network"].get("sha256"):  # a file of the person's, which the checkout need not have
         variant["network"]["weights"] = str(root / variant["network"]["weights"])

@@ -32,7 +32,7 @@ def train(root: Path, plan: Plan, candidate: Candidate, run: str, how: How) -> P
         TrainingError: the training failed or reached the limit, or its process died or hung.
     """
     folder = folder_of(root, candidate)
-    job = job_of(root, plan, candidate, run, how.device) | {"time_limit": how.time_limit, "memory": how.memory}
+    job = job_of(root, plan, candidate, run, how.device, time_limit=how.time_limit, memory=how.memory)
     held = patiently(lambda: tracking.recorded(root, run))
     told: str | None = None
 

@@ -10,7 +10,7 @@ import pytest
 
 from tasks import dvc_repo, tracking
 from tasks.lineage import find, names_a_model, origin, users
-from tasks.reproduce import Reproduction, job_of, reproduce
+from tasks.reproduce import Reproduction, job_again, reproduce
 from tasks.tracking_inventory import Registered, inventory
 from weathervane import project as places
 from weathervane.errors import InputError
@@ -213,7 +213,7 @@ def test_weights_of_the_persons_own_are_found_from_the_checkout(tmp_path: Path) 
     network = {"weights": "weights/net.pth", "sha256": "0" * 64}
     tags = {"variant": "transfer", "ingredient.params": json.dumps({"network": network}), "seed": "0", "device": "cpu"}
     version = Registered("weather", "1", "run", "", 0, {}, [], moved=False)
-    job = job_of(tmp_path, version, tags | {"threads": "1"}, tmp_path / "checkout")
+    job = job_again(tmp_path, version, tags | {"threads": "1"}, tmp_path / "checkout")
     assert job["variant"]["network"]["weights"] == str(tmp_path / "weights/net.pth")
 
 
