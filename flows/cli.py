@@ -499,7 +499,9 @@ def main() -> None:
     except OSError as error:
         if error.errno not in FORBIDDEN or error.filename is None:
             raise
-        way_out = "give this user the right to ('chmod', 'chown')"
+        way_out = "work where it can be written"
+        if error.errno != errno.EROFS:
+            way_out = "give this user the right to ('chmod', 'chown')"
         print(f"weathervane: {error.filename}: {error.strerror}: {way_out}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:

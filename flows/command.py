@@ -25,7 +25,7 @@ from tasks.data import (
 )
 from tasks.dvc_lock import stale_because
 from tasks.gate import REGISTER
-from tasks.plan import Plan, make_plan, read_variants
+from tasks.plan import Plan, check_sizes, make_plan, read_variants
 from tasks.tracking_read import check_server, running, uri
 from weathervane import project
 from weathervane.errors import InputError, TrainingError
@@ -66,6 +66,7 @@ def run_retrain(request: Request) -> int:
     before = path.read_text(encoding="utf-8")
     after = edited(path, root, request.source, request.dataset)
     variants = read_variants(root, request.variants, request.changes)
+    check_sizes(root, variants)
     load(Register, root / REGISTER)
     if request.data_version and before != after:
         raise InputError("--data-version is of the dataset as it is: leave out --source and --dataset")

@@ -16,7 +16,7 @@ from tasks.crossval import close_crossval, pool_folds, record_of, train_fold
 from tasks.data import refuse_another
 from tasks.dead_runs import end_dead_runs
 from tasks.ingest import ingest
-from tasks.plan import Candidate, Plan, finished_crossval, make_plan, read_variants
+from tasks.plan import Candidate, Plan, check_sizes, finished_crossval, make_plan, read_variants
 from tasks.prepare import prepare
 from tasks.runs import open_retraining, open_variant
 from weathervane import project
@@ -62,6 +62,7 @@ def work(variants: list[str], changes: list[str], folds: int, share: float, seed
     root = project.root()
     crossing = check(Crossing, {"folds": folds, "share": share}, "crossval")
     chosen = read_variants(root, variants, changes)
+    check_sizes(root, chosen)
     check_runner(root)
     project.check_writable(root)
     with alone(root):

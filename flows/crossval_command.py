@@ -11,7 +11,7 @@ from flows.command import check_surroundings, prepare_here, ready
 from flows.server import own_server
 from tasks.alone import alone
 from tasks.data import INGEST, brought_in, current, dataset_of, ingest_and_record
-from tasks.plan import finished_crossval, make_plan, read_variants
+from tasks.plan import check_sizes, finished_crossval, make_plan, read_variants
 from weathervane import project
 from weathervane.errors import InputError
 from weathervane.files import replacing, writable
@@ -49,6 +49,7 @@ def run_crossval(request: Request) -> int:
         raise InputError(f"--out {request.out}: cannot be written: name another file")
     crossing = check(Crossing, {"folds": request.folds, "share": request.share}, "crossval")
     variants = read_variants(root, request.variants, request.changes)
+    check_sizes(root, variants)
     load(Ingest, root / INGEST)
     if current(root):
         plan = make_plan(root, variants, request.seed, crossing=crossing)

@@ -47,14 +47,14 @@ def edited(path: Path, root: Path, source: str | None, dataset: str | None) -> s
 
 
 def _refuse_foreign_sources(root: Path, dataset: str, now: Ingest) -> None:
-    """A dataset that was there before is gone back to with its own sources."""
+    """A dataset that was there before is gone back to with its own sources, as far as their names tell."""
     last = last_version(root, dataset)
     ledger = ledger_of(root, last) if last else None
-    titles = [source.title for source in now.sources]
-    if ledger and not {row.source for row in ledger.rows} & set(titles):
+    known = {row.source for row in ledger.rows} if ledger else set()
+    if last and (foreign := [source.title for source in now.sources if source.title not in known]):
         raise InputError(
-            f"--dataset {dataset}: none of its images came from the sources of '{now.dataset}' in params/ingest.yaml "
-            f"({', '.join(titles)}): name its own, too (--source)"
+            f"--dataset {dataset}: no image of its last version is known to come from {', '.join(foreign)}, of which "
+            f"params/ingest.yaml has those of '{now.dataset}': name its own source, too (--source)"
         )
 
 

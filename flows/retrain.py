@@ -25,7 +25,7 @@ from tasks.data import dataset_of, refuse_another
 from tasks.dead_runs import end_dead_runs
 from tasks.dvc_lock import raw_md5
 from tasks.ingest import ingest
-from tasks.plan import Candidate, Plan, Result, challenger, make_plan, read_variants
+from tasks.plan import Candidate, Plan, Result, challenger, check_sizes, make_plan, read_variants
 from tasks.prepare import prepare
 from tasks.publish import publish
 from tasks.register import Decision, register
@@ -77,6 +77,7 @@ def work(variants: list[str], changes: list[str], seed: int, data_version: str, 
     """The flow's steps; see `retrain`."""
     root = project.root()
     chosen = read_variants(root, variants, changes)
+    check_sizes(root, chosen)
     dataset = dataset_of(root)
     check_server(uri(root))
     check_runner(root)

@@ -91,14 +91,15 @@ def read_variants(root: Path, names: list[str] | None, changes: list[str]) -> di
     `train.epochs=5` holds for every selected variant, `cnn.train.epochs=5` for one.
 
     Raises:
-        InputError: an unknown variant or key, a value out of range, the same variant twice, images that are prepared
-            smaller than one of them wants them.
+        InputError: an unknown variant or key, a value out of range, the same variant twice.
     """
     selected = names or variant.defaults(root)
     if not selected:
         raise InputError("params/models/ has no variant that is trained by default: name one with --variants")
     if len(set(selected)) < len(selected):
         raise InputError(f"--variants {' '.join(selected)}: the same variant stands there twice")
+    for name in selected:
+        variant.check_name(root, name)
     by_variant: dict[str, dict[str, Any]] = {name: {} for name in selected}
     for change in changes:
         key, equals, text = change.partition("=")
@@ -111,15 +112,22 @@ def read_variants(root: Path, names: list[str] | None, changes: list[str]) -> di
             raise InputError(f"--set {change}: name a parameter, as in {head}.train.epochs=5")
         for name in [head] if head in by_variant else selected:
             by_variant[name][rest if head in by_variant else key] = value(text)
-    found = {name: variant.load(root, name, changed) for name, changed in by_variant.items()}
+    return {name: variant.load(root, name, changed) for name, changed in by_variant.items()}
+
+
+def check_sizes(root: Path, variants: dict[str, Variant]) -> None:
+    """Before hours of work: what is prepared is large enough.
+
+    Raises:
+        InputError: a variant wants larger images.
+    """
     prepared = load(Prepare, root / PREPARE).image_size
-    for name, one in found.items():
+    for name, one in variants.items():
         if one.size > prepared:
             raise InputError(
                 f"{name}: size: {one.size} is more than the {prepared} pixels of prepared images: set image_size: "
                 f"{one.size} in {PREPARE}, or make it smaller"
             )
-    return found
 
 
 def make_plan(

@@ -40,8 +40,8 @@ def labels(names: Sequence[str], packed: bool = False) -> dict[str, str | None]:
     The class is the name of the folder that holds the file (so `train/rain/x.jpg` is rain), and a loose file among
     folders has none. Where all files are loose it is what each name begins with (`rain12.jpg`, `rain_12.jpg`); what
     cameras call their files (`IMG_12.jpg`) is no class. Archives (`packed`) often have one folder round all of their
-    files. With others in it, it is no class. With none, what its files begin with are the classes, if each name has
-    that form and they begin with different ones.
+    files. With several others in it, it is no class. With none, what its files begin with are the classes, if each name
+    has that form and they begin with different ones.
     """
     parents = {name: PurePosixPath(name).parent for name in names}
     folders, outer = set(parents.values()), {PurePosixPath()}
@@ -49,9 +49,19 @@ def labels(names: Sequence[str], packed: bool = False) -> dict[str, str | None]:
     flat = packed and len(folders) == 1 and all(numbered.values()) and len(set(numbered.values())) > 1
     if flat or folders <= outer:
         return numbered
-    if packed and len(folders) > 1 and len(tops := {folder.parts[:1] for folder in folders}) == 1:
-        outer.add(PurePosixPath(*tops.pop()))
+    tops = {folder.parts[:1] for folder in folders}
+    if packed and len(tops) == 1 and len(folders - {top := PurePosixPath(*tops.pop())}) > 1:
+        outer.add(top)
     return {name: None if parent in outer else class_name(parent.name) for name, parent in parents.items()}
+
+
+def as_beside(texts: Sequence[str], classes: dict[str, str | None]) -> dict[str, str | None]:
+    """Files that are called texts may be photographs all the same: the class of those beside them, if it is one."""
+    beside: dict[PurePosixPath, set[str | None]] = {}
+    for name, label in classes.items():
+        beside.setdefault(PurePosixPath(name).parent, set()).add(label)
+    found = {name: beside.get(PurePosixPath(name).parent, set()) for name in texts}
+    return {name: next(iter(labels)) if len(labels) == 1 else None for name, labels in found.items()}
 
 
 def _beginning(name: str) -> str | None:

@@ -1,5 +1,5 @@
 """Where the pixels of a part of the dataset are while it is trained on: on the device if they fit there; else they stay
-on disk, and a thread brings the next batches while the device works at this one.
+on disk, and threads bring the next batches while the device works at this one.
 
 Legend: N = images, S = size, B = images of a batch.
 """

@@ -95,12 +95,14 @@ class Placed(Strict, ABC):
         inside = names(place)
         kept = [name for name in inside if not layout.ignored(name)]
         yield from (Found(name, ignored=True) for name in inside if layout.ignored(name))
-        classes = layout.labels(kept, packed=place.is_file())
+        texts = [name for name in kept if layout.called_text(name)]
+        classes = layout.labels([name for name in kept if not layout.called_text(name)], packed=place.is_file())
         for name, label in classes.items():
-            if label is None and layout.called_text(name):
-                yield Found(name, ignored=True)
-            elif label is None:
-                yield Found(name, reason="name not understood", detail=LINKED if (place / name).is_dir() else NAMELESS)
+            if label is None:
+                linked = place.is_dir() and (place / name).is_dir()
+                yield Found(name, reason="name not understood", detail=LINKED if linked else NAMELESS)
+        classes |= layout.as_beside(texts, classes)
+        yield from (Found(name, ignored=True) for name in texts if classes[name] is None)
         wanted = [name for name in kept if classes[name] is not None]
         if place.is_dir():
             yield from (read(place, name, classes[name], seen) for name in wanted)

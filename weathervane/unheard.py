@@ -5,7 +5,10 @@ from typing import Any, TextIO
 
 
 class Unheard:
-    """A stream that goes nowhere once it cannot be written, where a plain one would end the process."""
+    """A stream that goes nowhere once its reader is gone or its disk is full, where a plain one would end the process.
+
+    What a reader is too slow for is left out.
+    """
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream
@@ -14,6 +17,8 @@ class Unheard:
         """All of it, or none."""
         try:
             self._stream.write(text)
+        except BlockingIOError:
+            pass
         except OSError:  # of a closed pipe, a closed terminal, a full disk
             to_nowhere(self._stream)
         return len(text)
@@ -22,6 +27,8 @@ class Unheard:
         """Likewise."""
         try:
             self._stream.flush()
+        except BlockingIOError:
+            pass
         except OSError:  # of a closed pipe, a closed terminal, a full disk
             to_nowhere(self._stream)
 

@@ -93,15 +93,20 @@ def defaults(root: Path) -> list[str]:
     return [name for name in names(root) if load(root, name).by_default]
 
 
+def check_name(root: Path, name: str) -> None:
+    """Refuse a name that no file has."""
+    if name not in names(root):
+        raise InputError(f"no variant '{name}'; params/models/ has {', '.join(names(root)) or 'none'}")
+
+
 def load(root: Path, name: str, changes: dict[str, Any] | None = None) -> Variant:
     """A variant from its file, with dotted keys of `changes` replaced.
 
     Raises:
         InputError: no such variant, an unknown or misspelt key, a value out of range.
     """
+    check_name(root, name)
     path = root / FOLDER / f"{name}.yaml"
-    if name not in names(root):
-        raise InputError(f"no variant '{name}'; params/models/ has {', '.join(names(root)) or 'none'}")
     origin = path.relative_to(root)
     content = params.read(path)
     for key, value in (changes or {}).items():

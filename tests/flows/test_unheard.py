@@ -40,8 +40,11 @@ def test_a_terminal_that_is_closed_ends_no_work(form: str, tmp_path: Path) -> No
     """A person shuts the window in which a retraining runs (in a session of its own): it goes on to its end, bars and
     all."""
     says = "\n".join(line for line in SAYS.splitlines() if "outlive" not in line and "stderr" not in line)
-    says = says.replace('print("x" * 100_000, flush=True)', 'list(track([1], "bar", 1))')
-    says = says.replace("import say", "import say, track").replace("sys.stdin.read()", "time.sleep(1)")
+    says = says.replace('    print("x" * 100_000, flush=True)\n', "").replace(
+        "import say", "import console, say, track"
+    )
+    loop = "assert console().is_terminal\nfor _ in track(range(6), 'bar', 6):\n    time.sleep(0.2)"
+    says = says.replace("sys.stdin.read()", loop)
     ours, theirs = os.openpty()
     process = subprocess.Popen(
         [sys.executable, "-c", says, str(tmp_path / "out")],

@@ -136,6 +136,13 @@ def test_where_nothing_was_written_nothing_is_found(written: Written, tmp_path: 
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_folder_that_mlflow_would_misread_is_refused(tmp_path: Path) -> None:
+    """MLflow unquotes the place of its artifacts: in a folder with %20 in its name they would land in another one."""
+    check_server(f"sqlite:///{tmp_path}/100 %/mlflow.db")
+    with pytest.raises(InputError, match="give the folder another name"):
+        check_server(f"sqlite:///{tmp_path}/feature%2Fx/mlflow.db")
+
+
 def test_a_damaged_database_is_told(tmp_path: Path) -> None:
     """A file that is no database of MLflow's, or that cannot be opened, is named."""
     for content in (b"not a database at all, but long enough to be looked at", b""):

@@ -6,7 +6,7 @@ import unicodedata
 import pytest
 from mlflow.utils.validation import _validate_metric_name
 
-from weathervane.layout import class_name, ignored, labels, shown
+from weathervane.layout import as_beside, class_name, ignored, labels, shown
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,15 @@ def test_a_folder_round_class_folders_is_none_itself() -> None:
     """A loose photograph in an archive's wrapping is as loose as one beside class folders that were not packed."""
     names = ["set/rain/a.jpg", "set/shine/b.jpg", "set/IMG_1.jpg"]
     assert list(labels(names, packed=True).values()) == ["rain", "shine", None]
-    assert set(labels(["rain/a.jpg", "rain/b.jpg"], packed=True).values()) == {"rain"}
+    for others in (["rain/b.jpg"], ["rain/night/b.jpg"]):
+        assert labels(["rain/a.jpg", *others], packed=True)["rain/a.jpg"] == "rain"
+
+
+def test_texts_are_of_the_class_beside_them() -> None:
+    """A photograph may be called a text; where none or several classes are beside one, it is no photograph's name."""
+    classes = {"set/rain1.jpg": "rain", "set/shine1.jpg": "shine", "rain/a.jpg": "rain", "x/IMG_1.jpg": None}
+    texts = ["set/notes.txt", "rain/wrong.txt", "x/a.md", "LICENSE.txt"]
+    assert list(as_beside(texts, classes).values()) == [None, "rain", None, None]
 
 
 def test_no_files() -> None:
