@@ -40,7 +40,7 @@ def console() -> "Console":
     from rich.console import Console
 
     class Heard(Console):  # rich's own ends the process where nobody reads, and with it hours of training
-        @property  # type: ignore[misc]
+        @property  # type: ignore[misc]  # rich lets it be set as well, which nobody does here
         def file(self) -> IO[str]:
             return cast(IO[str], Unheard(super().file))
 

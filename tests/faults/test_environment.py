@@ -14,7 +14,12 @@ from weathervane import project as layout
 ROOT = Path(__file__).parents[2]
 CHECK = "from pathlib import Path; from weathervane import project; project.check_writable(Path({root!r}))"
 PLACES = [".", "data", ".weathervane/training"]
-ORDINARY = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"]  # root's command with the rights of anybody
+# Before a command: it then has the rights of anybody, whoever runs the tests.
+AS_ANYBODY = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"] if os.geteuid() == 0 else []
+# Root may write everywhere: without the means to be anybody else there is nothing to see.
+by_anybody = pytest.mark.skipif(
+    os.geteuid() == 0 and not shutil.which("setpriv"), reason="root, and no setpriv: install util-linux"
+)
 
 
 def namespaces() -> bool:
@@ -36,17 +41,16 @@ def told(place: Path) -> str:
 
 
 @pytest.mark.fault(18)
-@pytest.mark.skipif(os.geteuid() == 0 and not shutil.which("setpriv"), reason="needs util-linux's setpriv")
+@by_anybody
 @pytest.mark.parametrize("place", PLACES)
 def test_an_ordinary_user_is_told_of_a_folder_without_the_right_to_write(place: str, tmp_path: Path) -> None:
     """A folder of mode 555 is named before anything starts, with what to do; with the right to write all is well."""
     (tmp_path / place).mkdir(parents=True, exist_ok=True)
-    user = ORDINARY if os.geteuid() == 0 else []
     (tmp_path / place).chmod(0o555)
-    done = check(tmp_path.resolve(), *user)
+    done = check(tmp_path.resolve(), *AS_ANYBODY)
     (tmp_path / place).chmod(0o755)
     assert done.returncode == 1 and done.stderr.splitlines()[-1].endswith(told(tmp_path / place))
-    assert check(tmp_path.resolve(), *user).returncode == 0
+    assert check(tmp_path.resolve(), *AS_ANYBODY).returncode == 0
 
 
 @pytest.mark.fault(18)
@@ -62,12 +66,11 @@ def test_a_file_system_that_is_read_only_is_named(place: str, tmp_path: Path) ->
     assert done.returncode == 1 and done.stderr.splitlines()[-1].endswith(told(target))
 
 
-@pytest.mark.skipif(os.geteuid() == 0 and not shutil.which("setpriv"), reason="needs util-linux's setpriv")
+@by_anybody
 def test_commands_that_write_a_little_name_what_they_may_not(project: Path) -> None:
     """In a clone that belongs to somebody else a command ends with the file and what to do, as bad input does."""
-    user = ORDINARY if os.geteuid() == 0 else []
     (project / ".weathervane").mkdir(mode=0o555)
-    command = [*user, sys.executable, "-m", "flows.cli", "rollback"]
+    command = [*AS_ANYBODY, sys.executable, "-m", "flows.cli", "rollback"]
     done = subprocess.run(command, cwd=project, env=environment(project), capture_output=True, text=True)
     (project / ".weathervane").chmod(0o755)
     place = f"{project}/.weathervane/locks"
@@ -76,17 +79,16 @@ def test_commands_that_write_a_little_name_what_they_may_not(project: Path) -> N
 
 
 @pytest.mark.fault(18)
-@pytest.mark.skipif(os.geteuid() == 0 and not shutil.which("setpriv"), reason="needs util-linux's setpriv")
+@by_anybody
 def test_a_class_folder_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     """It is never passed over in silence: the source is refused, with the folder's name; but for what systems keep."""
     for label in ("rain", "sun", "lost+found"):
         (tmp_path / label).mkdir()
         (tmp_path / label / "1.jpg").write_bytes(b"x")
     code = f"from pathlib import Path; from weathervane.sources import names; print(names(Path({str(tmp_path)!r})))"
-    user = ORDINARY if os.geteuid() == 0 else []
 
     def names() -> "subprocess.CompletedProcess[str]":
-        return subprocess.run([*user, sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+        return subprocess.run([*AS_ANYBODY, sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
 
     (tmp_path / "lost+found").chmod(0)
     there = names()

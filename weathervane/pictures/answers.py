@@ -50,14 +50,15 @@ def curves_picture(table: "pd.DataFrame", classes: list[str], title: str, path: 
     roc, pr = figure.subplots(1, 2)
     asked = {label: (table["label"] == label, table[f"p_{label}"]) for label in sorted(classes)}
     asked = {label: (own, score) for label, (own, score) in asked.items() if own.any() and not own.all()}
-    weakest = sorted(asked, key=lambda label: roc_auc_score(*asked[label]))[: len(CLASSES)]
+    under = {label: roc_auc_score(*told) for label, told in asked.items()}
+    weakest = sorted(asked, key=under.__getitem__)[: len(CLASSES)]
     colour = colours(classes) if len(classes) <= len(CLASSES) else colours(weakest)
     for label, (own, score) in asked.items():
         named = label in weakest
         line = {"color": colour[label], "linewidth": 1.8} if named else {"color": BAR, "linewidth": 0.8, "zorder": 1}
         false, true, _ = roc_curve(own, score)
         precision, recall, _ = precision_recall_curve(own, score)
-        areas = roc_auc_score(own, score), average_precision_score(own, score)
+        areas = under[label], average_precision_score(own, score)
         told = [f"{label}  {area:.3f}" if named else None for area in areas]
         roc.plot(false, true, label=told[0], clip_on=False, **line)
         pr.plot(recall, precision, drawstyle="steps-post", label=told[1], clip_on=False, **line)
