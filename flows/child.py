@@ -146,6 +146,10 @@ class Child:
         """Called once a second while it runs."""
 
     def stop(self) -> None:
+        """Ends it, and whatever it is answerable for."""
+        self.end_session()
+
+    def end_session(self) -> None:
         """Asks it to end, with its session; makes it, after GRACE. Of one that has ended, what it left behind.
 
         Once: later on, the number of its session may be another's.

@@ -106,8 +106,7 @@ def _watch(makers: list[tuple[Child, Callable[[], Child]]], stack: ExitStack) ->
                 raise ServerError(f"{what}; so often that it is not started again")
             restarts.append(time.monotonic())
             say(f"{what}; starting it again")
-            if not isinstance(child, Worker):  # whose flow runs go on
-                child.stop()  # what it left behind may hold its port
+            child.end_session()  # what it left behind may hold its port; a worker's flow runs go on
             makers[place] = (stack.enter_context(make()), make)
 
 

@@ -20,7 +20,7 @@ from weathervane.progress import say
 class Worker(Child):
     """The worker; when it is stopped, the flow runs that it started end first, and say so to their servers.
 
-    One that was killed leaves them at work, until `stop` is called for it all the same.
+    One that was killed leaves them at work, in sessions of their own, until `stop` is called for it all the same.
     """
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
@@ -41,9 +41,10 @@ class Worker(Child):
             return b" started!" in log.read()
 
     def look(self) -> None:
-        """Notes the flow runs that it started: they have sessions of their own, and outlive one that is killed."""
+        """Notes the flow runs that it started, while its number is its own: they outlive one that is killed."""
         with suppress(psutil.Error):
-            self._runs.update(psutil.Process(self.process.pid).children())
+            if not self.ended:
+                self._runs.update(psutil.Process(self.process.pid).children())
 
     def stop(self) -> None:
         """SIGTERM to each flow run, which writes its checkpoint and ends its runs, then to the worker."""
