@@ -35,8 +35,11 @@ def clean(older_than: str | None, yes: bool) -> int:
 def backup(file: Path) -> None:
     """Write mlflow.db and mlruns/ to a tar file."""
     root = project.root()
-    count = store.backup(root, file)
+    count, elsewhere = store.backup(root, file)
     say(f"{file}: {_many(count, 'file')}, {_size(file.stat().st_size)}; 'weathervane restore {file}' brings them back")
+    if elsewhere:
+        places = f"{_many(len(elsewhere), 'place')} of artifacts that mlflow.db names"
+        say(f"not in it: {places}, the first is {elsewhere[0]}")
 
 
 def restore(file: Path, force: bool) -> None:

@@ -48,8 +48,9 @@ class Manifest(Strict):
     files: dict[str, str]
 
 
-def backup(root: Path, target: Path) -> int:
-    """Write the store to `target`, whole or not at all; how many files. Runs may go on meanwhile.
+def backup(root: Path, target: Path) -> tuple[int, list[str]]:
+    """Write the store to `target`, whole or not at all; how many files, and which places of artifacts that the database
+    names lie elsewhere and so are not in it. Runs may go on meanwhile.
 
     Raises:
         InputError: nothing to back up, a server's store, a file that changed while it was read.
@@ -62,6 +63,7 @@ def backup(root: Path, target: Path) -> int:
     with _work(database.parent, "backup") as work:
         members = {DATABASE: work / DATABASE}
         _snapshot(database, members[DATABASE])
+        elsewhere = _elsewhere(members[DATABASE], database.with_name(ARTIFACTS))
         # After the database, so that every artifact that it names is there.
         for folder, _, names in os.walk(database.parent / ARTIFACTS):
             for path in (Path(folder) / name for name in names):
@@ -73,7 +75,7 @@ def backup(root: Path, target: Path) -> int:
             about = tarfile.TarInfo(_manifest_name(content))
             about.size = len(content)
             tar.addfile(about, io.BytesIO(content))
-    return len(files)
+    return len(files), elsewhere
 
 
 def restore(root: Path, source: Path, force: bool) -> tuple[Manifest, list[Path]]:
@@ -204,6 +206,15 @@ def _unpack(source: Path, folder: Path) -> Manifest:
 
 def _manifest_name(content: bytes) -> str:
     return f"manifest-{hashlib.sha256(content).hexdigest()}.json"
+
+
+def _elsewhere(database: Path, artifacts: Path) -> list[str]:
+    """The places that are not below the folder `artifacts`: a bucket's, or those of a clone before it was moved."""
+    inside = (str(artifacts), artifacts.as_uri(), "models:/")  # a version's source may be the name of a logged model
+    used = [place for place in LOCATIONS if place[0] != "experiments"]  # theirs is for runs to come
+    with opened(database) as connection:
+        rows = [row for table, column in used for row in connection.execute(f"SELECT {column} FROM {table}")]
+    return sorted({place for (place,) in rows if place and not place.startswith(inside)})
 
 
 def _move_paths(database: Path, old: str, new: str) -> None:

@@ -134,11 +134,11 @@ def test_a_champion_lives_on_in_another_folder(
 
 def test_restored_is_what_was_backed_up(root: Path, tmp_path: Path) -> None:
     """Artifacts come back byte for byte, empty ones too; runs and metrics as they were; nothing else is left behind."""
-    count = backup(root, tmp_path / "store.tar")
+    count, elsewhere = backup(root, tmp_path / "store.tar")
     other = tmp_path / "other"
     other.mkdir()
     manifest, aside = restore(other, tmp_path / "store.tar", force=False)
-    assert (count, aside) == (len(manifest.files), [])
+    assert (count, elsewhere, aside) == (len(manifest.files), [], [])
     before, after = content(root), content(other)
     before.pop("mlflow.db"), after.pop("mlflow.db")
     assert before == after and len(after) == 2
@@ -148,6 +148,18 @@ def test_restored_is_what_was_backed_up(root: Path, tmp_path: Path) -> None:
     assert tracking.client(other).list_artifacts(run.info.run_id, "model")
     for folder in (root, other):
         assert [path.name for path in (folder / ".weathervane").iterdir()] == ["locks"]
+
+
+def test_artifacts_that_lie_elsewhere_are_told(root: Path, tmp_path: Path) -> None:
+    """Of a clone that was moved, and of runs whose artifacts are in a bucket, a backup has the database alone: it says
+    so instead of passing for a whole one."""
+    client = tracking.client(root)
+    there = client.create_run(client.create_experiment("another", "s3://bucket/another"))
+    (here,) = client.search_runs(["1"])
+    _, elsewhere = backup(root, tmp_path / "store.tar")
+    assert elsewhere == [there.info.artifact_uri]
+    _, elsewhere = backup(root.rename(tmp_path / "moved"), tmp_path / "store.tar")
+    assert elsewhere == [here.info.artifact_uri, there.info.artifact_uri]
 
 
 def test_a_backup_is_of_one_moment_while_others_write(root: Path, tmp_path: Path) -> None:
