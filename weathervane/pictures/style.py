@@ -1,8 +1,9 @@
 """What all pictures share: a colour a class, the same one everywhere, and how a figure becomes a PNG."""
 
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from weathervane.pictures.fonts import complete, lacking
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -29,7 +30,10 @@ def bare(axes: "Axes", title: str = "") -> None:
 
 
 def save(figure: "Figure", path: Path) -> None:
-    """As a PNG; a long title widens the picture. What its font lacks is a box, of which nobody needs to be told."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing from")
-        figure.savefig(path, dpi=DPI, bbox_inches="tight")
+    """As a PNG; a long title widens the picture. What no installed font has is a box, of which nobody is told."""
+    for _ in range(2):
+        with lacking() as points:
+            figure.savefig(path, dpi=DPI, bbox_inches="tight")
+        if not points:
+            break
+        complete(figure, points)
