@@ -10,25 +10,13 @@ import zipfile
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
-from PIL import Image
 
+from tests.noise import photograph, take_in
 from tests.rows import often
 from weathervane import archives
 from weathervane.errors import InputError
-from weathervane.ingest import Ingest, ingest
-from weathervane.sorting import Report
-
-
-def photograph(seed: int) -> bytes:
-    cells = np.random.default_rng(seed).integers(0, 256, (6, 8, 3), dtype=np.uint8)
-    buffer = io.BytesIO()
-    Image.fromarray(cells).resize((64, 48), Image.Resampling.BICUBIC).save(buffer, "JPEG")
-    return buffer.getvalue()
-
 
 PHOTOGRAPHS = {f"{('rain', 'shine')[n % 2]}/{n}.jpg": photograph(n) for n in range(10)}
 
@@ -56,11 +44,6 @@ def tarred(path: Path, *more: tuple[tarfile.TarInfo, bytes]) -> Path:
         for info, data in more:
             archive.addfile(info, io.BytesIO(data) if info.isfile() and data else None)
     return path
-
-
-def take_in(archive: Path, root: Path, **changes: Any) -> Report:
-    params = {"dataset": "t", "sources": [{"kind": "local", "path": str(archive)}], "test_fraction": 0.2, "folds": 2}
-    return ingest(Ingest.model_validate(params | {"seed": 0, "max_bad": 1.0, "min_per_class": 3} | changes), root)
 
 
 EVIL = [

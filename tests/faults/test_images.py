@@ -1,6 +1,5 @@
 """Files that are no photographs, or hardly: rows 1-11, 13 and 46 of rows.yaml."""
 
-import io
 import os
 import random
 import resource
@@ -22,28 +21,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests import noise
+from tests.noise import encoded, photograph, soft
 from tests.rows import often
 from weathervane.errors import InputError
 from weathervane.examine import Picture, look
 from weathervane.images import BadImage, Reason, decode, notes, open_image, upright_rgb
-from weathervane.ingest import Ingest, ingest
 from weathervane.layout import shown
 from weathervane.ledger import Ledger
 from weathervane.sorting import Report
 
 ROOT = Path(__file__).parents[2]
-
-
-def photograph(seed: int, width: int = 64, height: int = 48) -> Image.Image:
-    """Soft noise: no two are near-duplicates, and no format keeps them badly."""
-    cells = np.random.default_rng(seed).integers(0, 256, (6, 8, 3), dtype=np.uint8)
-    return Image.fromarray(cells).resize((width, height), Image.Resampling.BICUBIC)
-
-
-def encoded(image: Image.Image, kind: str = "JPEG", **options: Any) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, kind, **options)
-    return buffer.getvalue()
 
 
 @pytest.fixture
@@ -53,14 +41,13 @@ def source(tmp_path: Path) -> Path:
     for n in range(10):
         path = folder / ("rain", "shine")[n % 2] / f"{n}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(encoded(photograph(n)))
+        path.write_bytes(photograph(n))
     return folder
 
 
 def take_in(source: Path, root: Path, **changes: Any) -> Report:
     """Ingest the folder; every file of it stands in exactly one list of the report."""
-    params = {"dataset": "t", "sources": [{"kind": "local", "path": str(source)}], "test_fraction": 0.2, "folds": 2}
-    report = ingest(Ingest.model_validate(params | {"seed": 0, "max_bad": 1.0, "min_per_class": 3} | changes), root)
+    report = noise.take_in(source, root, **changes)
     lists = (report.accepted, report.duplicates, report.quarantined, report.ignored)
     assert report.files == report.known + sum(map(len, lists))
     return report
@@ -126,7 +113,7 @@ def test_what_is_no_image(source: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", ["JPEG", "progressive", "PNG", "WEBP"])
 def test_truncated_files(kind: str, source: Path, tmp_path: Path) -> None:
     """Cut at 50 offsets from the first byte to the last percent: all 50 are quarantined."""
-    image = photograph(99, 320, 240)
+    image = soft(99, 320, 240)
     whole = encoded(image, "JPEG", progressive=True) if kind == "progressive" else encoded(image, kind)
     assert decode(whole, 32).shape == (32, 32, 3)
     for n, offset in enumerate(np.linspace(1, 0.99 * len(whole), 50).astype(int)):
@@ -143,7 +130,7 @@ def test_truncated_files(kind: str, source: Path, tmp_path: Path) -> None:
 @cache
 def seeds() -> dict[str, bytes]:
     """One small photograph in each of the seven formats, with EXIF and further frames where there can be any."""
-    image, other = photograph(7), photograph(8)
+    image, other = soft(7), soft(8)
     exif = Image.Exif()
     exif[0x0112], exif[0x010F] = 6, "a camera"
     more = {"save_all": True, "append_images": [other]}
@@ -225,8 +212,8 @@ def test_damage_beside_the_picture(source: Path, tmp_path: Path) -> None:
     """A broken EXIF block costs no photograph; a broken later frame is a reason, not a traceback."""
     broken = b"Exif\0\0no TIFF header at all"
     for n, kind in enumerate(("JPEG", "PNG", "WEBP")):
-        (source / "rain" / f"exif {n}.jpg").write_bytes(encoded(photograph(20 + n), kind, exif=broken))
-    pages = encoded(photograph(30), "TIFF", save_all=True, append_images=[photograph(31)])
+        (source / "rain" / f"exif {n}.jpg").write_bytes(encoded(soft(20 + n), kind, exif=broken))
+    pages = encoded(soft(30), "TIFF", save_all=True, append_images=[soft(31)])
     second = int.from_bytes(pages[4:8], "little")
     second = struct.unpack_from("<I", pages, second + 2 + 12 * int.from_bytes(pages[second : second + 2], "little"))[0]
     (source / "rain/pages.tif").write_bytes(pages[:second] + bytes(200))
@@ -262,7 +249,7 @@ for path in sys.argv[2:]:
 
 def bombs() -> dict[str, tuple[bytes, str]]:
     """Small files that unpack to very many pixels, and what is to be said of each."""
-    first, second = encoded(photograph(1), "MPO", save_all=True, append_images=[photograph(2)]), b"\xff\xd8\xff"
+    first, second = encoded(soft(1), "MPO", save_all=True, append_images=[soft(2)]), b"\xff\xd8\xff"
     at = first.index(b"\xff\xc0", first.index(second, 4)) + 5
     canvas = b"WEBPVP8X" + struct.pack("<I", 10) + bytes(4) + 2 * (16_000).to_bytes(3, "little")
     return {
@@ -483,7 +470,7 @@ def test_orientation(kind: str) -> None:
 def test_sizes(source: Path, tmp_path: Path) -> None:
     """1x1, 20000x1 and 1x20000 are quarantined as too small; 16x16 and 20000x16 are photographs."""
     for n, (width, height) in enumerate([(1, 1), (20_000, 1), (1, 20_000), (15, 15), (16, 16), (20_000, 16)]):
-        (source / "rain" / f"size {n}.png").write_bytes(encoded(photograph(50 + n, width, height), "PNG"))
+        (source / "rain" / f"size {n}.png").write_bytes(encoded(soft(50 + n, width, height), "PNG"))
     report = take_in(source, tmp_path / "root")
     assert reasons(report) == {"too small": 4}
     assert {(row.width, row.height) for row in report.accepted} == {(64, 48), (16, 16), (20_000, 16)}
@@ -502,7 +489,7 @@ def test_what_systems_leave_behind(source: Path, tmp_path: Path) -> None:
     ]
     for name in left:
         (source / name).parent.mkdir(parents=True, exist_ok=True)
-        (source / name).write_bytes(encoded(photograph(60)))
+        (source / name).write_bytes(photograph(60))
     report = take_in(source, tmp_path / "root")
     assert sorted(report.ignored) == sorted(left)
     assert {row.label for row in report.accepted} == {"rain", "shine"}
@@ -533,7 +520,7 @@ def test_links(source: Path, tmp_path: Path) -> None:
     """Links out of the folder and loops are refused, none is followed: nothing outside is opened or listed."""
     outside = tmp_path / "secret"
     (outside / "rain").mkdir(parents=True)
-    (outside / "rain/1.jpg").write_bytes(encoded(photograph(70)))
+    (outside / "rain/1.jpg").write_bytes(photograph(70))
     (source / "rain/file.jpg").symlink_to(outside / "rain/1.jpg")
     (source / "rain/relative.jpg").symlink_to("../../secret/rain/1.jpg")
     (source / "rain/folder").symlink_to(outside)
@@ -587,7 +574,7 @@ NAMES = [
 def test_names(source: Path, tmp_path: Path) -> None:
     """12 of 12 strange file names are accepted, can be read in the ledger, and are known the next time."""
     for n, name in enumerate(NAMES):
-        Path(os.fsdecode(os.fsencode(source / "rain") + b"/" + name)).write_bytes(encoded(photograph(80 + n)))
+        Path(os.fsdecode(os.fsencode(source / "rain") + b"/" + name)).write_bytes(photograph(80 + n))
     report = take_in(source, tmp_path / "root")
     assert len(report.accepted) == 22
     assert not report.quarantined
@@ -616,7 +603,7 @@ def test_what_nobody_may_have_meant_is_told(source: Path, tmp_path: Path) -> Non
     assert take_in(source, tmp_path / "root").notes == []
     for n, place in enumerate(("fog/monday", "hail/monday", "fog/tuesday", "hail/tuesday") * 5):
         (source / place).mkdir(parents=True, exist_ok=True)
-        (source / place / f"{n}.jpg").write_bytes(encoded(photograph(200 + n)))
+        (source / place / f"{n}.jpg").write_bytes(photograph(200 + n))
     new, above = take_in(source, tmp_path / "root").notes
     assert new == "classes that the dataset did not have: monday, tuesday"
     assert above.startswith("a photograph's own folder is its class; those above (fog, hail) tell nothing")
@@ -637,7 +624,7 @@ def test_twins(source: Path, tmp_path: Path) -> None:
     ]
     for n, place in enumerate(places):
         (source / place).parent.mkdir(exist_ok=True)
-        (source / place).write_bytes(encoded(photograph(100 + n)))
+        (source / place).write_bytes(photograph(100 + n))
     if len(list(source.iterdir())) != 6:
         pytest.skip("this file system takes the twins for one")
     report = take_in(source, tmp_path / "root")
@@ -648,7 +635,7 @@ def test_twins(source: Path, tmp_path: Path) -> None:
 def test_a_folder_named_like_a_photograph(source: Path, tmp_path: Path) -> None:
     """`x.jpg/` is a folder: what lies in it is told, and no class is made of its name."""
     (source / "rain/x.jpg").mkdir()
-    (source / "rain/x.jpg/1.jpg").write_bytes(encoded(photograph(110)))
+    (source / "rain/x.jpg/1.jpg").write_bytes(photograph(110))
     (source / "shine/empty.jpg").mkdir()
     report = take_in(source, tmp_path / "root")
     assert reasons(report) == {"name not understood": 1}
@@ -755,19 +742,17 @@ def test_nothing_but_rubbish(source: Path, tmp_path: Path) -> None:
 
 def test_the_real_type_decides(source: Path, tmp_path: Path) -> None:
     """WebP, BMP, TIFF, GIF, PNG and MPO under .jpg names are taken in, stored under their own ending and noted."""
-    more = {"save_all": True, "append_images": [photograph(200)]}
+    more = {"save_all": True, "append_images": [soft(200)]}
     files = {
-        "webp.jpg": encoded(photograph(120), "WEBP"),
-        "bmp.jpg": encoded(photograph(121), "BMP"),
-        "tiff.jpg": encoded(photograph(122), "TIFF", **more),
-        "gif.jpg": encoded(
-            photograph(123).quantize(64), "GIF", save_all=True, append_images=[photograph(1).quantize(64)]
-        ),
-        "png.jpg": encoded(photograph(124), "PNG"),
-        "mpo.jpg": encoded(photograph(125), "MPO", **more),
-        "jpeg.png": encoded(photograph(126), progressive=True),
-        "upper.JPG": encoded(photograph(127)),
-        "long.jpeg": encoded(photograph(128)),
+        "webp.jpg": encoded(soft(120), "WEBP"),
+        "bmp.jpg": encoded(soft(121), "BMP"),
+        "tiff.jpg": encoded(soft(122), "TIFF", **more),
+        "gif.jpg": encoded(soft(123).quantize(64), "GIF", save_all=True, append_images=[soft(1).quantize(64)]),
+        "png.jpg": encoded(soft(124), "PNG"),
+        "mpo.jpg": encoded(soft(125), "MPO", **more),
+        "jpeg.png": encoded(soft(126), progressive=True),
+        "upper.JPG": photograph(127),
+        "long.jpeg": photograph(128),
     }
     for name, data in files.items():
         (source / "rain" / name).write_bytes(data)

@@ -1,6 +1,5 @@
 """Killed at any moment, out of room, and with much that is known already: rows 17 and 28, for the data."""
 
-import io
 import os
 import random
 import shutil
@@ -12,10 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from PIL import Image
 
+from tests.noise import photograph
 from tests.rows import often
 from weathervane.errors import InputError
 from weathervane.files import replacing
@@ -47,14 +45,6 @@ def lay_out(root, source):
 def lay_out_large(root, source):
     return prepare(Prepare(image_size=128, shard=60), root)
 """
-
-
-def photograph(seed: int, width: int = 64, height: int = 48) -> bytes:
-    """Soft noise, as JPEG: no two are near-duplicates."""
-    cells = np.random.default_rng(seed).integers(0, 256, (6, 8, 3), dtype=np.uint8)
-    buffer = io.BytesIO()
-    Image.fromarray(cells).resize((width, height), Image.Resampling.BICUBIC).save(buffer, "JPEG")
-    return buffer.getvalue()
 
 
 def fill(folder: Path, numbers: range, **size: int) -> Path:

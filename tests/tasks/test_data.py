@@ -1,6 +1,5 @@
 """The data steps with a real DVC repository: versions, other datasets, damage."""
 
-import io
 import os
 import random
 import shutil
@@ -14,9 +13,7 @@ from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from flows import crossval, retrain
 from flows.command import Request, run_retrain
@@ -27,6 +24,7 @@ from tasks.dvc_lock import md5, raw_md5
 from tasks.tracking_read import OLDER
 from tasks.train import How
 from tests.conftest import Here
+from tests.noise import photograph
 from tests.rows import often
 from weathervane.errors import InputError
 from weathervane.ledger import FILES, Ledger
@@ -36,20 +34,11 @@ pytestmark = pytest.mark.slow
 DAMAGED = often(2, 50)
 
 
-def photograph(seed: int) -> bytes:
-    """A textured picture that resembles no other."""
-    rng = np.random.default_rng(seed)
-    coarse = Image.fromarray(rng.integers(0, 256, (12, 16, 3), dtype=np.uint8))
-    out = io.BytesIO()
-    coarse.resize((160, 120), Image.Resampling.BICUBIC).save(out, "JPEG", quality=90)
-    return out.getvalue()
-
-
 def fill(folder: Path, label: str, seeds: range) -> None:
     """Photographs of a class in a folder of class folders."""
     (folder / label).mkdir(parents=True, exist_ok=True)
     for seed in seeds:
-        (folder / label / f"{label}{seed}.jpg").write_bytes(photograph(seed))
+        (folder / label / f"{label}{seed}.jpg").write_bytes(photograph(seed, 160, 120))
 
 
 def use(project: Path, folder: Path, dataset: str) -> None:
@@ -200,7 +189,7 @@ def test_images_never_change_in_place(project: Path, inbox: Path) -> None:
     """An image edited or removed in data/raw is named, with the command that mends it; no version is made of it."""
     version = data.ingest_and_record(project)
     image = sorted((project / "data/raw/rain").iterdir())[0]
-    image.write_bytes(photograph(999))
+    image.write_bytes(photograph(999, 160, 120))
     with pytest.raises(InputError, match=f"{image.name}.*dvc checkout"):
         data.ingest_and_record(project)
     assert raw_md5(project) == version
@@ -248,7 +237,7 @@ def test_the_command_line_looks_at_data(project: Path, inbox: Path, here: Here) 
     and `data diff` tell what changed."""
     weathervane = partial(here, project)
     (inbox / "rain/broken.jpg").write_bytes(b"no image")
-    (inbox / "rain/again.jpg").write_bytes(photograph(0))
+    (inbox / "rain/again.jpg").write_bytes(photograph(0, 160, 120))
     (inbox / ".DS_Store").write_bytes(b"x")
     checked = weathervane("data", "check", str(inbox))
     assert checked.returncode == 0, checked.stderr
@@ -394,7 +383,7 @@ def test_a_retraining_at_work_keeps_its_data(
     fill(other, "sun", range(300, 312))
     program = Path(sys.executable).with_name("weathervane")
     for asked in (["retrain", "--source", str(other), "--dataset", "elsewhere"], ["crossval"]):
-        (inbox / "rain/new.jpg").write_bytes(photograph(400 + len(asked)))
+        (inbox / "rain/new.jpg").write_bytes(photograph(400 + len(asked), 160, 120))
         with alone(project):
             command = [program, *asked, "--variants", "ann"]
             process = started(command, project, server)

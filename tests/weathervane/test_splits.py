@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from tests.noise import photograph
 from weathervane.ingest import Ingest, ingest
 from weathervane.ledger import Ledger, Row
 from weathervane.splits import EXCLUDED, TEST, TRAIN, Place, assign
@@ -133,14 +134,6 @@ def test_a_group_too_large_for_test_is_trained_on() -> None:
 # The same facts through a whole ingest: pictures, ledger, near-duplicate groups.
 
 
-def photograph(path: Path, seed: int) -> None:
-    """Noise at several scales, so that no two are near-duplicates."""
-    rng = np.random.default_rng(seed)
-    cells = rng.integers(0, 256, (6, 8, 3), dtype=np.uint8)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(cells).resize((64, 48), Image.Resampling.BICUBIC).save(path, quality=90)
-
-
 def ledger_of(root: Path, *sources: Path) -> dict[str, Row]:
     """Ingest the sources; the ledger's rows by sha256."""
     local = [{"kind": "local", "path": str(source)} for source in sources]
@@ -155,7 +148,9 @@ def batches(tmp_path: Path) -> list[Path]:
     folders = [tmp_path / f"batch{n}" for n in range(3)]
     for n, folder in enumerate(folders):
         for k in range(16):
-            photograph(folder / ("rain", "shine")[k % 2] / f"{k}.jpg", 100 * n + k)
+            path = folder / ("rain", "shine")[k % 2] / f"{k}.jpg"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(photograph(100 * n + k))
     return folders
 
 
