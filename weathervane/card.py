@@ -4,6 +4,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from weathervane.measures import ends
+
 MEASURES = {
     "accuracy": "accuracy",
     "balanced_accuracy": "balanced accuracy",
@@ -87,7 +89,7 @@ def _listed(classes: list[str]) -> str:
 
 def _value(metrics: Mapping[str, float], key: str) -> str:
     """Two cells: the value and its interval."""
-    value, low, high = (metrics.get(f"test/{key}{end}", math.nan) for end in ("", "_low", "_high"))
+    value, low, high = (metrics.get(f"test/{name}", math.nan) for name in (key, *ends(key)))
     return f"{value:.3f} | {low:.3f}–{high:.3f}"
 
 

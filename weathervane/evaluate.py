@@ -10,7 +10,7 @@ import numpy as np
 
 from weathervane.bootstrap import resamples, share_interval
 from weathervane.calibration import untempered
-from weathervane.measures import Answers, measures
+from weathervane.measures import Answers, ends, measures
 from weathervane.model import Model
 from weathervane.store import Store
 
@@ -55,7 +55,7 @@ def scores(table: "pd.DataFrame", classes: list[str]) -> dict[str, float]:
 
 
 def intervals(table: "pd.DataFrame", classes: list[str]) -> dict[str, float]:
-    """<name>_low and <name>_high of every score: 95 % intervals, in which near-duplicates are no new evidence.
+    """95 % intervals of every score, by the names of `ends`; near-duplicates are no new evidence in them.
 
     Shares of images (accuracy, recall, precision) have Wilson's interval of as many images as the groups are
     worth; it has a width at 100 %, too. Everything else is bootstrapped: whole groups are drawn, within their
@@ -77,7 +77,7 @@ def intervals(table: "pd.DataFrame", classes: list[str]) -> dict[str, float]:
                 low, high = max(0.0, 2 * value[name] - high), max(0.0, 2 * value[name] - low)
             elif low == high and kind != "log_loss":
                 low, high = share_interval(value[name], own)
-        found |= {f"{name}_low": low, f"{name}_high": high}
+        found |= zip(ends(name), (low, high), strict=True)
     return found
 
 

@@ -19,6 +19,7 @@ MIN_SIDE = 16
 MAX_PIXELS = 80_000_000
 MAX_BYTES = 200_000_000
 ORIENTATION, TILE_WIDTH, TILE_LENGTH = 0x0112, 0x0142, 0x0143  # tags of TIFF, and of EXIF, which is one
+PHOTOMETRIC, WHITE_IS_ZERO = 0x0106, 0
 # EXIF orientation → what turns the picture upright. 1 is upright, and whatever else stands there is taken for it.
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -131,10 +132,11 @@ def upright(image: Image.Image) -> Image.Image:
     """
     try:
         image.load()
+        negative = getattr(image, "tag_v2", {}).get(PHOTOMETRIC) == WHITE_IS_ZERO
         if (turn := _turn(image)) is not None:
             image = image.transpose(turn)
         if image.mode.startswith(("I", "F")):
-            return _from_deep_grey(image)
+            return _from_deep_grey(image, negative)
         if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
             over = image.convert("RGBA")
             return Image.alpha_composite(Image.new("RGBA", over.size, "white"), over).convert("RGB")
@@ -161,14 +163,21 @@ def _turn(image: Image.Image) -> Image.Transpose | None:
         return None
 
 
-def _from_deep_grey(image: Image.Image) -> Image.Image:
-    deep = np.asarray(image).astype(np.float64)
+def _from_deep_grey(image: Image.Image, negative: bool) -> Image.Image:
+    """What Pillow does to 8-bit grey alone: `negative` TIFFs are turned round, the grey that stands for transparent
+    becomes white."""
+    deep = np.asarray(image).astype(np.float32)  # each of 65,536 greys becomes the byte that float64 makes of it
     brightest = deep.max(initial=0)
     if not (deep.min(initial=0) >= 0 and brightest <= 65535):  # NaN is neither
         raise BadImage("unreadable mode", f"{image.mode} with values outside 0-65535")
     sixteen = image.mode.startswith("I;16") or brightest > 255
     scale = 257.0 if sixteen else 1.0 if image.mode == "I" or brightest > 1 else 1 / 255
-    return Image.fromarray((deep / scale + 0.5).clip(0, 255).astype(np.uint8), "L")
+    grey = (deep / scale + 0.5).clip(0, 255).astype(np.uint8)
+    if negative:
+        grey = 255 - grey
+    if isinstance(clear := image.info.get("transparency"), int):
+        grey[deep == clear] = 255
+    return Image.fromarray(grey, "L")
 
 
 def decode(data: bytes, size: int) -> np.ndarray:

@@ -16,6 +16,12 @@ Z = 1.959964  # the normal distribution holds 95 % within so many standard devia
 FLOOR = 1e-12  # the smallest probability that the log loss believes
 
 
+def ends(name: str) -> tuple[str, str]:
+    """What the ends of a measure's interval are called; before the slash, for a class may be called `cloud_low`."""
+    kind, slash, label = name.partition("/")
+    return f"{kind}_low{slash}{label}", f"{kind}_high{slash}{label}"
+
+
 @dataclass(frozen=True)
 class Answers:
     """A table of predictions as arrays; `predicted` is K where a model said a class that is not asked about."""

@@ -356,6 +356,14 @@ def over_white(alpha: np.ndarray) -> np.ndarray:
     return COLOUR * (alpha[..., None] / 255) + 255 - alpha[..., None]
 
 
+def white_is_zero(image: Image.Image) -> bytes:
+    """A TIFF whose tag says so; Pillow writes none."""
+    photometric = struct.pack("<HHI", 262, 3, 1)
+    written = encoded(image, "TIFF")
+    assert written.count(photometric + b"\1") == 1
+    return written.replace(photometric + b"\1", photometric + b"\0")
+
+
 def conversions() -> dict[str, tuple[bytes, np.ndarray]]:
     """Files of every mode that Pillow writes, and the RGB pixels that their numbers mean."""
     deep, unit = (257 * RAMP).round(), (RAMP / 255).astype(np.float32)
@@ -390,6 +398,11 @@ def conversions() -> dict[str, tuple[bytes, np.ndarray]]:
         "1 bit TIFF": (encoded(Image.fromarray(RAMP > 127), "TIFF", compression="group4"), 255 * (GREY > 127)),
         "grey JPEG": (encoded(Image.fromarray(RAMP.round().astype(np.uint8)), quality=95), GREY),
         "16-bit grey PNG": (encoded(Image.fromarray(deep.astype(np.uint16)), "PNG"), GREY),
+        "16-bit grey PNG with a transparent grey": (
+            encoded(Image.fromarray(np.where(RAMP > 127, 30_000, deep).astype(np.uint16)), "PNG", transparency=30_000),
+            np.where(GREY > 127, 255, GREY),
+        ),
+        "16-bit grey TIFF whose white is 0": (white_is_zero(Image.fromarray((65535 - deep).astype(np.uint16))), GREY),
         "16-bit grey TIFF": (encoded(Image.fromarray(deep.astype(np.uint16)), "TIFF"), GREY),
         "16-bit grey TIFF of the other byte order": (encoded(Image.fromarray(deep.astype(">u2")), "TIFF"), GREY),
         "32-bit TIFF with 16-bit grey": (encoded(Image.fromarray(deep.astype(np.int32)), "TIFF"), GREY),

@@ -16,6 +16,7 @@ from tasks.plan import Candidate, Plan
 from tests.weathervane.test_fit import small
 from weathervane.evaluate import predictions
 from weathervane.fit import fit
+from weathervane.measures import ends
 from weathervane.model import Model
 from weathervane.store import Store
 
@@ -49,7 +50,8 @@ def test_the_figures_are_there_with_their_intervals(run: dict[str, Any], store: 
     names = ["accuracy", "balanced_accuracy", "macro_f1", "log_loss", "roc_auc", "ece"]
     names += [f"{kind}/{label}" for kind in ("precision", "recall", "f1") for label in store.classes]
     for name in names:
-        assert metrics[f"test/{name}_low"] <= metrics[f"test/{name}"] <= metrics[f"test/{name}_high"], name
+        low, high = ends(name)
+        assert metrics[f"test/{low}"] <= metrics[f"test/{name}"] <= metrics[f"test/{high}"], name
         assert f"val/{name}" in metrics
     model = Model.load(run["folder"] / "model")
     assert metrics["model/temperature"] == model.spec.temperature

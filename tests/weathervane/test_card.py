@@ -5,6 +5,7 @@ import re
 import pytest
 
 from weathervane.card import MEASURES, model_card
+from weathervane.measures import ends
 
 CLASSES = ["rain", "shine"]
 MODEL = {"variant": "small", "family": "cnn", "size": 64, "classes": CLASSES, "temperature": 0.75}
@@ -13,7 +14,10 @@ MODEL |= {"about": {"dataset": "weather", "data_md5": "ab12.dir", "git_commit": 
 
 def metrics(**changed: float) -> dict[str, float]:
     names = [*MEASURES, *(f"{kind}/{label}" for kind in ("recall", "precision", "f1") for label in CLASSES)]
-    found = {f"test/{name}{end}": value for name in names for end, value in (("", 0.9), ("_low", 0.8), ("_high", 0.95))}
+    found = {}
+    for name in names:
+        low, high = ends(name)
+        found |= {f"test/{name}": 0.9, f"test/{low}": 0.8, f"test/{high}": 0.95}
     found |= {"test/images": 177, "test/ece_before_scaling": 0.115, "train/overfitting_gap": 0.062}
     return found | {"model/latency_ms": 6.94, "model/bytes": 4_912_345} | changed
 

@@ -20,7 +20,7 @@ from weathervane.evaluate import (
     predictions,
     scores,
 )
-from weathervane.measures import wilson
+from weathervane.measures import ends, wilson
 from weathervane.model import Model, Spec, build
 from weathervane.store import Store, seal
 
@@ -81,24 +81,25 @@ def random_table(n: int, right: float, seed: int = 0, members: int = 1) -> pd.Da
 def test_a_share_of_independent_images_has_wilsons_interval() -> None:
     """500 images that are no duplicates of each other: the textbook's interval, for accuracy, recall and precision."""
     some = random_table(500, 0.9)
-    found, ends = scores(some, CLASSES), intervals(some, CLASSES)
+    found, around = scores(some, CLASSES), intervals(some, CLASSES)
     right = int((some["label"] == some["predicted"]).sum())
     assert (found["accuracy_low"], found["accuracy_high"]) == pytest.approx(wilson(right, 500))
-    assert (ends["accuracy_low"], ends["accuracy_high"]) == (found["accuracy_low"], found["accuracy_high"])
+    assert (around["accuracy_low"], around["accuracy_high"]) == (found["accuracy_low"], found["accuracy_high"])
     for label in CLASSES:
         mine, said = some["label"] == label, some["predicted"] == label
         expected = wilson((mine & said).sum(), mine.sum()) + wilson((mine & said).sum(), said.sum())
-        names = [f"{kind}/{label}_{end}" for kind in ("recall", "precision") for end in ("low", "high")]
-        assert [ends[name] for name in names] == pytest.approx(expected)
+        names = [f"{kind}_{end}/{label}" for kind in ("recall", "precision") for end in ("low", "high")]
+        assert [around[name] for name in names] == pytest.approx(expected)
 
 
 def test_copies_are_no_evidence() -> None:
     """Every image there three times over: no interval gets narrower than it was (2 % for the luck of the draws)."""
     once, thrice = (intervals(random_table(150, 0.85, members=n), CLASSES) for n in (1, 3))
-    names = {name.removesuffix("_low") for name in once if name.endswith("_low")}
-    assert len(names) == 6 + 3 * len(CLASSES)
+    names = {name for name in scores(random_table(150, 0.85), CLASSES) if ends(name)[0] in once}
+    assert len(names) == 6 + 3 * len(CLASSES) == len(once) / 2
     for name in names:
-        widths = [ends[f"{name}_high"] - ends[f"{name}_low"] for ends in (once, thrice)]
+        low, high = ends(name)
+        widths = [found[high] - found[low] for found in (once, thrice)]
         assert widths[1] == pytest.approx(widths[0], rel=0.02, abs=1e-6), name
 
 
@@ -118,7 +119,7 @@ def test_a_group_with_two_labels_counts_for_both() -> None:
     for weights in resamples(some["label"].to_numpy(), group):
         assert (weights[:, 20:22].sum(1) == 2).all() and (weights.sum(1) >= 40).all()
     found = intervals(some.assign(group=group), CLASSES)
-    assert all(found[name] >= 0 for name in found) and found["recall/rain_low"] < 0.5 < found["recall/rain_high"]
+    assert all(found[name] >= 0 for name in found) and found["recall_low/rain"] < 0.5 < found["recall_high/rain"]
 
 
 @pytest.mark.slow
@@ -131,28 +132,36 @@ def test_intervals_hold_the_truth_as_often_as_they_say() -> None:
     truth["log_loss"] = -(0.9 * math.log(0.7) + 0.1 * math.log(0.15))
     sets = [intervals(random_table(100, 0.9, seed, members=2), CLASSES) for seed in range(100)]
     for name, value in truth.items():
-        held = sum(ends[f"{name}_low"] <= value <= ends[f"{name}_high"] for ends in sets)
+        low, high = ends(name)
+        held = sum(found[low] <= value <= found[high] for found in sets)
         assert 90 <= held <= 99, (name, held)
 
 
 def test_where_nothing_is_wrong_intervals_have_a_width() -> None:
     """20 of 20 right does not mean that all always will be: every share's low end is well below 1, none of them 0."""
-    ends = intervals(random_table(20, 1.0), CLASSES)
+    found = intervals(random_table(20, 1.0), CLASSES)
     for name in ("accuracy", "balanced_accuracy", "macro_f1", "f1/rain", "recall/rain", "precision/rain", "roc_auc"):
-        assert 0.4 < ends[f"{name}_low"] < 0.9 and ends[f"{name}_high"] == 1, name
+        low, high = ends(name)
+        assert 0.4 < found[low] < 0.9 and found[high] == 1, name
 
 
 def test_an_interval_surrounds_its_value_and_comes_again() -> None:
     """Low ≤ value ≤ high for every score; equal tables give equal intervals, whatever the order of rows."""
     some = random_table(80, 0.8)
-    found, ends = scores(some, CLASSES), intervals(some, CLASSES)
-    assert {name.removesuffix("_low") for name in ends if name.endswith("_low")} == {
-        name for name in found if not name.startswith("accuracy_")
-    }
-    for name, value in found.items():
-        if f"{name}_low" in ends:
-            assert ends[f"{name}_low"] <= value + 1e-9 and value - 1e-9 <= ends[f"{name}_high"], name
-    assert intervals(some, CLASSES) == ends
+    values, found = scores(some, CLASSES), intervals(some, CLASSES)
+    for name, value in values.items():
+        if not name.startswith("accuracy_"):
+            low, high = ends(name)
+            assert found[low] <= value + 1e-9 and value - 1e-9 <= found[high], name
+    assert intervals(some, CLASSES) == found
+
+
+def test_a_class_may_be_called_like_an_intervals_end() -> None:
+    """`cloud_low` has a recall of its own: no name of an interval's end is that of a class's score."""
+    classes = ["cloud", "cloud_high", "cloud_low"]
+    some = table(["cloud"] * 9 + ["cloud_low"] * 9 + ["cloud_high"] * 9, ["cloud"] * 12 + ["cloud_low"] * 15, classes)
+    values, found = scores(some, classes), intervals(some, classes)
+    assert {name for name in values if name in found} == {"accuracy_low", "accuracy_high"}
 
 
 def test_a_calibrated_models_interval_reaches_down_to_0() -> None:
@@ -163,8 +172,8 @@ def test_a_calibrated_models_interval_reaches_down_to_0() -> None:
         shares = rng.dirichlet([0.4, 0.4, 0.4], 150)
         labels = np.array(CLASSES)[(rng.random(150)[:, None] > shares.cumsum(1)).sum(1).clip(0, 2)]
         content = {"label": labels, "predicted": np.array(CLASSES)[shares.argmax(1)], "group": np.arange(150)}
-        ends = intervals(pd.DataFrame(content | {f"p_{c}": shares[:, n] for n, c in enumerate(CLASSES)}), CLASSES)
-        held += ends["ece_low"] < 0.02
+        found = intervals(pd.DataFrame(content | {f"p_{c}": shares[:, n] for n, c in enumerate(CLASSES)}), CLASSES)
+        held += found["ece_low"] < 0.02
     assert held >= 15
 
 
