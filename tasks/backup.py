@@ -210,7 +210,7 @@ def _manifest_name(content: bytes) -> str:
 
 def _elsewhere(database: Path, artifacts: Path) -> list[str]:
     """The places that are not below the folder `artifacts`: a bucket's, or those of a clone before it was moved."""
-    inside = (str(artifacts), artifacts.as_uri(), "models:/")  # a version's source may be the name of a logged model
+    inside = (f"{artifacts}/", f"{artifacts.as_uri()}/", "models:/")  # a source may be the name of a logged model
     used = [place for place in LOCATIONS if place[0] != "experiments"]  # theirs is for runs to come
     with opened(database) as connection:
         rows = [row for table, column in used for row in connection.execute(f"SELECT {column} FROM {table}")]

@@ -154,12 +154,13 @@ def test_artifacts_that_lie_elsewhere_are_told(root: Path, tmp_path: Path) -> No
     """Of a clone that was moved, and of runs whose artifacts are in a bucket, a backup has the database alone: it says
     so instead of passing for a whole one."""
     client = tracking.client(root)
-    there = client.create_run(client.create_experiment("another", "s3://bucket/another"))
+    places = (f"{root}/mlruns2", "s3://bucket/another")
+    made = [client.create_run(client.create_experiment(place, place)).info.artifact_uri for place in places]
     (here,) = client.search_runs(["1"])
     _, elsewhere = backup(root, tmp_path / "store.tar")
-    assert elsewhere == [there.info.artifact_uri]
+    assert elsewhere == made
     _, elsewhere = backup(root.rename(tmp_path / "moved"), tmp_path / "store.tar")
-    assert elsewhere == [here.info.artifact_uri, there.info.artifact_uri]
+    assert elsewhere == [here.info.artifact_uri, *made]
 
 
 def test_a_backup_is_of_one_moment_while_others_write(root: Path, tmp_path: Path) -> None:
