@@ -14,6 +14,7 @@ from typing import Self
 
 from weathervane import lifeline
 from weathervane.errors import InputError, Told
+from weathervane.open_files import hold
 from weathervane.progress import say
 
 PATIENCE = 180.0  # seconds that a server may take to answer, on a busy machine
@@ -70,6 +71,7 @@ class Child:
         self.stopped = False
         self.said_before = log.stat().st_size if log.exists() else 0  # bytes of the log that are of earlier ones
         with log.open("ab") as output:
+            hold(output)  # 'clean' leaves it alone, however long nothing is said
             self.process = subprocess.Popen(
                 [sys.executable, "-m", *command],
                 cwd=cwd,

@@ -32,6 +32,7 @@ from tasks.tracking_inventory import Held, Inventory, Registered, inventory
 from tasks.tracking_read import CLEANED, PROMOTED, WAITING, uri
 from weathervane import project, variant
 from weathervane.errors import InputError, masked
+from weathervane.open_files import held
 from weathervane.params import Strict, check, load
 from weathervane.progress import track
 
@@ -111,7 +112,7 @@ def survey(root: Path, older: Retention) -> Survey:
         ("quarantined files", "listed in data/raw/quarantine.csv", older.quarantine, _below(root / project.QUARANTINE)),
         ("data versions brought back", "DVC's cache has their bytes", older.versions, _versions(root, at_work)),
         ("leftovers", "of work that ended or was killed", older.leftovers, _leftovers(root, at_work)),
-        ("logs", "of the local servers", older.logs, _below(root / project.LOGS)),
+        ("logs", "of the local servers", older.logs, _logs(root)),
     ):
         for path in paths:
             size, changed = _measure(path)
@@ -127,10 +128,10 @@ def clean(root: Path, older: Retention) -> tuple[Survey, list[str]]:
     before they are emptied, folders are renamed first. The next one goes on.
     """
     names = sorted({run.dataset for run in inventory(root).runs.values()})
-    with ExitStack() as held:
-        held.enter_context(alone(root))
+    with ExitStack() as locks:
+        locks.enter_context(alone(root))
         for name in (*map(champion, names), DATA):
-            held.enter_context(lock(root, name))
+            locks.enter_context(lock(root, name))
         found = survey(root, older)
         for path in found.targets(Path):
             _discard(root, path)
@@ -268,6 +269,11 @@ def _leftovers(root: Path, at_work: list[Held]) -> Iterator[Path]:
         yield from folder.glob("*.part")
     yield from (path for path in _walk(root / project.RAW.parent) if path.suffix == ".part")
     yield from root.glob("mlflow.db.new*")
+
+
+def _logs(root: Path) -> Iterator[Path]:
+    """Of servers and workers that have ended."""
+    return (path for path in _below(root / project.LOGS) if not held(path))
 
 
 def _run_of(folder: Path) -> str | None:

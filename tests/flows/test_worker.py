@@ -11,6 +11,7 @@ import pytest
 
 from flows.worker import Worker
 from tests.flows.team import until
+from weathervane.open_files import held
 
 SLEEP = [sys.executable, "-c", "import time; time.sleep(600)"]
 STARTS_A_RUN = f"import subprocess; subprocess.run({SLEEP}, start_new_session=True)"
@@ -34,11 +35,12 @@ def killed(worker: Worker) -> psutil.Process:
 
 
 def test_its_flow_runs_go_on_until_it_is_stopped(worker: Worker) -> None:
-    """A killed worker is started again beside the retraining that it left; Ctrl-C of `up` then ends both."""
+    """A killed worker is started again beside the retraining that it left; Ctrl-C of `up` then ends both. Until then
+    `clean` leaves their log alone."""
     run = killed(worker)
-    assert run.is_running()
+    assert run.is_running() and held(worker.log)
     worker.stop()
-    assert not run.is_running()
+    assert not run.is_running() and not held(worker.log)
 
 
 def test_whoever_has_its_number_now_is_left_alone(worker: Worker) -> None:

@@ -6,6 +6,8 @@ import random
 import shutil
 import signal
 import sqlite3
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from datetime import timedelta
@@ -22,6 +24,7 @@ from tests.conftest import copy_project
 from tests.tasks.test_plan import plan_of, record
 from weathervane.errors import InputError
 from weathervane.ledger import Ledger
+from weathervane.open_files import hold
 from weathervane.params import check
 
 DAY = 86_400
@@ -230,7 +233,7 @@ def aged(path: Path, days: float, content: str = "x") -> Path:
 
 def test_leftovers_go_by_their_age(store: Store, older: Retention) -> None:
     """Half-written files, staging folders, old logs, quarantined bytes and training folders go; the newer ones, those
-    of a run at work, and everything else in .weathervane and data/ stay."""
+    of a run or a server at work, and everything else in .weathervane and data/ stay."""
     work = store.root / ".weathervane"
     running, finished = store.run("variant", "RUNNING"), store.run("variant")
     goes = [
@@ -256,7 +259,12 @@ def test_leftovers_go_by_their_age(store: Store, older: Retention) -> None:
         aged(work / "versions/0123/data/raw/a", 1000),
         aged(store.root / "data/raw/rain/a.jpg", 1000),
     ]
+    stays.append(aged(work / "logs/worker.log", 1000))
+    with stays[-1].open("ab") as log:
+        hold(log)
+        worker = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, stdout=log)
     clean(store.root, older)
+    worker.communicate(b"\n", timeout=60)
     assert [path for path in goes if path.exists()] == []
     assert [path for path in stays if not path.exists()] == []
     assert not (work / "ingest-123").exists() and not (work / "training/cnn-1").exists()
@@ -366,8 +374,6 @@ def served(tmp_path: Path, fresh_database: Path, monkeypatch: pytest.MonkeyPatch
     """A project that tracks to a server which keeps the artifacts itself."""
     shutil.copy(fresh_database, tmp_path / "server.db")
     import socket
-    import subprocess
-    import sys
     import urllib.request
 
     with socket.create_server(("127.0.0.1", 0)) as free:
