@@ -65,7 +65,7 @@ def backup(root: Path, target: Path) -> tuple[int, list[str]]:
         _snapshot(database, members[DATABASE])
         elsewhere = _elsewhere(members[DATABASE], database.with_name(ARTIFACTS))
         # After the database, so that every artifact that it names is there.
-        for folder, _, names in os.walk(database.parent / ARTIFACTS):
+        for folder, _, names in os.walk(database.parent / ARTIFACTS, followlinks=True):
             for path in (Path(folder) / name for name in names):
                 members[path.relative_to(database.parent).as_posix()] = path
         with replacing(target, "wb") as file, tarfile.open(fileobj=file, mode="w") as tar:

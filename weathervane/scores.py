@@ -216,10 +216,10 @@ def _of_table(table: Path) -> Listing:
     try:
         rows = read[table.suffix](table)
         (source,), listed = rows["source"].unique(), rows["path"].tolist()
-    except (OSError, ValueError, KeyError) as error:
+        place = Path(source)
+    except (OSError, ValueError, KeyError, TypeError) as error:
         why = " ".join(str(error).split())[:200]
         raise InputError(f"{table}: not a table that 'weathervane predict' wrote, or an empty one: {why}") from None
-    place = Path(source)
     if not place.exists():
         raise InputError(f"{table}: its photographs were in {place}, which is not there any more")
     there = {shown(name): name for name in names(place)}  # a table holds names as they can be read

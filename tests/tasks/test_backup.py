@@ -150,6 +150,20 @@ def test_restored_is_what_was_backed_up(root: Path, tmp_path: Path) -> None:
         assert [path.name for path in (folder / ".weathervane").iterdir()] == ["locks"]
 
 
+def test_a_folder_that_was_moved_to_another_disk_is_in_it(root: Path, tmp_path: Path) -> None:
+    """With a link in its place, as after a full disk: the artifacts behind it are backed up as if they stood here."""
+    before = content(root)
+    (root / "mlruns/weather").rename(tmp_path / "weather")
+    (root / "mlruns/weather").symlink_to(tmp_path / "weather")
+    backup(root, tmp_path / "store.tar")
+    other = tmp_path / "other"
+    other.mkdir()
+    restore(other, tmp_path / "store.tar", force=False)
+    after = content(other)
+    before.pop("mlflow.db"), after.pop("mlflow.db")
+    assert before == after and len(after) == 2
+
+
 def test_artifacts_that_lie_elsewhere_are_told(root: Path, tmp_path: Path) -> None:
     """Of a clone that was moved, and of runs whose artifacts are in a bucket, a backup has the database alone: it says
     so instead of passing for a whole one."""
