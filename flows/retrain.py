@@ -35,6 +35,7 @@ from tasks.runs import close_retraining, open_retraining, open_variant
 from tasks.tracking_read import check_server, page, uri
 from tasks.train import How
 from tasks.turns import one_at_a_time, superseded
+from tasks.unjudged import UNJUDGED
 from weathervane import project
 from weathervane.params import Device, Seed
 from weathervane.progress import about, say
@@ -76,14 +77,14 @@ def retrain(
 def work(variants: list[str], changes: list[str], seed: int, data_version: str, how: How) -> dict[str, Any]:
     """The flow's steps; see `retrain`."""
     root = project.root()
+    dataset = dataset_of(root)
+    if asked := approval.waiting(root, dataset):  # first: a variant that was renamed since must not cost the answer
+        return approval.ask(root, asked)
     chosen = read_variants(root, variants, changes)
     check_sizes(root, chosen)
-    dataset = dataset_of(root)
     check_server(uri(root))
     check_runner(root)
     project.check_writable(root)
-    if asked := approval.waiting(root, dataset):
-        return approval.ask(root, asked)
     if why := superseded():
         return {"rows": [], "decision": "skipped", "why": why, "parent": None, "dataset": dataset}
     seconds: dict[str, float] = {}
@@ -126,6 +127,7 @@ def train_and_decide(
     rows += [{"variant": name, "why": error} for name, error in failures.items()]
     tags = {"decision": decision.word, "decision_why": decision.why, "best_variant": decision.variant}
     tags |= {"model_version": decision.version} if decision.version else {}
+    tags |= {UNJUDGED: decision.unjudged} if decision.unjudged else {}
     metrics = decision.figures | {f"seconds/{step}": spent for step, spent in seconds.items()}
     close_retraining(root, parent, rows, tags, "FAILED" if failures else "FINISHED", metrics)
     summary = {

@@ -11,6 +11,7 @@ from tasks import tracking
 from tasks.answering import checked, fetched
 from tasks.plan import Plan, Result
 from tasks.promotion import Standing
+from tasks.unjudged import NEVER, NOT_COMPARED, OLDER_DATA
 from weathervane.errors import InputError
 from weathervane.gate import Register, Verdict, beyond, compare, doubted, judge, leaked
 
@@ -39,23 +40,25 @@ class Contestant:
 
 def gate(root: Path, plan: Plan, rules: Register, best: Result, version: str, now: Standing) -> Verdict:
     """Does `version`, the challenger that `best` came to, become champion of the plan's dataset, and why."""
-    if rules.policy == "never":
-        return Verdict(False, "policy is 'never' in params/register.yaml", "never")
     if plan.older:
-        return Verdict(False, "trained on another version of the data than today's", rules.policy)
+        why = "trained on another version of the data than today's"
+        return Verdict(False, why, rules.policy, unjudged=OLDER_DATA)
+    if rules.policy == "never":
+        return Verdict(False, "policy is 'never' in params/register.yaml", "never", unjudged=NEVER)
     if exceeded := beyond(best.metrics, rules):
         return Verdict(False, f"beyond the limits of params/register.yaml: {'; '.join(exceeded)}", rules.policy)
     if not now.champion:
         if now.elsewhere:
             why = f"{now.elsewhere}; 'weathervane promote VERSION --why ...' makes one"
-            return Verdict(False, why, rules.policy)
+            return Verdict(False, why, rules.policy, unjudged=NOT_COMPARED)
         if rules.policy == "manual":
             return Verdict(False, "no champion yet: a person decides (policy manual)", "manual", asks=True)
         return Verdict(True, f"the first champion{_no_skill(plan, best)}", "first")
     try:
         return _compared(root, plan, rules, best, version, now)
     except InputError as error:
-        return Verdict(False, f"not compared with the champion, version {now.champion}: {error}", rules.policy)
+        why = f"not compared with the champion, version {now.champion}: {error}"
+        return Verdict(False, why, rules.policy, unjudged=NOT_COMPARED)
 
 
 def _no_skill(plan: Plan, best: Result) -> str:

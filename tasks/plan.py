@@ -12,6 +12,7 @@ from tasks.changes import what_changed
 from tasks.data import PREPARE
 from tasks.dvc_lock import md5_of_prepared, prepared_md5, raw_md5
 from tasks.tracking_read import CLEANED, KINDS, Run, runs, uri
+from tasks.unjudged import stands
 from weathervane import project, variant
 from weathervane.errors import InputError
 from weathervane.fingerprint import digest, ingredients
@@ -32,7 +33,7 @@ class Candidate:
     ingredients: dict[str, str]
     why: str
     run: Run | None = None  # finished, with equal fingerprint
-    settled: bool = False  # and the retraining that it belongs to, or one that reused it, came to a decision
+    settled: bool = False  # and a decision that stands was made by its retraining, or by one that reused it
     seconds: float | None = None  # what training it took last time, scaled to the epochs asked for
 
 
@@ -156,7 +157,8 @@ def make_plan(
     earlier = [run for run in runs(address, dataset, "variant", variants) if run.tags.get("kind") == kind]
     finished = [run for run in earlier if run.status == "FINISHED" and CLEANED not in run.tags]
     parents = {run.run_id: run for run in runs(address, dataset, "kind", ["retraining"])} if finished else {}
-    decided = [run for run in parents.values() if run.status == "FINISHED" and "decision" in run.tags]
+    closed = [run for run in parents.values() if run.status == "FINISHED" and "decision" in run.tags]
+    decided = [run for run in closed if stands(root, run.tags, older=home is not None)]
     reused = {run_id for run in decided for run_id in run.tags.get("reused_runs", "").split()}
     candidates = []
     for name, chosen in variants.items():

@@ -21,6 +21,7 @@ from tasks.plan import Plan, Result
 from tasks.promotion import Move
 from tasks.step import step
 from tasks.tracking_read import NOT_PROMOTED, PROMOTED, WAITING, runs, uri
+from tasks.unjudged import NOT_COMPARED, UNJUDGED, stands
 from tasks.whole import whole
 from weathervane.errors import InputError, in_brief
 from weathervane.files import sha256
@@ -46,6 +47,7 @@ class Decision:
     figures: dict[str, float] = field(default_factory=dict)  # of the comparison, and of whoever is champion now
     asks: str = ""  # the evidence, where a person is asked (policy manual)
     compared_with: str = ""  # the champion then
+    unjudged: str = ""  # as the verdict's
 
     @property
     def word(self) -> str:
@@ -57,7 +59,8 @@ class Decision:
 def register(root: Path, plan: Plan, best: Result) -> Decision:
     """Register the challenger, the best variant by validation, and make it champion if the gate opens.
 
-    A version whose `decision` tag is missing was left by a killed retraining: it is decided on now.
+    A version whose `decision` tag is missing was left by a killed retraining: it is decided on now. So is one whose
+    decision does not stand any more, unless a person has made it champion meanwhile.
     """
     rules = load(Register, root / REGISTER)
     client = tracking.client(root)
@@ -65,13 +68,16 @@ def register(root: Path, plan: Plan, best: Result) -> Decision:
         _ensure_registered_model(client, plan.dataset)
         wanted = f"name = '{plan.dataset}' and run_id = '{best.run_id}'"
         known = next(iter(client.search_model_versions(wanted)), None)
-        if known and "decision" in known.tags:
+        by_hand = known is not None and promotion.BY_HAND in known.tags
+        if known and "decision" in known.tags and (by_hand or stands(root, known.tags, plan.older)):
             why = f"{best.name} is still the best by validation, and version {known.version} already"
             why += f" ({known.tags['decision']})"
             if known.tags["decision"] == WAITING and can_ask() and not _asked(root, plan.dataset, str(known.version)):
                 text, other = str(known.description), known.tags["champion"]
                 return Decision(False, why, best.name, str(known.version), asks=text, compared_with=other)
-            return Decision(False, why, best.name) if best.reused else _decided(known, best, why)
+            unjudged = "" if by_hand else known.tags.get(UNJUDGED, "")
+            decision = Decision(False, why, best.name) if best.reused else _decided(known, best, why)
+            return replace(decision, unjudged=unjudged)
         now = promotion.standing(client, plan.dataset)
         version = str(known.version) if known else _new_version(root, plan, best)
         if version == now.champion:
@@ -90,7 +96,8 @@ def register(root: Path, plan: Plan, best: Result) -> Decision:
     compared = verdict.champion
     accuracy = best.metrics["test/accuracy"] if promoted or not compared else compared.other_accuracy
     figures = verdict.figures() | ({"champion/test_accuracy": accuracy} if promoted or compared else {})
-    return Decision(promoted, verdict.why, best.name, version, figures, text if asked else "", now.champion)
+    evidence = text if asked else ""
+    return Decision(promoted, verdict.why, best.name, version, figures, evidence, now.champion, verdict.unjudged)
 
 
 def _decided(known: Any, best: Result, why: str) -> Decision:
@@ -123,7 +130,7 @@ def _carry_out(
     try:
         seen = promotion.move(client, name, now.champion, wanted)
     except InputError as error:
-        return replace(verdict, opens=False, why=str(error)), False
+        return Verdict(False, str(error), verdict.policy, verdict.look, unjudged=NOT_COMPARED), False
     return replace(verdict, why="; ".join(filter(None, (verdict.why, seen)))), True
 
 
@@ -133,8 +140,11 @@ def _write_down(root: Path, plan: Plan, best: Result, version: str, verdict: Ver
     client.update_model_version(plan.dataset, version, _card(client, plan, best, version, text)[:DESCRIPTION])
     tracking.log(root, best.run_id, metrics=verdict.figures())
     tags = {"why": verdict.why, "policy": verdict.policy, "look": str(verdict.look), "decision": word}
+    tags |= {UNJUDGED: verdict.unjudged} if verdict.unjudged else {}
     for key, value in tags.items():
         client.set_model_version_tag(plan.dataset, version, key, value)
+    if not verdict.unjudged and UNJUDGED in client.get_model_version(plan.dataset, version).tags:
+        client.delete_model_version_tag(plan.dataset, version, UNJUDGED)
     if runtime.flow_run.id:
         from prefect.artifacts import create_markdown_artifact
 

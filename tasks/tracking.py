@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from tasks import view
 from tasks.locks import STORE, lock
-from tasks.tracking_read import connect, local, served, uri
+from tasks.tracking_read import OLDER, connect, local, served, uri
+from tasks.unjudged import UNJUDGED
 from tasks.whole import Whole
 from weathervane.errors import InputError
 from weathervane.params import flatten
@@ -101,8 +102,8 @@ def reopen_run(root: Path, run_id: str, tags: dict[str, str]) -> str:
     """Go on with a run that was ended, with new values for its tags; its id."""
     client(root).update_run(run_id, status="RUNNING")
     log(root, run_id, tags=tags)
-    if "failure" in client(root).get_run(run_id).data.tags:
-        client(root).delete_tag(run_id, "failure")
+    for outdated in {"failure", OLDER, UNJUDGED}.intersection(client(root).get_run(run_id).data.tags) - set(tags):
+        client(root).delete_tag(run_id, outdated)
     return run_id
 
 

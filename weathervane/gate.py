@@ -85,6 +85,7 @@ class Verdict:
     best: Comparison | None = None  # the best champion so far, where that is another version
     beats_best: bool = True  # shown to be better than the best champion so far
     asks: bool = False  # nothing stands against it, and a person decides (policy manual)
+    unjudged: str = ""  # where it says nothing of the challenger: the reason, after which it is to be decided again
 
     def figures(self) -> dict[str, float]:
         """Metric name → value, for a tracker and for the history."""

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tasks import tracking
+from tasks.dvc_lock import prepared_md5
 from tasks.plan import Candidate, Plan, finished_crossval, make_plan, read_variants
 from tasks.runs import close_retraining, open_retraining, open_variant
 from tests.conftest import copy_project
@@ -125,6 +126,41 @@ def test_after_a_failed_night_nothing_is_left_to_do_again(root: Path) -> None:
     assert not plan_of(root, names=both).nothing_to_do
     close_retraining.fn(root, parent, [], {"decision": "not promoted", "decision_why": "worse"}, "FINISHED")
     assert plan_of(root, names=both).nothing_to_do
+
+
+def test_a_refusal_stands_as_long_as_its_reason(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was refused because it was trained on another version of the data is settled for that, and not as today's;
+    what could not be compared is never settled; `policy: never` settles while it is the policy."""
+    refused = {"decision": "not promoted", "decision_why": "..."}
+    plan = plan_of(root)
+    record(root, replace(plan, older=True), decision=refused | {"unjudged": "older data"})
+    assert plan_of(root).to_train == [] and not plan_of(root).nothing_to_do
+    home = root / f".weathervane/versions/{plan.data_md5.removesuffix('.dir')}"
+    shutil.copytree(root / "data/raw", home / "data/raw")
+    monkeypatch.setattr("tasks.plan.md5_of_prepared", lambda root, home: prepared_md5(root))  # no pixels in this file
+    older = make_plan(root, read_variants(root, ["cnn"], FAST), 0, home)
+    assert older.older and older.nothing_to_do
+    record(root, plan, decision=refused | {"unjudged": "not compared"})
+    assert not plan_of(root).nothing_to_do
+    record(root, plan, decision=refused | {"unjudged": "policy never"})
+    rules = root / "params/register.yaml"
+    before = rules.read_text(encoding="utf-8")
+    try:
+        assert not plan_of(root).nothing_to_do
+        rules.write_text(before.replace("policy: by_change", "policy: never"), encoding="utf-8")
+        assert plan_of(root).nothing_to_do
+    finally:
+        rules.write_text(before, encoding="utf-8")
+
+
+def test_a_retraining_that_goes_on_as_todays_is_none_of_older_data(root: Path) -> None:
+    """One that was killed on what was then another version of the data, and goes on when it is today's, says so no
+    more."""
+    plan = plan_of(root)
+    parent = open_retraining.fn(root, replace(plan, older=True))
+    tracking.end_run(root, parent, "KILLED")
+    assert open_retraining.fn(root, plan) == parent
+    assert "older_data" not in tracking.client(root).get_run(parent).data.tags
 
 
 def test_a_deleted_retraining_is_no_decision(root: Path) -> None:

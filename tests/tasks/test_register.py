@@ -375,7 +375,9 @@ def test_never_means_never(root: Path, sit: Any, retrain: Retrain) -> None:
     """With `policy: never`, retrainings register and people promote; with `manual`, they are told the evidence."""
     rules(root, policy="never")
     plan = sit(range(20), [])
-    assert retrain(plan, 0) == Decision(False, "policy is 'never' in params/register.yaml", "student0", "1")
+    decision = retrain(plan, 0)
+    assert (decision.promoted, decision.version) == (False, "1")
+    assert decision.why == "policy is 'never' in params/register.yaml"
     rules(root, policy="manual")
     assert retrain(plan, 0).why == "no champion yet: a person decides (policy manual)"
     assert champion_of(root, plan) is None
@@ -384,6 +386,44 @@ def test_never_means_never(root: Path, sit: Any, retrain: Retrain) -> None:
     decision = retrain(plan, 1)
     assert not decision.promoted and "wrong on 20 of 100 images" in decision.why and "a person decides" in decision.why
     assert champion_of(root, plan) == "1"
+
+
+def test_what_was_never_judged_is_judged_when_it_can_be(root: Path, sit: Any, tmp_path: Path) -> None:
+    """A refusal for another version of the data, by `policy: never`, or because the champion's files were gone stands
+    as long as that does: the same training on today's data, under another policy or with the files brought back meets
+    the gate, as the same version."""
+    plan = sit(range(20), [], range(15))
+    first, better, _ = (run_of(root, plan, number, tmp_path / "runs") for number in range(3))
+    older = replace(plan, older=True)
+    assert register.fn(root, older, better).unjudged == "older data"
+    again = register.fn(root, older, replace(better, reused=True))
+    assert "version 1 already (not promoted)" in again.why and again.unjudged == "older data"
+    assert register.fn(root, plan, first).promoted
+    rules(root, policy="never")
+    assert register.fn(root, plan, better).unjudged == register.fn(root, plan, better).unjudged == "policy never"
+    rules(root)
+    artifacts = Path(tracking.client(root).get_run(first.run_id).info.artifact_uri)
+    (artifacts / "model").rename(artifacts / "away")
+    for _ in range(2):
+        assert "no longer holds the model" in register.fn(root, plan, better).why
+    (artifacts / "away").rename(artifacts / "model")
+    decision = register.fn(root, plan, replace(better, reused=True))
+    assert (decision.promoted, decision.version, decision.unjudged) == (True, "1", "")
+    assert champion_of(root, plan) == "1" and "unjudged" not in tags_of(root, plan, "1")
+    assert "already (promoted)" in register.fn(root, plan, replace(better, reused=True)).why
+
+
+def test_what_a_person_took_back_is_not_judged_anew(root: Path, sit: Any, tmp_path: Path) -> None:
+    """A version that was never judged, made champion by hand and rolled back, stays what that person left."""
+    plan = sit(range(20), [])
+    first, better = (run_of(root, plan, number, tmp_path / "runs") for number in range(2))
+    register.fn(root, plan, first)
+    register.fn(root, replace(plan, older=True), better)
+    client = tracking.client(root)
+    promotion.promote(client, plan.dataset, "2", "better", "anna")
+    promotion.rollback(client, plan.dataset, "it is not", "anna")
+    decision = register.fn(root, plan, replace(better, reused=True))
+    assert (decision.promoted, decision.unjudged, champion_of(root, plan)) == (False, "", "1")
 
 
 def test_a_question_that_was_not_asked_is_asked(
