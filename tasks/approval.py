@@ -52,14 +52,16 @@ def can_ask() -> bool:
 
 
 def waiting(root: Path, dataset: str) -> Waiting | None:
-    """What this flow run was suspended for, if it was; or what one that crashed before it could ask has left."""
+    """What this flow run was suspended for, if it was; or a question that another one left and cannot ask any more."""
     if not can_ask():
         return None
-    with get_client(sync_client=True) as prefect:  # params/ingest.yaml may name another dataset by now
-        dataset = str(prefect.read_flow_run(runtime.flow_run.id).labels.get(HOLDS, dataset))
-    questions = runs(uri(root), dataset, "decision", [WAITING])
+    with get_client(sync_client=True) as prefect:
+        held = prefect.read_flow_run(runtime.flow_run.id).labels.get(HOLDS)
+    dataset = str(held or dataset)  # params/ingest.yaml may name another one by now
+    ask = partial(runs, uri(root), dataset, "decision", [WAITING])
+    questions = patiently(ask) if held else ask()  # a run that was at work before may have a person's answer
     own = [run for run in questions if run.tags["prefect_flow_run_id"] == str(runtime.flow_run.id)]
-    for run in own or (run for run in questions if _crashed(run.tags["prefect_flow_run_id"])):
+    for run in own or (run for run in questions if _ended_badly(run.tags["prefect_flow_run_id"])):
         version = run.tags["model_version"]
         found = tracking.found(partial(tracking.client(root).get_model_version, dataset, version))
         if found is None:
@@ -67,18 +69,18 @@ def waiting(root: Path, dataset: str) -> Waiting | None:
             tracking.log(root, run.run_id, tags={"decision": NOT_PROMOTED, "decision_why": why})
             continue
         if not own:
-            say(f"asks about version {version} of {dataset} instead: the run that was to do so crashed")
+            say(f"asks about version {version} of {dataset} instead: the run that was to do so crashed or failed")
         return Waiting(dataset, run.run_id, run.tags["best_variant"], version, found.tags["champion"])
     return None
 
 
-def _crashed(flow_run: str) -> bool:
+def _ended_badly(flow_run: str) -> bool:
     with get_client(sync_client=True) as prefect:
         try:
             state = prefect.read_flow_run(UUID(flow_run)).state
         except (ObjectNotFound, ValueError):  # of another server, or of none
             return False
-    return state is not None and state.is_crashed()
+    return state is not None and (state.is_crashed() or state.is_failed())
 
 
 def ask(root: Path, one: Waiting, evidence: str = "") -> dict[str, Any]:

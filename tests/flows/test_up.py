@@ -230,7 +230,8 @@ def late(team: Team, known: set[str]) -> list[str]:
 
 def test_a_person_decides_and_the_worker_may_die_meanwhile(team: Team) -> None:
     """Policy manual: the run is suspended with the evidence; the worker is killed; approved, it promotes the version
-    that the evidence is about, whatever else waits to be asked about by then."""
+    that the evidence is about, though its variant was renamed meanwhile and whatever else waits to be asked about by
+    then. What a run that failed has left is asked about by the next one."""
     have_a_champion(team)
     path = team.root / "params/register.yaml"
     path.write_text(
@@ -250,31 +251,39 @@ def test_a_person_decides_and_the_worker_may_die_meanwhile(team: Team) -> None:
         return None
 
     evidence = until(form, "the form")
-    other = a_crashed_question(team)
+    other = a_question_that_was_left(team)
     assert "waiting for approval" in evidence and "a person decides" in evidence
     before = team.client.get_model_version_by_alias("weather-synthetic", "champion").version
     team.part("worker", "start").kill()
     until(lambda: "The worker ended with status -9" in team.output.read_text(), "the new worker")
+    variant = team.root / "params/models/dnn.yaml"
+    variant.rename(variant.with_name("dense.yaml"))
     answer = {"decision": "approve", "by": "ann", "why": "it is only a test"}
     team.ask(f"flow_runs/{run}/resume", {"run_input": answer})
     state = team.ended(run)
+    variant.with_name("dense.yaml").rename(variant)
     assert (state["name"], state["message"]) == ("Promoted", "dnn: approved by ann: it is only a test")
     now = team.client.get_model_version_by_alias("weather-synthetic", "champion")
     assert int(now.version) > int(before) and now.tags["decision"] == "promoted"
     parents = {one.info.run_id: one for one in team.runs("retraining")}
     assert parents.pop(other).data.tags["decision"] == WAITING
-    team.client.delete_run(other)
     parent = list(parents.values())[-1]
     assert (parent.info.status, parent.data.tags["decision"]) == ("FINISHED", "promoted")
+    run = team.start("retrain/nightly", {"variants": ["dnn"]})
+    until(lambda: team.flow_run(run)["state"]["name"] == "Suspended", "the question that was left")
+    team.ask(f"flow_runs/{run}/resume", {"run_input": answer | {"decision": "reject"}})
+    assert team.ended(run)["name"] == "Not promoted"
+    assert team.client.get_run(other).data.tags["decision_why"] == "rejected by ann: it is only a test"
+    team.client.delete_run(other)
 
 
-def a_crashed_question(team: Team) -> str:
-    """A later retraining whose flow run crashed before it could ask about its version; the MLflow run."""
+def a_question_that_was_left(team: Team) -> str:
+    """A later retraining whose flow run failed before it could ask about its version; the MLflow run."""
     flow = team.ask("flows/name/retrain")["id"]
-    crashed = team.ask("flow_runs/", {"flow_id": flow, "state": {"type": "CRASHED"}})["id"]
+    failed = team.ask("flow_runs/", {"flow_id": flow, "state": {"type": "FAILED"}})["id"]
     tags = {"kind": "retraining", "dataset": "weather-synthetic", "decision": WAITING, "best_variant": "dnn"}
     experiment = team.client.get_experiment_by_name("weather-synthetic").experiment_id
-    run = team.client.create_run(experiment, tags=tags | {"prefect_flow_run_id": crashed, "model_version": "1"})
+    run = team.client.create_run(experiment, tags=tags | {"prefect_flow_run_id": failed, "model_version": "1"})
     team.client.set_terminated(run.info.run_id)
     return str(run.info.run_id)
 
