@@ -98,6 +98,7 @@ def restore(root: Path, source: Path, force: bool) -> tuple[Manifest, list[Path]
     with _work(database.parent, "restore") as folder:
         manifest = _unpack(source, folder)
         _move_paths(folder / DATABASE, manifest.home, str(database.parent))
+        _end_runs(folder / DATABASE, manifest.made)
         with alone(root), lock(root, STORE):
             there = _set_aside(database)
             for path, name in there.items():  # the database first, and last: at no moment does one name missing files
@@ -179,7 +180,7 @@ def _unpack(source: Path, folder: Path) -> Manifest:
     size, free = source.stat().st_size, shutil.disk_usage(folder).free
     if size > free:
         raise InputError(f"{source}: {size:,} bytes are needed, {free:,} are free in {folder.parent}")
-    names = archives.members(source)  # none of them leaves the folder or is a link
+    names = archives.members(source, bounded=False)  # none of them leaves the folder or is a link
     if not names or len(set(names)) < len(names):
         raise InputError(f"{source}: no backup of ours: it is empty, or names a file twice")
     try:
@@ -215,6 +216,14 @@ def _elsewhere(database: Path, artifacts: Path) -> list[str]:
     with opened(database) as connection:
         rows = [row for table, column in used for row in connection.execute(f"SELECT {column} FROM {table}")]
     return sorted({place for (place,) in rows if place and not place.startswith(inside)})
+
+
+def _end_runs(database: Path, moment: str) -> None:
+    """Runs that were at work when the backup was made ended then (UTC), for this store."""
+    with opened(database) as connection, connection:
+        connection.execute(
+            "UPDATE runs SET status = 'KILLED', end_time = 1000 * strftime('%s', ?) WHERE status = 'RUNNING'", (moment,)
+        )
 
 
 def _move_paths(database: Path, old: str, new: str) -> None:

@@ -34,16 +34,17 @@ def is_archive(path: Path) -> bool:
     return path.name.lower().endswith((".zip", *TAR_ENDINGS))
 
 
-def members(path: Path) -> list[str]:
-    """Names of the regular files, in the archive's order.
+def members(path: Path, *, bounded: bool = True) -> list[str]:
+    """Names of the regular files, in the archive's order; with `bounded`, of 2 million files and 200 GB at most.
 
     Raises:
         InputError: damaged or encrypted; a member that would leave the folder, is a link or a device, or (in a
-            zip) is packed by another method than deflate; a bomb (more than 100 times its packed size, 2
-            million files or 200 GB).
+            zip) is packed by another method than deflate; a bomb (more than 100 times its packed size); more than
+            the bounds.
     """
     with _told(path):
-        return _zip_members(path) if path.name.lower().endswith(".zip") else _tar_members(path)
+        found = _Members(path, bounded)
+        return _zip_members(found) if path.name.lower().endswith(".zip") else _tar_members(found)
 
 
 def read(path: Path, wanted: set[str], limit: int) -> Iterator[tuple[str, bytes]]:
@@ -78,8 +79,8 @@ def _told(path: Path) -> Iterator[None]:
 class _Members:
     """The names met so far; refuses the archive as soon as one of them, or all together, go too far."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, bounded: bool) -> None:
+        self.path, self.bounded = path, bounded
         self.names: list[str] = []
         self.total = 0
         self.most = max(SMALL, MAX_RATIO * path.stat().st_size)
@@ -92,14 +93,14 @@ class _Members:
         self.total += size
         if self.total > self.most:
             raise InputError(f"{self.path}: unpacks to over {MAX_RATIO} times its size: refused")
-        if len(self.names) > MAX_MEMBERS or self.total > MAX_TOTAL:
+        if self.bounded and (len(self.names) > MAX_MEMBERS or self.total > MAX_TOTAL):
             raise InputError(
                 f"{self.path}: over {MAX_MEMBERS:,} files or {MAX_TOTAL:,} bytes: more than is read from one archive"
             )
 
 
-def _zip_members(path: Path) -> list[str]:
-    members = _Members(path)
+def _zip_members(members: _Members) -> list[str]:
+    path = members.path
     with zipfile.ZipFile(path) as archive:
         for info in archive.infolist():
             name = info.filename
@@ -117,8 +118,8 @@ def _zip_members(path: Path) -> list[str]:
     return members.names
 
 
-def _tar_members(path: Path) -> list[str]:
-    members = _Members(path)
+def _tar_members(members: _Members) -> list[str]:
+    path = members.path
     for _, entry in _tar_entries(path):
         if entry.isdir():
             continue

@@ -13,6 +13,7 @@ import sys
 import tarfile
 import threading
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ import pytest
 
 from tasks import tracking
 from tasks.backup import backup, restore
-from weathervane import synthetic
+from weathervane import archives, synthetic
 from weathervane.errors import InputError
 from weathervane.model import Model
 from weathervane.store import Store
@@ -148,6 +149,35 @@ def test_restored_is_what_was_backed_up(root: Path, tmp_path: Path) -> None:
     assert tracking.client(other).list_artifacts(run.info.run_id, "model")
     for folder in (root, other):
         assert [path.name for path in (folder / ".weathervane").iterdir()] == ["locks"]
+
+
+def test_a_run_that_was_at_work_ends_with_its_backup(root: Path, tmp_path: Path) -> None:
+    """In the store that is restored it is killed, so that a retraining goes on with it; in the other it runs on. What
+    had ended stays as it was."""
+    client = tracking.client(root)
+    (running,) = client.search_runs([tracking.experiment(root, "weather")])
+    ended = tracking.start_run(root, tracking.experiment(root, "weather"), "dnn", {})
+    tracking.end_run(root, ended)
+    backup(root, tmp_path / "b.tar")
+    elsewhere = tmp_path / "there"
+    elsewhere.mkdir()
+    made = datetime.strptime(restore(elsewhere, tmp_path / "b.tar", False)[0].made, "%Y-%m-%d %H:%M:%S")
+    there = tracking.client(elsewhere)
+    info = there.get_run(running.info.run_id).info
+    assert (info.status, info.end_time) == ("KILLED", made.replace(tzinfo=UTC).timestamp() * 1000)
+    assert there.get_run(ended).info.end_time == client.get_run(ended).info.end_time
+    assert client.get_run(running.info.run_id).info.status == "RUNNING"
+
+
+def test_a_store_of_any_size_is_restored(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What `backup` wrote is read back, however much it is: the bounds are those of foreign archives."""
+    monkeypatch.setattr(archives, "MAX_MEMBERS", 1)
+    monkeypatch.setattr(archives, "MAX_TOTAL", 1)
+    backup(root, tmp_path / "b.tar")
+    with pytest.raises(InputError, match="more than is read from one archive"):
+        archives.members(tmp_path / "b.tar")
+    (tmp_path / "there").mkdir()
+    assert len(restore(tmp_path / "there", tmp_path / "b.tar", False)[0].files) == 3
 
 
 def test_a_folder_that_was_moved_to_another_disk_is_in_it(root: Path, tmp_path: Path) -> None:
