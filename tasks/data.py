@@ -14,7 +14,16 @@ from functools import cache
 from importlib.metadata import version as installed
 from pathlib import Path
 
-from tasks.data_versions import between, find_damage, has_bytes, last_version, ledger_of, materialise, resolve
+from tasks.data_versions import (
+    between,
+    find_damage,
+    has_bytes,
+    last_version,
+    ledger_of,
+    materialise,
+    note_last,
+    resolve,
+)
 from tasks.dvc_lock import md5, prepared_md5, raw_md5, stale_because, tracked_dataset
 from tasks.dvc_repo import add, bring_up_to_date, fetch, fetch_version
 from tasks.locks import DATA, lock
@@ -175,6 +184,7 @@ def _set_aside(root: Path, dataset: str) -> Path | None:
     if held in ("", dataset):
         return None
     kept = add(root, str(project.RAW), {"dataset": held})
+    note_last(root, held, kept)
     say(f"ingest: the dataset '{held}' stays in DVC's cache as {kept}")
     aside = root / project.WORK / "aside"
     shutil.rmtree(aside, ignore_errors=True)

@@ -19,9 +19,11 @@ from tasks.git import git
 from tasks.tracking_read import KINDS, OLDER, runs, uri
 from weathervane import project
 from weathervane.errors import InputError
+from weathervane.files import replacing
 from weathervane.ledger import FILES, Ledger, Row
 
 CACHE = Path(".dvc/cache/files/md5")
+LEFT = project.WORK / "left"  # a file a dataset: the version at which this clone left it for another
 NAMED = 4  # classes that a difference names; images of the others are counted
 
 
@@ -90,13 +92,29 @@ def resolve(root: Path, text: str) -> str:
 
 
 def last_version(root: Path, dataset: str, address: str = "") -> str | None:
-    """md5 of the version that a dataset had last, by the project's store or the one of this address; None if nothing
-    was trained on it.
+    """md5 of the version that a dataset had last, by the project's store or the one of this address and by what was
+    noted when this clone left it for another dataset; None if nobody knows of any.
 
-    That of the newest retraining or cross-validation but those that were given an older one (`--data-version`).
+    By the store: that of the newest retraining or cross-validation but those that were given an older one
+    (`--data-version`).
     """
     found = (run for run in runs(address or uri(root), dataset, "kind", KINDS) if OLDER not in run.tags)
-    return next((run.tags["data_md5"] for run in found if run.tags.get("data_md5")), None)
+    trained = next((run for run in found if run.tags.get("data_md5")), None)
+    noted = root / LEFT / dataset
+    if noted.is_file() and (trained is None or noted.stat().st_mtime * 1000 > trained.started):
+        return noted.read_text(encoding="utf-8")
+    return trained.tags["data_md5"] if trained else None
+
+
+def note_last(root: Path, dataset: str, version: str) -> None:
+    """Before another dataset takes its place: this version need not have been trained on, and is found again."""
+    with replacing(root / LEFT / dataset) as file:
+        file.write(version)
+
+
+def left(root: Path) -> list[str]:
+    """The datasets that this clone has left for others."""
+    return sorted(path.name for path in (root / LEFT).glob("[!.]*"))
 
 
 def has_bytes(root: Path, version: str) -> bool:

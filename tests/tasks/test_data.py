@@ -20,6 +20,7 @@ from flows.command import Request, run_retrain
 from flows.edit_ingest import edited
 from tasks import data, data_versions, tracking
 from tasks.alone import alone
+from tasks.data_gc import census
 from tasks.dvc_lock import md5, raw_md5
 from tasks.tracking_read import OLDER
 from tasks.train import How
@@ -275,6 +276,25 @@ def test_an_older_version_that_was_trained_on_is_not_the_last(project: Path, inb
         told = {"kind": "retraining", "dataset": "weather", "data_md5": f"{version * 32}.dir", **about}
         tracking.end_run(project, tracking.start_run(project, experiment, "run", told), "FINISHED")
     assert data_versions.last_version(project, "weather") == "2" * 32 + ".dir"
+
+
+def test_a_dataset_that_was_never_trained_on_is_found_again(project: Path, inbox: Path) -> None:
+    """Taken in, left for another dataset and gone back to: the same version, though its source is gone by then;
+    `data gc` needs it meanwhile."""
+    first = data.ingest_and_record(project)
+    other = inbox.with_name("other")
+    fill(other, "fog", range(200, 212))
+    fill(other, "ice", range(300, 312))
+    use(project, other, "clouds")
+    second = data.ingest_and_record(project)
+    assert first != second
+    needed = {one.md5: one.needed_by for one in census(project).versions}
+    assert needed[first] == ["the last of weather"]
+    (inbox / "rain/rain0.jpg").unlink()
+    use(project, inbox, "weather")
+    assert data.ingest_and_record(project) == first
+    use(project, other, "clouds")
+    assert data.ingest_and_record(project) == second
 
 
 def test_a_flow_is_refused_another_commands_dataset(project: Path, inbox: Path) -> None:
