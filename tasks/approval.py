@@ -4,6 +4,7 @@ Nothing waits in memory: what is waited for stands in MLflow (tag `decision` of 
 restart of worker and servers loses nothing. When it is resumed, Prefect starts the flow from its beginning.
 """
 
+import time
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,7 +20,7 @@ from pydantic import Field
 
 from tasks import promotion, tracking
 from tasks.momentary import patiently
-from tasks.tracking_read import NOT_PROMOTED, PROMOTED, WAITING, runs, uri
+from tasks.tracking_read import NOT_PROMOTED, PROMOTED, WAITING, Run, runs, uri
 from tasks.turns import HOLDS
 from weathervane.errors import InputError
 from weathervane.progress import say
@@ -57,21 +58,57 @@ def waiting(root: Path, dataset: str) -> Waiting | None:
         return None
     with get_client(sync_client=True) as prefect:
         held = prefect.read_flow_run(runtime.flow_run.id).labels.get(HOLDS)
-    dataset = str(held or dataset)  # params/ingest.yaml may name another one by now
-    ask = partial(runs, uri(root), dataset, "decision", [WAITING])
-    questions = patiently(ask) if held else ask()  # a run that was at work before may have a person's answer
-    own = [run for run in questions if run.tags["prefect_flow_run_id"] == str(runtime.flow_run.id)]
-    for run in own or (run for run in questions if _ended_badly(run.tags["prefect_flow_run_id"])):
-        version = run.tags["model_version"]
-        found = tracking.found(partial(tracking.client(root).get_model_version, dataset, version))
-        if found is None:
-            why = f"version {version} was deleted before anybody decided"
-            tracking.log(root, run.run_id, tags={"decision": NOT_PROMOTED, "decision_why": why})
-            continue
-        if not own:
-            say(f"asks about version {version} of {dataset} instead: the run that was to do so crashed or failed")
-        return Waiting(dataset, run.run_id, run.tags["best_variant"], version, found.tags["champion"])
+    take = partial(_take, root, str(held or dataset))  # params/ingest.yaml may name another dataset by now
+    return patiently(take) if held else take()  # a run that was at work before may have a person's answer
+
+
+def _take(root: Path, dataset: str) -> Waiting | None:
+    """The question that is this flow run's from here on. Those of runs that ended badly are closed if they are moot."""
+    mine, client = str(runtime.flow_run.id), tracking.client(root)
+    with promotion.alone(root, dataset):
+        questions = runs(uri(root), dataset, "decision", [WAITING])
+        own = [run for run in questions if run.tags["prefect_flow_run_id"] == mine]
+        for run in own or (run for run in questions if _ended_badly(run.tags["prefect_flow_run_id"])):
+            version = run.tags["model_version"]
+            found = tracking.found(partial(client.get_model_version, dataset, version))
+            if (found is None or not own) and (moot := _moot(client, dataset, run, found)):
+                _close(root, dataset, run, found, moot)
+                continue
+            assert found is not None
+            if not own:
+                say(f"asks about version {version} of {dataset} instead: the run that was to do so crashed or failed")
+                tracking.log(root, run.run_id, tags={"prefect_flow_run_id": mine})
+                with get_client(sync_client=True) as prefect:
+                    prefect.update_flow_run_labels(UUID(mine), {HOLDS: dataset})
+            return Waiting(dataset, run.run_id, run.tags["best_variant"], version, found.tags["champion"])
     return None
+
+
+def _moot(client: Any, dataset: str, run: Run, version: Any) -> tuple[str, str] | None:
+    """What a retraining's question has come to without an answer: decision and why; None if it is open still."""
+    if version is None:
+        return NOT_PROMOTED, f"version {run.tags['model_version']} was deleted before anybody decided"
+    champion = promotion.standing(client, dataset).champion
+    if champion == str(version.version):
+        return PROMOTED, version.tags.get(promotion.BY_HAND, "made champion elsewhere")
+    if champion != version.tags["champion"]:
+        return NOT_PROMOTED, f"version {champion or 'none'} became champion before anybody decided"
+    if time.time() - run.started / 1000 > TIMEOUT:
+        return NOT_PROMOTED, f"nobody decided within {TIMEOUT // (24 * 3600)} days"
+    return None
+
+
+def _close(root: Path, dataset: str, run: Run, version: Any, moot: tuple[str, str]) -> None:
+    decision, why = moot
+    if version is not None:
+        _tell(tracking.client(root), dataset, str(version.version), decision, why)
+    tracking.log(root, run.run_id, tags={"decision": decision, "decision_why": why})
+
+
+def _tell(client: Any, dataset: str, version: str, decision: str, why: str) -> None:
+    """The decision on the version; the word last."""
+    for key, value in {"why": why, "decision": decision}.items():
+        client.set_model_version_tag(dataset, version, key, value)
 
 
 def _ended_badly(flow_run: str) -> bool:
@@ -118,19 +155,20 @@ def _carry_out(root: Path, one: Waiting, answer: Approval, why: str) -> tuple[bo
     """Whether the version is champion now, and why."""
     client, promoted = tracking.client(root), False
     with promotion.alone(root, one.dataset):
-        if answer.decision == "approve":
-            now = promotion.standing(client, one.dataset)
-            if now.champion == one.version:  # by an earlier try
-                promoted = True
-            elif now.champion != one.champion:
+        now = promotion.standing(client, one.dataset)
+        if now.champion == one.version:  # by an earlier try, or by hand
+            promoted = True
+            if answer.decision == "reject":
+                why += f"; but version {one.version} is champion by now: 'weathervane rollback --why ...' takes it back"
+        elif answer.decision == "approve":
+            if now.champion != one.champion:
                 why += (
                     f"; but the evidence is about champion {one.champion or 'none'}, which is {now.champion or 'none'} "
                 )
                 why += f"by now: 'weathervane promote {one.version} --why ...' does it all the same"
             else:
                 promoted, why = _promote(client, one, why, answer.by)
-        for key, value in {"why": why, "decision": PROMOTED if promoted else NOT_PROMOTED}.items():
-            client.set_model_version_tag(one.dataset, one.version, key, value)
+        _tell(client, one.dataset, one.version, PROMOTED if promoted else NOT_PROMOTED, why)
     return promoted, why
 
 
