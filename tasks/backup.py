@@ -58,6 +58,8 @@ def backup(root: Path, target: Path) -> tuple[int, list[str]]:
     database = _store(root)
     if target.is_dir():
         raise InputError(f"{target}: a folder: name the file that is to be written")
+    if target.suffix.lower() == ".zip":
+        raise InputError(f"{target}: a tar file is written: call it {target.with_suffix('.tar').name}")
     if not database.is_file():
         raise InputError(f"{database}: no such file: nothing was tracked yet, so there is nothing to back up")
     with _work(database.parent, "backup") as work:

@@ -135,13 +135,16 @@ def _carry_out(
 
 
 def _write_down(root: Path, plan: Plan, best: Result, version: str, verdict: Verdict, word: str, text: str) -> None:
-    """The decision on the version, on the challenger's run and in Prefect; the tag `decision` last of all."""
+    """The decision on the version, on the challenger's run and in Prefect; the tag `decision` last of all.
+
+    But for `unjudged` where that is over: a kill in between costs another decision, the other way round this one.
+    """
     client = tracking.client(root)
     client.update_model_version(plan.dataset, version, _card(client, plan, best, version, text)[:DESCRIPTION])
     tracking.log(root, best.run_id, metrics=verdict.figures())
-    tags = {"why": verdict.why, "policy": verdict.policy, "look": str(verdict.look), "decision": word}
+    tags = {"why": verdict.why, "policy": verdict.policy, "look": str(verdict.look)}
     tags |= {UNJUDGED: verdict.unjudged} if verdict.unjudged else {}
-    for key, value in tags.items():
+    for key, value in (tags | {"decision": word}).items():
         client.set_model_version_tag(plan.dataset, version, key, value)
     if not verdict.unjudged and UNJUDGED in client.get_model_version(plan.dataset, version).tags:
         client.delete_model_version_tag(plan.dataset, version, UNJUDGED)

@@ -99,6 +99,7 @@ def test_a_champion_lives_on_in_another_folder(
     client, package = tracking.client(here), Path(synthetic.__file__).parent
     run = tracking.start_run(here, tracking.experiment(here, "weather"), "dnn", {"kind": "variant"})
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{here}/mlflow.db")
+    mlflow.set_experiment("weather")  # another test of this process may have set its own
     with mlflow.start_run(run_id=run):
         logged = mlflow.pyfunc.log_model(
             name="champion-candidate",
@@ -358,6 +359,13 @@ def test_a_servers_store_is_left_to_its_operator(root: Path, tmp_path: Path, mon
             work()
         assert "secret" not in str(told.value)
     assert not (tmp_path / "x.tar").exists()
+
+
+def test_a_tar_file_is_called_one(root: Path, tmp_path: Path) -> None:
+    """Under a zip's name `restore` would take it for a damaged zip."""
+    with pytest.raises(InputError, match=r"b\.zip: a tar file is written: call it b\.tar$"):
+        backup(root, tmp_path / "b.zip")
+    assert not (tmp_path / "b.zip").exists()
 
 
 def test_nothing_to_back_up_is_told(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import mlflow
 import pandas as pd
 import pytest
 
@@ -53,7 +54,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     (root / "params").mkdir()
     tracking.client(root)
     yield root
-    os.environ.pop("MLFLOW_TRACKING_URI", None)  # `register` made the store MLflow's default
+    mlflow.set_tracking_uri(None)  # `register` made the store MLflow's default
 
 
 @pytest.fixture(autouse=True)
@@ -411,6 +412,28 @@ def test_what_was_never_judged_is_judged_when_it_can_be(root: Path, sit: Any, tm
     assert (decision.promoted, decision.version, decision.unjudged) == (True, "1", "")
     assert champion_of(root, plan) == "1" and "unjudged" not in tags_of(root, plan, "1")
     assert "already (promoted)" in register.fn(root, plan, replace(better, reused=True)).why
+
+
+def test_a_kill_leaves_no_refusal_that_stands(
+    root: Path, sit: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wherever a refusal that says nothing of the challenger is interrupted, the challenger is judged later on."""
+    plan = sit(range(20), [])
+    first, better = (run_of(root, plan, number, tmp_path / "runs") for number in range(2))
+    register.fn(root, plan, first)
+    made, write = tracking.client(root), tracking.client(root).set_model_version_tag
+
+    def killed(name: str, version: str, key: str, value: str) -> None:
+        write(name, version, key, value)
+        if key == killed_at:
+            raise KeyboardInterrupt
+
+    for killed_at in ("why", "unjudged", "decision"):
+        with monkeypatch.context() as patch:
+            patch.setattr(made, "set_model_version_tag", killed, raising=False)
+            with pytest.raises(KeyboardInterrupt):
+                register.fn(root, replace(plan, older=True), better)
+    assert register.fn(root, plan, better).promoted
 
 
 def test_what_a_person_took_back_is_not_judged_anew(root: Path, sit: Any, tmp_path: Path) -> None:
