@@ -75,6 +75,8 @@ def _follow(prefect: SyncPrefectClient, run: FlowRun) -> int:
                 done = run.state is not None and (run.state.is_final() or run.state.name == "Suspended")
                 since = _show_log(prefect, run, since)
                 if done:
+                    time.sleep(POLL)  # its last lines are sent after its state
+                    _show_log(prefect, run, since)
                     return _show_result(run)
                 missed = False
             except ObjectNotFound:
@@ -92,16 +94,19 @@ def _follow(prefect: SyncPrefectClient, run: FlowRun) -> int:
 
 
 def _show_log(prefect: SyncPrefectClient, run: FlowRun, since: datetime | None) -> datetime | None:
-    after = LogFilterTimestamp(after_=since) if since else None
-    wanted = LogFilter(flow_run_id=LogFilterFlowRunId(any_=[run.id]), timestamp=after)
-    for line in prefect.read_logs(wanted):
-        if since is None or line.timestamp > since:
+    """Print the lines after `since`, page by page; the time of the last one."""
+    while True:
+        after = LogFilterTimestamp(after_=since) if since else None
+        page = prefect.read_logs(LogFilter(flow_run_id=LogFilterFlowRunId(any_=[run.id]), timestamp=after))
+        fresh = [line for line in page if since is None or line.timestamp > since]
+        for line in fresh:
             ours = line.name == logger().name
             if ours or (line.level >= logging.WARNING and line.name != FLOW_RUNS):  # not what Prefect says of each task
                 said = line.message if ours else line.message.partition("\n")[0]  # without its tracebacks
                 say(f"{line.timestamp.astimezone():%H:%M:%S}  {said}")
-            since = line.timestamp
-    return since
+        if not fresh:
+            return since
+        since = fresh[-1].timestamp
 
 
 def _show_markdown(text: str) -> None:

@@ -46,7 +46,7 @@ def publish(root: Path) -> bool:
 
 
 def _push(root: Path) -> bool:
-    """False where somebody has pushed meanwhile."""
+    """False where somebody has pushed meanwhile, and a commit waits."""
     try:
         _git(root, "push", "--quiet")
         return True
@@ -55,6 +55,8 @@ def _push(root: Path) -> bool:
         theirs = git(root, "diff", "--name-only", "HEAD...@{upstream}").stdout.split()
         if not theirs:
             raise
+    if not git(root, "rev-list", "@{upstream}..HEAD").stdout:  # git refuses that, too
+        return True
     if both := sorted(set(FILES) & set(theirs)):
         raise InputError(
             f"commit: push in params/ingest.yaml: somebody else has committed another {' and '.join(both)}: bring both "

@@ -72,7 +72,7 @@ def suggest(root: Path, source: str, n: int, out: Path, what: str, device: str) 
 @contextmanager
 def _made(out: Path) -> Iterator[Path]:
     """A folder that takes the name `out` when it is complete."""
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    if out.is_symlink() or (out.exists() and (not out.is_dir() or any(out.iterdir()))):
         raise InputError(f"--out {out}: is there already: name a new folder")
     aside = out.with_name(f".{out.name}.{os.getpid()}.part")
     try:

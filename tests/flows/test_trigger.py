@@ -1,17 +1,19 @@
 """Following a flow run from the terminal, through what may happen to its server."""
 
 from collections.abc import Callable
-from typing import Any
+from datetime import UTC, datetime
 from uuid import uuid4
 
 import pytest
 from httpx import ConnectError, HTTPStatusError, Request, Response
-from prefect.client.schemas.objects import FlowRun
+from prefect.client.schemas.filters import LogFilter
+from prefect.client.schemas.objects import FlowRun, Log
 from prefect.exceptions import ObjectNotFound
 from prefect.states import Completed, Running
 
 from flows import trigger
 from weathervane.errors import InputError
+from weathervane.progress import logger
 
 GET = Request("GET", "http://127.0.0.1:1/api")
 AT_WORK = FlowRun(id=uuid4(), flow_id=uuid4(), name="red-fox", state=Running())
@@ -19,10 +21,11 @@ DONE = AT_WORK.model_copy(update={"state": Completed(message="dnn: better")})
 
 
 class Client:
-    """Answers in turn."""
+    """Answers in turn; the log comes two lines at a time, and its last line when all others have been read."""
 
     def __init__(self, *answers: FlowRun | Exception) -> None:
         self.answers = iter(answers)
+        self.log, self.late = [line(second) for second in range(5)], [line(9)]
 
     def read_flow_run(self, _: object) -> FlowRun:
         answer = next(self.answers)
@@ -30,8 +33,18 @@ class Client:
             raise answer
         return answer
 
-    def read_logs(self, _: object) -> list[Any]:
-        return []
+    def read_logs(self, wanted: LogFilter) -> list[Log]:
+        after = wanted.timestamp.after_ if wanted.timestamp else None
+        found = [one for one in self.log if after is None or one.timestamp >= after]
+        if found == self.log[-1:]:
+            self.log, self.late = self.log + self.late, []
+        return found[:2]
+
+
+def line(second: int) -> Log:
+    """A line that this project's logger has sent to Prefect."""
+    moment = datetime(2026, 11, 28, 3, 0, second, tzinfo=UTC)
+    return Log(name=logger().name, level=20, message=f"line {second}", timestamp=moment, flow_run_id=AT_WORK.id)
 
 
 def status(code: int) -> HTTPStatusError:
@@ -51,6 +64,13 @@ def test_a_server_that_is_gone_for_a_moment_is_waited_for(
     assert follow(AT_WORK, ConnectError("refused"), status(502), AT_WORK, DONE) == 0
     said = capsys.readouterr().out
     assert said.count("does not answer") == 1 and "Completed: dnn: better" in said
+
+
+def test_the_last_lines_are_shown(follow: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
+    """Each line once, though the server gives so many at a time, and has the last ones after the run's end."""
+    assert follow(DONE) == 0
+    said = [text.partition("  ")[2] for text in capsys.readouterr().out.splitlines() if "line" in text]
+    assert said == [f"line {second}" for second in (0, 1, 2, 3, 4, 9)]
 
 
 def test_a_run_that_was_deleted_is_told(follow: Callable[..., int]) -> None:

@@ -87,12 +87,16 @@ def test_a_folder_in_use_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "used/mine.txt").write_text("mine")
     with pytest.raises(InputError, match="is there already"), _made(tmp_path / "used"):
         pass
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "empty")
+    with pytest.raises(InputError, match="is there already"), _made(tmp_path / "link"):
+        pass
     with pytest.raises(ZeroDivisionError), _made(tmp_path / "new") as folder:
         (folder / "a").write_text("a")
         1 / 0  # noqa: B018
     with pytest.raises(InputError, match="cannot be made: No such file"), _made(tmp_path / "no/such/folder"):
         pass
-    assert [path.name for path in tmp_path.iterdir()] == ["used"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "link", "used"]
 
 
 def test_a_table_finds_names_that_it_could_not_write(tmp_path: Path) -> None:
