@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -423,14 +424,14 @@ def test_a_kill_leaves_no_refusal_that_stands(
     register.fn(root, plan, first)
     made, write = tracking.client(root), tracking.client(root).set_model_version_tag
 
-    def killed(name: str, version: str, key: str, value: str) -> None:
+    def killed(at: str, name: str, version: str, key: str, value: str) -> None:
         write(name, version, key, value)
-        if key == killed_at:
+        if key == at:
             raise KeyboardInterrupt
 
-    for killed_at in ("why", "unjudged", "decision"):
+    for at in ("why", "unjudged", "decision"):
         with monkeypatch.context() as patch:
-            patch.setattr(made, "set_model_version_tag", killed, raising=False)
+            patch.setattr(made, "set_model_version_tag", partial(killed, at), raising=False)
             with pytest.raises(KeyboardInterrupt):
                 register.fn(root, replace(plan, older=True), better)
     assert register.fn(root, plan, better).promoted
