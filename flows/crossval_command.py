@@ -78,15 +78,9 @@ def _run_flow(request: Request) -> int:
 
     status = 0
     try:
-        asked = (
-            request.variants or [],
-            request.changes,
-            request.folds,
-            request.share,
-            request.seed,
-            request.device,
-        )
-        record = crossval(*asked)["record"]
+        record = crossval(
+            request.variants or [], request.changes, request.folds, request.share, request.seed, request.device
+        )["record"]
     except VariantsFailed as error:
         record, status = error.summary, 1
     show(record)

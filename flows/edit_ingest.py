@@ -30,10 +30,13 @@ def edited(path: Path, root: Path, source: str | None, dataset: str | None) -> s
         wanted = named(from_root(source, root))
         if isinstance(wanted, Local):
             wanted.place(root)
-        if content["sources"] != [wanted.model_dump(exclude_defaults=True)]:
-            content["sources"] = [wanted.model_dump(exclude_defaults=True)]
-            own = "weather" if content["dataset"] == SYNTHETIC else content["dataset"]
-            content["dataset"] = dataset or (SYNTHETIC if isinstance(wanted, Synthetic) else own)
+        sources = [wanted.model_dump(exclude_defaults=True)]
+        if content["sources"] != sources:
+            content["sources"] = sources
+            if isinstance(wanted, Synthetic):
+                content["dataset"] = SYNTHETIC
+            elif content["dataset"] == SYNTHETIC:
+                content["dataset"] = "weather"
     elif dataset not in (None, content["dataset"]):
         _refuse_foreign_sources(root, dataset, params.check(Ingest, content, path))
     if dataset is not None:

@@ -3,6 +3,8 @@
 from collections import Counter
 from pathlib import Path
 
+from rich.filesize import decimal
+
 from tasks import backup as store
 from tasks import data_gc, retention
 from tasks.tracking_read import check_server, tracked_root, uri
@@ -21,13 +23,13 @@ def clean(older_than: str | None, yes: bool) -> int:
         counts[one.what, one.why] += 1
         sizes[one.what, one.why] += one.bytes
     if counts:
-        rows = [[what, f"{count:,}", _size(sizes[what, why]), why] for (what, why), count in counts.items()]
+        rows = [[what, f"{count:,}", decimal(sizes[what, why]), why] for (what, why), count in counts.items()]
         tabulate(["what", "how many", "bytes", "why it may go"], rows)
     for why, count in found.kept.items():
         say(f"kept, though as old: {_many(count, 'run')} {why}")
     for failure in failures:
         say(f"not removed: {failure}: the next clean goes on with it")
-    what = f"{_many(len(found.removable), 'thing')}, {_size(sum(sizes.values()))}" if counts else ""
+    what = f"{_many(len(found.removable), 'thing')}, {decimal(sum(sizes.values()))}" if counts else ""
     _conclude(yes, f"{len(found.removable) - len(failures):,} of {what}" if failures else what)
     return 1 if failures else 0
 
@@ -36,7 +38,9 @@ def backup(file: Path) -> None:
     """Write mlflow.db and mlruns/ to a tar file."""
     root = project.root()
     count, elsewhere = store.backup(root, file)
-    say(f"{file}: {_many(count, 'file')}, {_size(file.stat().st_size)}; 'weathervane restore {file}' brings them back")
+    say(
+        f"{file}: {_many(count, 'file')}, {decimal(file.stat().st_size)}; 'weathervane restore {file}' brings them back"
+    )
     if elsewhere:
         places = f"{_many(len(elsewhere), 'place')} of artifacts that mlflow.db names"
         say(f"not in it: {places}, the first is {elsewhere[0]}")
@@ -65,7 +69,7 @@ def collect_data(yes: bool) -> None:
     for one in found.endangered:
         say(f"only here: the data {one.md5} of {', '.join(one.models)}: 'dvc gc' would take it, unknown to git")
     what = f"{_many(len(found.unneeded), 'object')} of DVC's cache that nobody needs"
-    _conclude(yes, f"{what}, {_size(sum(found.unneeded.values()))}" if found.unneeded else "")
+    _conclude(yes, f"{what}, {decimal(sum(found.unneeded.values()))}" if found.unneeded else "")
 
 
 def _conclude(yes: bool, what: str) -> None:
@@ -77,10 +81,3 @@ def _conclude(yes: bool, what: str) -> None:
 
 def _many(count: int, word: str) -> str:
     return f"{count:,} {word}{'' if count == 1 else 's'}"
-
-
-def _size(count: int) -> str:
-    """Bytes as people read them."""
-    from rich.filesize import decimal
-
-    return decimal(count)

@@ -3,7 +3,7 @@
 from tasks import lineage
 from tasks.data import dataset_of
 from tasks.tracking_inventory import inventory
-from tasks.tracking_read import tracked_root
+from tasks.tracking_read import moment, tracked_root
 from weathervane.errors import TrainingError
 from weathervane.progress import say, tabulate
 
@@ -51,7 +51,7 @@ def reproduce(what: str) -> int:
 def _show_users(found: lineage.Users) -> None:
     say(found.what)
     if found.uses:
-        rows = [[use.model, use.variant, lineage.moment(use.ended), use.data_md5[:12], use.how] for use in found.uses]
+        rows = [[use.model, use.variant, moment(use.ended), use.data_md5[:12], use.how] for use in found.uses]
         tabulate(["model", "variant", "trained (UTC)", "data", "what it was to it"], rows)
     else:
         say("no model has met it")

@@ -9,10 +9,9 @@ from typing import Generic, TypeVar
 
 from flows.outcome import VariantsFailed
 from flows.runner import HERE, Runner, runner
-from tasks.momentary import in_brief
 from tasks.plan import Candidate, Plan, Result
 from tasks.runs import close_if_open, close_retraining, close_variant
-from weathervane.errors import InputError, TrainingError, masked
+from weathervane.errors import InputError, TrainingError, in_brief, masked
 from weathervane.progress import say
 
 T = TypeVar("T")

@@ -164,8 +164,8 @@ def _carry_out(root: Path, one: Waiting, answer: Approval, why: str) -> tuple[bo
             if now.champion != one.champion:
                 why += (
                     f"; but the evidence is about champion {one.champion or 'none'}, which is {now.champion or 'none'} "
+                    f"by now: 'weathervane promote {one.version} --why ...' does it all the same"
                 )
-                why += f"by now: 'weathervane promote {one.version} --why ...' does it all the same"
             else:
                 promoted, why = _promote(client, one, why, answer.by)
         _tell(client, one.dataset, one.version, PROMOTED if promoted else NOT_PROMOTED, why)

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from tasks import tracking
-from tasks.momentary import in_brief, patiently
+from tasks.momentary import patiently
 from tasks.plan import Candidate, Plan
 from weathervane import lifeline, project
-from weathervane.errors import InputError, TrainingError
+from weathervane.errors import InputError, TrainingError, in_brief
 from weathervane.files import replacing
 from weathervane.progress import bar, say
 from weathervane.train import Job

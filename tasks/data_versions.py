@@ -10,13 +10,12 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from tasks.dvc_lock import md5, raw_md5, tracked_dataset
 from tasks.git import git
-from tasks.tracking_read import KINDS, OLDER, runs, uri
+from tasks.tracking_read import KINDS, OLDER, moment, runs, uri
 from weathervane import project
 from weathervane.errors import InputError
 from weathervane.files import replacing
@@ -238,29 +237,21 @@ def _object(root: Path, digest: str) -> Path:
 
 
 def _in_git(root: Path) -> list[Version]:
-    log = git(root, "log", "--format=%H %cI", "--", "data/raw.dvc").stdout
+    log = git(root, "log", "--format=%H %ct", "--", "data/raw.dvc").stdout
     lines = (line.split() for line in log.splitlines())
     found = []
-    for commit, date in lines:
+    for commit, seconds in lines:
         with suppress(InputError):  # history cannot be mended
             if version := _tracked_at(root, commit):
-                found.append(Version(version, _utc(datetime.fromisoformat(date)), f"commit {commit[:10]}"))
+                found.append(Version(version, moment(1000 * int(seconds)), f"commit {commit[:10]}"))
     return found
-
-
-def _utc(moment: datetime) -> str:
-    return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M")
 
 
 def _in_mlflow(root: Path) -> list[Version]:
     dataset = tracked_dataset(root)
     found = runs(uri(root), dataset, "kind", ["retraining"]) if dataset else []
     return [
-        Version(
-            run.tags["data_md5"],
-            _utc(datetime.fromtimestamp(run.started / 1000, UTC)),
-            f"run {run.run_id[:10]}",
-        )
+        Version(run.tags["data_md5"], moment(run.started), f"run {run.run_id[:10]}")
         for run in found
         if run.tags.get("data_md5")
     ]

@@ -9,13 +9,13 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 from tasks.code_versions import has_commit
 from tasks.data_versions import has_bytes, ledger_of, versions
 from tasks.promotion import BY_HAND
 from tasks.tracking_inventory import Held, Inventory, Registered, inventory
+from tasks.tracking_read import moment
 from weathervane.errors import InputError
 from weathervane.files import sha256
 from weathervane.fingerprint import NUMERIC
@@ -117,11 +117,6 @@ def users(root: Path, text: str) -> Users:
         what, how, unread = _of_image(root, text, digest, list(known), {run.tags["data_md5"] for run in trained})
     uses = [_use(stock, run, how[run.tags["data_md5"]]) for run in trained if how.get(run.tags["data_md5"])]
     return Users(what, sorted(uses, key=lambda use: use.ended, reverse=True), unread)
-
-
-def moment(milliseconds: int) -> str:
-    """A time of MLflow's, as people read it (UTC)."""
-    return datetime.fromtimestamp(milliseconds / 1000, UTC).strftime("%Y-%m-%d %H:%M")
 
 
 def _use(stock: Inventory, run: Held, how: str) -> Use:

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from weathervane.errors import masked
+from weathervane.errors import in_brief
 from weathervane.progress import say
 
 Result = TypeVar("Result")
@@ -40,12 +40,6 @@ def patiently(work: Callable[[], Result]) -> Result:
                 say(f"waiting for the tracking server: {in_brief(error)}")
             told = True
         time.sleep(PAUSE)
-
-
-def in_brief(error: BaseException) -> str:
-    """An error as one short line without passwords, nor what a client of HTTP adds of its own workings."""
-    first = str(error).partition(" failed with exception")[0].splitlines()
-    return masked(first[0])[:200] if first else type(error).__name__
 
 
 RETRY: dict[str, Any] = {"retries": 3, "retry_delay_seconds": [2, 10, 30], "retry_condition_fn": momentary}

@@ -168,45 +168,14 @@ def _card(client: "MlflowClient", plan: Plan, best: Result, version: str, decisi
 
 
 def _new_version(root: Path, plan: Plan, best: Result) -> str:
-    """Log the pyfunc to the challenger's run and register it, with where it comes from as tags."""
-    from importlib.metadata import version
-
-    import mlflow
-    import mlflow.pyfunc
-    from mlflow.models import Model, ModelSignature
-    from mlflow.types import ColSpec, DataType, Schema
-
+    """Log the challenger's model to its run and register it, with where it comes from as tags."""
     from weathervane.store import Store
 
     client = tracking.client(root)
     note_what_was_seen(client, best.run_id, Store(plan.prepared))
     with tempfile.TemporaryDirectory() as temporary:
-        folder = client.download_artifacts(best.run_id, "model", temporary)
-        weights = sha256(Path(folder) / "model.safetensors")
-        spec = json.loads((Path(folder) / "model.json").read_text(encoding="utf-8"))
-        names = ["probability", *(f"p_{label}" for label in spec["classes"])]
-        needed = ("mlflow", "numpy", "pandas", "pillow", "pydantic", "safetensors", "torch")
-        outputs = [ColSpec(DataType.string, "class"), *(ColSpec(DataType.double, name) for name in names)]
-        package = Path(__file__).parents[1] / "weathervane"
-        mlflow.set_tracking_uri(uri(root))
-        mlflow.set_experiment(experiment_id=tracking.experiment(root, plan.dataset))  # or the model is of "Default"
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", ".*An input example was not provided")  # the signature says it all
-            # Not pyfunc.log_model in a reopened run: an error or a kill would leave it failed, and to be trained anew.
-            logged = whole(
-                Model.log,
-                artifact_path=None,
-                name="champion-candidate",
-                flavor=mlflow.pyfunc,
-                run_id=best.run_id,
-                python_model=str(Path(__file__).with_name("served.py")),
-                code_paths=[str(package)],
-                artifacts={"model": folder},
-                signature=ModelSignature(Schema([ColSpec(DataType.binary, "image")]), Schema(outputs)),
-                pip_requirements=[
-                    f"{name}=={version(name)}" for name in (*needed, *getattr(family(spec["family"]), "REQUIRES", ()))
-                ],
-            )
+        folder = Path(client.download_artifacts(best.run_id, "model", temporary))
+        weights, logged = sha256(folder / "model.safetensors"), _logged(root, plan, best, folder)
     shown = {key: best.metrics[key] for key in ("val/accuracy", "test/accuracy", "test/macro_f1")}
     made = client.create_model_version(
         plan.dataset,
@@ -222,6 +191,39 @@ def _new_version(root: Path, plan: Plan, best: Result) -> str:
         model_id=logged.model_id,
     )
     return str(made.version)
+
+
+def _logged(root: Path, plan: Plan, best: Result, folder: Path) -> Any:
+    """What MLflow says of the pyfunc of the model in `folder`, which is logged to the challenger's run."""
+    from importlib.metadata import version
+
+    import mlflow
+    import mlflow.pyfunc
+    from mlflow.models import Model, ModelSignature
+    from mlflow.types import ColSpec, DataType, Schema
+
+    spec = json.loads((folder / "model.json").read_text(encoding="utf-8"))
+    names = ["probability", *(f"p_{label}" for label in spec["classes"])]
+    outputs = [ColSpec(DataType.string, "class"), *(ColSpec(DataType.double, name) for name in names)]
+    needed = ("mlflow", "numpy", "pandas", "pillow", "pydantic", "safetensors", "torch")
+    needed += getattr(family(spec["family"]), "REQUIRES", ())
+    mlflow.set_tracking_uri(uri(root))
+    mlflow.set_experiment(experiment_id=tracking.experiment(root, plan.dataset))  # or the model is of "Default"
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*An input example was not provided")  # the signature says it all
+        # Not pyfunc.log_model in a reopened run: an error or a kill would leave it failed, and to be trained anew.
+        return whole(
+            Model.log,
+            artifact_path=None,
+            name="champion-candidate",
+            flavor=mlflow.pyfunc,
+            run_id=best.run_id,
+            python_model=str(Path(__file__).with_name("served.py")),
+            code_paths=[str(Path(__file__).parents[1] / "weathervane")],
+            artifacts={"model": str(folder)},
+            signature=ModelSignature(Schema([ColSpec(DataType.binary, "image")]), Schema(outputs)),
+            pip_requirements=[f"{name}=={version(name)}" for name in needed],
+        )
 
 
 def _ensure_registered_model(client: Any, name: str) -> None:

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image
 
 from tasks.answering import answering, named
 from tasks.data import prepared_copy
@@ -90,7 +89,7 @@ def _made(out: Path) -> Iterator[Path]:
 
 
 def _candidates(model: "Model", store: "Store", found: Listing, held: set[str]) -> Candidates:
-    from weathervane.duplicates import signature
+    from weathervane.duplicates import signatures
     from weathervane.monitor import apart, of_training
     from weathervane.score import score
 
@@ -101,7 +100,7 @@ def _candidates(model: "Model", store: "Store", found: Listing, held: set[str]) 
         new = np.array([one.sha256 not in held for one in usable], bool)
         fresh += [replace(one, pixels=None) for one in compress(usable, new)]
         parts.append((batch.probabilities[new], batch.features[new]))
-        marks += [signature(Image.fromarray(one)) for one in batch.pixels[new]]
+        marks += signatures(batch.pixels[new])
     first = apart(marks, len(trained.marks))
     probabilities, features = (np.concatenate(part)[first] for part in zip(*parts, strict=True))
     return Candidates(list(compress(fresh, first)), probabilities, features, trained.features[trained.learnt])

@@ -14,6 +14,7 @@ from configparser import ConfigParser
 from configparser import Error as ConfigError
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from http.client import HTTPException
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -69,6 +70,11 @@ def page(address: str, run_id: str) -> str:
         if found := _call(address, f"runs/get?run_id={quote(run_id)}"):
             place = f"experiments/{found['run']['info']['experiment_id']}/{place}?{TRAININGS}"
     return f"{without_password(address)}/#/{place}"
+
+
+def moment(milliseconds: int) -> str:
+    """A time of MLflow's, as people read it (UTC, to the minute)."""
+    return datetime.fromtimestamp(milliseconds / 1000, UTC).strftime("%Y-%m-%d %H:%M")
 
 
 def without_password(address: str) -> str:

@@ -6,10 +6,11 @@ from pathlib import Path
 
 from tasks import tracking
 from tasks.child import Lines, folder_of, job_of, train_in_child
-from tasks.momentary import in_brief, may_pass, patiently
+from tasks.momentary import may_pass, patiently
 from tasks.plan import Candidate, Plan
 from tasks.step import step
 from tasks.system import watched
+from weathervane.errors import in_brief
 from weathervane.progress import say
 
 

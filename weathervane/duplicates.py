@@ -8,7 +8,7 @@ more, are mostly not found.
 Legend: N = images.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from threading import Lock
 from typing import NamedTuple
@@ -50,6 +50,16 @@ def signature(image: Image.Image) -> Signature:
     steps = np.asarray(luma.resize((9, 8), Image.Resampling.BILINEAR))
     bits = np.packbits(steps[:, 1:] > steps[:, :-1])
     return Signature(np.uint64(int.from_bytes(bits.tobytes(), "big")), grey)
+
+
+def signatures(pixels: np.ndarray) -> list[Signature]:
+    """Of each image, uint8 [N, H, W, 3]."""
+    return [signature(Image.fromarray(one)) for one in pixels]
+
+
+def stacked(marks: Sequence[Signature]) -> tuple[np.ndarray, np.ndarray]:
+    """`dhash` uint64 [N] and `grey` uint8 [N, 32, 32] of N signatures, at least one, as `components` takes them."""
+    return np.array([mark.dhash for mark in marks], np.uint64), np.stack([mark.grey for mark in marks])
 
 
 def components(dhash: np.ndarray, grey: np.ndarray, new_from: int = 0) -> np.ndarray:

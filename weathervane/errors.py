@@ -44,9 +44,10 @@ def without_secrets() -> Iterator[None]:
         raise RuntimeError(f"{type(error).__name__}: {told}") from None
 
 
-def in_brief(error: Exception) -> str:
-    """Somebody else's error in one line of 300 characters at most."""
-    return " ".join(str(error).split())[:300] or type(error).__name__
+def in_brief(error: BaseException) -> str:
+    """Somebody else's error in one line of 300 characters at most, without secrets."""
+    told = str(error).partition(" failed with exception")[0]  # what an HTTP client adds of its own workings
+    return masked(" ".join(told.split()))[:300] or type(error).__name__  # masked before it is cut
 
 
 class Told(Exception):

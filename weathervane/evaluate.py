@@ -26,8 +26,7 @@ def predictions(model: Model, store: Store, split: str, fold: int | None = None)
     import pandas as pd
 
     rows = store.part(split, fold=fold)
-    blocks = (rows[first : first + BLOCK] for first in range(0, len(rows), BLOCK))
-    parts = [model.probabilities(store.pixels(block)) for block in blocks]
+    parts = [model.probabilities(pixels) for pixels in store.blocks(rows, BLOCK)]
     probability = np.concatenate(parts) if parts else np.empty((0, len(model.spec.classes)), np.float32)
     table = pd.DataFrame({"label": store.manifest["label"][rows]})
     table["predicted"] = np.array(model.spec.classes)[probability.argmax(1)]

@@ -5,8 +5,8 @@ Legend: N = images, S' = any size, D = features, K = classes.
 
 import numpy as np
 import torch
-from torch import nn
 
+from weathervane.backbone import last_linear
 from weathervane.model import Model
 from weathervane.store import Store
 
@@ -18,7 +18,7 @@ def seen(model: Model, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
     Features are averaged with the mirror image's where the logits are. One thread at a time for a model.
     """
-    last = [module for module in model.net.modules() if isinstance(module, nn.Linear)][-1]
+    last = last_linear(model.net)
     given: list[torch.Tensor] = []
     handle = last.register_forward_pre_hook(lambda _, inputs: given.append(inputs[0]))
     try:
@@ -33,7 +33,6 @@ def seen(model: Model, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def of_store(model: Model, store: Store) -> tuple[np.ndarray, np.ndarray]:
     """As `seen`, of all images of a store."""
-    rows = np.arange(len(store.manifest["label"]))
-    parts = [seen(model, store.pixels(rows[first : first + MOST])) for first in range(0, len(rows), MOST)]
+    parts = [seen(model, pixels) for pixels in store.blocks(np.arange(len(store.manifest["label"])), MOST)]
     probabilities, features = (np.concatenate(part) for part in zip(*parts, strict=True))
     return probabilities, features

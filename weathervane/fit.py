@@ -23,7 +23,7 @@ from weathervane.batches import batches, draw_ahead
 from weathervane.calibration import temperature
 from weathervane.device import active, catch_up, joined, normalise, out_of_memory
 from weathervane.errors import Interrupted, TrainingError
-from weathervane.files import raise_if_no_room
+from weathervane.files import append
 from weathervane.gradients import GRADIENTS, WATCHED, pulls
 from weathervane.model import PROBE, Model, Spec, at_once, logits
 from weathervane.parts import Part, load
@@ -288,15 +288,7 @@ def validate(net: nn.Module, part: Part, flip: bool, recorder: Recorder = UNRECO
 
 def record(path: Path, epoch: int, **content: Any) -> None:
     """One line to a file of the training's own record; a tracker copies from metrics.jsonl."""
-    line = json.dumps({"epoch": epoch, "time": time.time(), **content}) + "\n"
-    try:
-        with open(path, "a", encoding="utf-8") as file:
-            file.write(line)
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError as error:
-        raise_if_no_room(error, path, len(line))
-        raise
+    append(path, json.dumps({"epoch": epoch, "time": time.time(), **content}) + "\n")
 
 
 def trim(folder: Path, epoch: int) -> None:

@@ -12,13 +12,12 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import PIL
 from PIL import Image
 from pydantic import Field, field_validator
 
 from weathervane import images, project
-from weathervane.duplicates import Signature, components
+from weathervane.duplicates import Signature, components, stacked
 from weathervane.errors import InputError
 from weathervane.examine import Record
 from weathervane.files import replacing, sha256, sync_folder
@@ -219,9 +218,7 @@ def _place(params: Ingest, ledger: Ledger, newcomers: list[Newcomer], old: list[
     """Groups and splits for the newcomers, in an order that only their bytes decide."""
     newcomers = sorted(newcomers, key=lambda image: image.sha256)
     marks = [*old, *(image.picture.signature for image in newcomers)]
-    dhash = np.array([mark.dhash for mark in marks], dtype=np.uint64)
-    grey = np.stack([mark.grey for mark in marks])
-    component = components(dhash, grey, new_from=len(old))
+    component = components(*stacked(marks), new_from=len(old))
 
     tied: dict[int, list[Row]] = defaultdict(list)
     for row, number in zip(ledger.rows, component[: len(old)], strict=True):

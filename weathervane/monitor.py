@@ -9,10 +9,9 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from PIL import Image
 
 from weathervane.drift import Bank
-from weathervane.duplicates import Signature, components, signature
+from weathervane.duplicates import Signature, components, signatures, stacked
 from weathervane.errors import InputError
 from weathervane.features import MOST, of_store
 from weathervane.folds import VALIDATION
@@ -63,7 +62,7 @@ def of_training(model: Model, store: Store) -> Trained:
 
     def look(rows: np.ndarray) -> tuple["pd.DataFrame", list[Signature]]:
         pixels = store.pixels(rows)
-        return pd.DataFrame(traits(pixels)), [signature(Image.fromarray(one)) for one in pixels]
+        return pd.DataFrame(traits(pixels)), signatures(pixels)
 
     held = store.manifest
     learnt = (held["split"] == TRAIN) & (held["fold"] != VALIDATION)
@@ -86,8 +85,7 @@ def apart(marks: list[Signature], known: int = 0) -> np.ndarray:
     """bool [len(marks) - known]: which are no near-duplicates of one before them, the first `known` included."""
     if not marks:
         return np.empty(0, bool)
-    dhash, grey = np.array([mark.dhash for mark in marks]), np.stack([mark.grey for mark in marks])
-    return (components(dhash, grey, new_from=known) == np.arange(len(marks)))[known:]
+    return (components(*stacked(marks), new_from=known) == np.arange(len(marks)))[known:]
 
 
 def _judged(classes: list[str], probabilities: np.ndarray, distances: np.ndarray) -> dict[str, Any]:
@@ -128,7 +126,7 @@ class Lately:
         self.unusable += len(batch.looked) - len(usable)
         if not usable:
             return
-        self._marks += [signature(Image.fromarray(one)) for one in batch.pixels]
+        self._marks += signatures(batch.pixels)
         table = pd.DataFrame(batch.traits).assign(
             **_judged(batch.classes, batch.probabilities, self._bank.distances(batch.features)),
             size=lambda table: np.sqrt(table["width"] * table["height"]),

@@ -223,11 +223,9 @@ def _sizes(rows: Sequence[Row]) -> list[Histogram]:
 
 def _brightness(rows: Sequence[Row], store: Store) -> list[Histogram]:
     """Mean luma (ITU-R BT.601) of the prepared pixels a class, in whole numbers: equal on every processor."""
-    luma = np.empty(len(rows), np.int64)
-    for first in range(0, len(rows), BLOCK):
-        block = np.arange(first, min(first + BLOCK, len(rows)))
-        sums = store.pixels(block).sum(axis=1, dtype=np.uint32).sum(axis=1, dtype=np.int64)
-        luma[block] = sums @ np.array([299, 587, 114]) // (1000 * store.size**2)
+    blocks = store.blocks(np.arange(len(rows)), BLOCK)
+    sums = np.concatenate([some.sum(axis=1, dtype=np.uint32).sum(axis=1, dtype=np.int64) for some in blocks])
+    luma = sums @ np.array([299, 587, 114]) // (1000 * store.size**2)
     values: dict[str, list[int]] = defaultdict(list)
     for row, value in zip(rows, luma.tolist(), strict=True):
         values[row.label].append(value)

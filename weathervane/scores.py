@@ -17,7 +17,7 @@ from typing import Any
 import PIL
 
 from weathervane.errors import InputError
-from weathervane.files import raise_if_no_room, replacing, writable
+from weathervane.files import append, replacing, writable
 from weathervane.layout import shown
 from weathervane.listing import Listing, listing
 from weathervane.progress import say
@@ -99,7 +99,8 @@ class Scores:
                     return
             if whole:
                 say(f"{self.part.name}: of another model, source or decoder: begun anew")
-        self._write(origin.head, "w")
+        self.part.unlink(missing_ok=True)
+        append(self.part, origin.head)
 
     def seen(self, path: str, stamp: str) -> bool:
         """True if the file's row stands, and the file is as it was then."""
@@ -107,17 +108,7 @@ class Scores:
 
     def add(self, rows: list[dict[str, Any]]) -> None:
         """Rows that a kill does not take away any more."""
-        self._write("".join(f"{json.dumps(row)}\n" for row in rows), "a")
-
-    def _write(self, lines: str, mode: str) -> None:
-        try:
-            with open(self.part, mode, encoding="utf-8") as file:
-                file.write(lines)
-                file.flush()
-                os.fsync(file.fileno())
-        except OSError as error:
-            raise_if_no_room(error, self.part, len(lines))
-            raise
+        append(self.part, "".join(f"{json.dumps(row)}\n" for row in rows))
 
     def finish(self, paths: list[str]) -> tuple[int, list[tuple[str, str]]]:
         """Write the table, a row a path; how many rows, and (path, problem) of those without a class.

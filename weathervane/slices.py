@@ -23,8 +23,7 @@ def slices(store: Store) -> "pd.DataFrame":
     import pandas as pd
 
     rows = store.part("test")
-    blocks = (store.pixels(rows[first : first + BLOCK]) for first in range(0, len(rows), BLOCK))
-    luma = np.concatenate([(pixels @ LUMA).mean((1, 2)) for pixels in blocks])
+    luma = np.concatenate([(pixels @ LUMA).mean((1, 2)) for pixels in store.blocks(rows, BLOCK)])
     side = np.minimum(store.manifest["width"], store.manifest["height"])[rows]
     source = store.manifest["source"][rows]
     found = {"dark images": luma < DARK, "bright images": luma > BRIGHT, "images of low resolution": side < LOW}

@@ -3,6 +3,7 @@
 Legend: N = images, S = the store's size in pixels; pixels are uint8 0-255, RGB.
 """
 
+from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 
@@ -108,6 +109,10 @@ class Store:
             chosen = np.flatnonzero(shards == shard)
             out[chosen] = self._shards[shard].take(places[chosen], axis=0)
         return out
+
+    def blocks(self, rows: np.ndarray, size: int) -> Iterator[np.ndarray]:
+        """`pixels` of these rows, `size` of them at a time."""
+        return (self.pixels(rows[first : first + size]) for first in range(0, len(rows), size))
 
     def part(self, split: str, fold: int | None = None, without_fold: int | None = None) -> np.ndarray:
         """Row numbers (int64) of a split; of one fold of it, or of all but one."""
