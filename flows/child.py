@@ -18,7 +18,7 @@ from weathervane.open_files import hold
 from weathervane.progress import say
 
 PATIENCE = 180.0  # seconds that a server may take to answer, on a busy machine
-GRACE = 10.0  # seconds between asking a process to leave and making it
+GRACE = 10.0  # seconds between SIGTERM and SIGKILL
 
 
 class ServerError(Told, RuntimeError):
@@ -88,8 +88,8 @@ class Child:
         """True once the process is gone."""
         return self.process.poll() is not None
 
-    def healthy(self, timeout: float = 2.0) -> bool:
-        """Does its page `health` answer 200 within `timeout` seconds."""
+    def healthy(self, timeout: float) -> bool:
+        """Whether its page `health` answers 200 within `timeout` seconds."""
         import http.client  # not urllib, which would ask a proxy that the environment names
 
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
@@ -152,7 +152,7 @@ class Child:
         self.end_session()
 
     def end_session(self) -> None:
-        """Asks it to end, with its session; makes it, after GRACE. Of one that has ended, what it left behind.
+        """SIGTERM, then, after GRACE, SIGKILL to whatever is left of its session, also where it has ended by itself.
 
         Once: later on, the number of its session may be another's.
         """

@@ -1,6 +1,7 @@
 """The command line, `weathervane`. Help, wrong input and nothing to do are answered before anything heavy loads."""
 
 import errno
+import re
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -25,7 +26,17 @@ Variants = Annotated[
 Changes = Annotated[
     list[str] | None, typer.Option("--set", help="train.epochs=5 for all, cnn.train.epochs=5 for one variant.")
 ]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")]
+
+
+def _device(text: str) -> str:
+    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", text):  # as in weathervane.params, which is not loaded here
+        from weathervane.errors import InputError
+
+        raise InputError(f"--device {text}: it is one of auto, cpu, mps, cuda, and cuda:1 and so on")
+    return text
+
+
+Device = Annotated[str, typer.Option(callback=_device, help="auto, cpu, cuda, cuda:1 or mps.")]
 Model = Annotated[str, typer.Option(help="models:/weather/7, models:/weather@champion, or 7; the champion by default.")]
 DataVersion = Annotated[
     str | None, typer.Option(help="Train on another version of the data; see 'weathervane data versions'.")

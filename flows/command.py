@@ -1,7 +1,8 @@
 """The command `weathervane retrain`: what is asked for, what is answered at once, and how the flow is run."""
 
 import logging
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -84,10 +85,13 @@ def run_retrain(request: Request) -> int:
             say(describe(plan))
             return 0
     elif request.plan_only:
-        say(f"the data would change first, so all of {', '.join(variants)} would be trained on what ingest finds")
+        say(
+            "the sources are not as they were, and would be read first: unless that brings nothing new, all of "
+            f"{', '.join(variants)} would be trained"
+        )
         return 0
     check_surroundings(root, request.device)
-    with ExitStack() as stack:
+    with going_on(), ExitStack() as stack:
         server = own_server(root, stack)
         if not request.data_version:
             with ending_as_by_ctrl_c(), alone(root):  # or a retraining at work would go on with other data
@@ -95,6 +99,16 @@ def run_retrain(request: Request) -> int:
                 stack.enter_context(brought_in(dataset_of(root)))
         ready(root, server, "flows.retrain")
         return _run_flow(request)
+
+
+@contextmanager
+def going_on() -> Iterator[None]:
+    """Tell who presses Ctrl-C that nothing is lost."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        say("interrupted: what is done is kept, and the same command goes on from there")
+        raise
 
 
 def check_surroundings(root: Path, device: str) -> None:
@@ -157,6 +171,7 @@ def _bring_in_data(root: Path, path: Path, request: Request) -> None:
         if after != before and path.read_text(encoding="utf-8") == after:
             with replacing(path) as file:
                 file.write(before)
+            say(f"{INGEST} is as it was")
         raise
     prepare_here(root)
 
@@ -209,7 +224,9 @@ def show(summary: dict[str, Any]) -> None:
         note = " (rendered pictures: figures say nothing about photographs)" if summary["synthetic"] else ""
         say(f"{summary['dataset']}{note}: {summary['decision']}, {summary['why']}")
     say("next:" if which("weathervane") else "next, after 'source .venv/bin/activate':")
-    told = [(command, what) for command, what in NEXT if "--source" not in command or summary.get("synthetic", True)]
+    told = [(command, what) for command, what in NEXT if "--source" not in command or summary.get("synthetic")]
+    if version := summary.get("lacking"):
+        told.insert(0, (f"weathervane promote {version} --why '...'", "make it the first champion all the same"))
     for command, what in told:
         say(f"  {command:<{max(len(c) for c, _ in told)}}  {what}")
 

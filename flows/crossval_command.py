@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from flows.child import ending_as_by_ctrl_c
-from flows.command import check_surroundings, prepare_here, ready
+from flows.command import check_surroundings, going_on, prepare_here, ready
 from flows.server import own_server
 from tasks.alone import alone
 from tasks.data import INGEST, brought_in, current, dataset_of, ingest_and_record
@@ -61,7 +61,7 @@ def run_crossval(request: Request) -> int:
                 write(record_of(root, finished.run_id), request.out)
             return 0
     check_surroundings(root, request.device)
-    with ExitStack() as stack:
+    with going_on(), ExitStack() as stack:
         server = own_server(root, stack)
         with ending_as_by_ctrl_c(), alone(root):  # while the server boots; the flow's own steps find nothing to do
             ingest_and_record(root)

@@ -2,12 +2,12 @@
 
 from collections import Counter
 
-from flows.edit_ingest import from_root
+from flows.edit_ingest import SYNTHETIC, from_root
 from tasks.data import INGEST
 from tasks.data_versions import difference, ledger_of, resolve, versions
 from weathervane import project
-from weathervane.ingest import Ingest, inspect
-from weathervane.ledger import Row
+from weathervane.ingest import Ingest, borrowed, inspect
+from weathervane.ledger import Ledger, Row
 from weathervane.params import load
 from weathervane.progress import say, tabulate
 from weathervane.sorting import Report
@@ -17,27 +17,38 @@ SHOWN = 20  # lines of a list before "and n more"
 
 
 def check(source: str) -> bool:
-    """Print what an ingest of the source would say of its files; whether it would take them in. Changes nothing."""
+    """Print what an ingest of the source would say of its files; whether it would take them in, beside what the dataset
+    has already, or as a new one where it has nothing. Changes nothing."""
     root = project.root()
-    report, refusal = inspect(named(from_root(source, root)), load(Ingest, root / INGEST), root)
+    params, held = load(Ingest, root / INGEST), Ledger.read(root / project.RAW)
+    asked = named(from_root(source, root)), params, root
+    joins = held.rows and held.dataset == params.dataset != SYNTHETIC
+    with borrowed(root) as record:
+        report, refusal = inspect(*asked, Ledger(root / project.RAW), record)
+        joined, hindrance = inspect(*asked, held, record) if joins else (report, refusal)
     _table(report)
     _list("quarantined", [f"{bad.name!r}: {bad.reason}: {bad.detail}" for bad in report.quarantined])
     _list("duplicates", [f"{name!r} of {of!r}" for name, of in report.duplicates])
     sizes = [size for size in Counter(row.group for row in report.accepted).values() if size > 1]
-    said = f"{len(sizes):,} groups of {sum(sizes):,} images, the largest of {max(sizes, default=0)}"
+    said = f"{len(sizes):,} groups of {sum(sizes):,} images, the largest of {max(sizes)}" if sizes else "none"
     say(f"near-duplicates: {said}")
     for group, size in report.large_groups.items():
         say(f"  group {group} has {size} images: look at it before you trust the split")
-    for note in report.notes:
+    for note in joined.notes:
         say(f"note: {note}")
     say(f"as a dataset of its own it would be {f'refused: {refusal}' if refusal else 'taken in'}")
-    return not refusal
+    if joins:
+        fate = (
+            f"refused: {hindrance}" if hindrance else f"taken in: {len(joined.accepted):,} new, {joined.known:,} known"
+        )
+        say(f"beside the {len(held.rows):,} images of '{held.dataset}' it would be {fate}")
+    return not hindrance
 
 
 def list_versions() -> None:
     """Print every version of data/raw on record: md5, date, images a class, what changed."""
     root = project.root()
-    before = None
+    before = dict[str, str]()  # dataset → the version before this one
     for version in versions(root):
         ledger = ledger_of(root, version.md5)
         say(f"{version.md5}  {version.date}  {version.known_by}")
@@ -45,9 +56,10 @@ def list_versions() -> None:
             say("  its bytes are not in DVC's cache: 'dvc fetch --all-commits' brings them, if a remote has them")
         else:
             counts = ", ".join(f"{count} {label}" for label, count in sorted(ledger.counts().items()))
-            changed = f"; {difference(root, before, version.md5)}" if before else ""
+            earlier = before.get(ledger.dataset)
+            changed = f"; {difference(root, earlier, version.md5)}" if earlier else ""
             say(f"  {ledger.dataset}: {len(ledger.rows)} images ({counts}){changed}")
-            before = version.md5
+            before[ledger.dataset] = version.md5
 
 
 def show_difference(old: str, new: str) -> None:

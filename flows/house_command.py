@@ -51,7 +51,7 @@ def restore(file: Path, force: bool) -> None:
     root = project.root()
     manifest, aside = store.restore(root, file, force)
     for path in aside:
-        say(f"set aside: {path.name}")
+        say(f"set aside: {path.name}; remove it once all is well")
     say(f"restored: {_many(len(manifest.files), 'file')} as they were on {manifest.made} UTC")
 
 

@@ -18,4 +18,4 @@ def run_monitor(source: str, days: float | None, model: str, device: str) -> Non
             [one.name, f"{one.difference:.2f}", f"{one.p:.2g}", one.before, one.after, "drifted" if one.drifted else ""]
             for one in seen.judged.findings
         ]
-        tabulate(["", "difference", "p", "training data", "lately", ""], rows)
+        tabulate(["", "difference", "p", "at training", "lately", ""], rows)

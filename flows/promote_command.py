@@ -15,12 +15,13 @@ if TYPE_CHECKING:
 
 def promote(version: str, why: str) -> None:
     """Make a version champion of the project's dataset, whatever the gate said, and put the reason on record."""
-    if not version.isascii() or not version.isdigit():
-        raise InputError(f"{version}: a version is a number, as 'weathervane history' shows them")
     reason = _reason(why)
     client, name = _registry()
+    number = version.removeprefix(f"models:/{name}/")
+    if not number.isascii() or not number.isdigit():
+        raise InputError(f"{version}: a version is a number, as 'weathervane history' shows them")
     with promotion.alone(project.root(), name):
-        _told(name, promotion.promote(client, name, version, reason, promotion.person()))
+        _told(name, promotion.promote(client, name, number, reason, promotion.person()))
 
 
 def rollback(why: str) -> None:
@@ -45,6 +46,8 @@ def show_history() -> None:
         if figures := ", ".join(f"{key.split('/')[-1]} {value:.3g}" for key, value in entry.evidence.items()):
             say(f"  {figures}")
     say(f"{name}: champion {now.champion or '–'}, previous {now.previous or '–'}, best so far {now.best or '–'}")
+    numbers = sorted(int(one.version) for one in client.search_model_versions(f"name = '{name}'"))
+    say(f"versions: {', '.join(map(str, numbers))}")
 
 
 def _registry() -> "tuple[MlflowClient, str]":

@@ -138,6 +138,7 @@ def train_and_decide(
         "dataset": plan.dataset,
         "synthetic": plan.synthetic,
         "variant": decision.variant,
+        "lacking": "" if decision.promoted or decision.compared_with else decision.version,
     }
     if failures and not decision.asks:  # what failed is on record all the same
         raise VariantsFailed(failures, summary)
@@ -223,4 +224,11 @@ def unchanged(plan: Plan) -> dict[str, Any]:
     runs = {candidate.name: candidate.run.run_id for candidate in plan.candidates if candidate.run}
     why = "; ".join(f"{name} unchanged since run {run}" for name, run in runs.items())
     say(f"nothing to do: {why}")
-    return {"rows": [], "decision": "unchanged", "why": why, "parent": None, "dataset": plan.dataset}
+    return {
+        "rows": [],
+        "decision": "unchanged",
+        "why": why,
+        "parent": None,
+        "dataset": plan.dataset,
+        "synthetic": plan.synthetic,
+    }

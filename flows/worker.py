@@ -34,8 +34,8 @@ class Worker(Child):
         settings = LOUD | {name: os.environ.get(name, value) for name, value in WORKER.items()} | environment
         return cls("The worker", [*command, "--limit", "4"], log, settings, cwd=root)
 
-    def healthy(self, timeout: float = 2.0) -> bool:
-        """Has it said that it has started; it serves no page that could be asked."""
+    def healthy(self, timeout: float) -> bool:
+        """Whether its log says that it has started: it serves no page that could be asked."""
         with self.log.open("rb") as log:
             log.seek(self.said_before)
             return b" started!" in log.read()

@@ -58,6 +58,8 @@ def backup(root: Path, target: Path) -> tuple[int, list[str]]:
     database = _store(root)
     if target.is_dir():
         raise InputError(f"{target}: a folder: name the file that is to be written")
+    if not target.absolute().parent.is_dir():
+        raise InputError(f"{target}: the folder {target.parent} is not there")
     if target.suffix.lower() == ".zip":
         raise InputError(f"{target}: a tar file is written: call it {target.with_suffix('.tar').name}")
     if not database.is_file():

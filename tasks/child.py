@@ -22,7 +22,7 @@ from weathervane.progress import bar, say
 from weathervane.train import Job
 
 POLL = 0.5  # seconds
-GRACE = 10.0  # seconds between asking a child to leave and making it
+GRACE = 10.0  # seconds between SIGTERM and SIGKILL
 HUNG = 300.0  # seconds after its time limit when a child that has not ended by itself is ended
 ON_LOOPBACK = {"GLOO_SOCKET_IFNAME": "lo", "NCCL_SOCKET_IFNAME": "lo"} if sys.platform == "linux" else {}
 
@@ -106,6 +106,9 @@ def train_in_child(
                     watch(lines, False)
                     with suppress(subprocess.TimeoutExpired):
                         child.wait(POLL)
+        except KeyboardInterrupt:
+            say(f"train {name}: stops when its checkpoint is written")
+            raise
         finally:
             _end(child)
     try:

@@ -200,8 +200,8 @@ def _restore(root: Path, aside: Path | None) -> None:
 
 
 def _bring_back(root: Path, params: Ingest) -> None:
-    """Data/raw that is not there but was: in a fresh clone, when the project returns to a dataset that it had, or when
-    git has brought another version.
+    """Bring back data/raw where it is missing: in a fresh clone, when the project returns to a dataset that it had, or
+    when git has brought another version.
 
     Its ledger decides who is in test, so it must come back. Rendered skies are the exception: they are made
     again, to the same bytes.
@@ -228,7 +228,7 @@ def _bring_back(root: Path, params: Ingest) -> None:
 
 
 def _catch_up(root: Path, params: Ingest, version: str) -> None:
-    """Data/raw that lacks images of the version that data/raw.dvc names, to that version: `git pull` has brought it.
+    """Bring data/raw up to the version that data/raw.dvc names, where it lacks images of it: `git pull` has brought it.
 
     What a killed ingest took in beyond that version stays; DVC has not recorded it yet.
 

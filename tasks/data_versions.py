@@ -201,7 +201,7 @@ def damaged(path: Path, name: str) -> str:
 
 
 def find_damage(root: Path, version: str) -> str | None:
-    """The first missing or damaged cache object of a version, in words; None if all are whole."""
+    """What is wrong with the first cache object that is not whole, in words; None if it is missing, or if all are."""
     for name, digest in (_listing(root, version) or {}).items():
         path = _object(root, digest)
         if md5(path) != digest:

@@ -39,7 +39,7 @@ class Contestant:
 
 
 def gate(root: Path, plan: Plan, rules: Register, best: Result, version: str, now: Standing) -> Verdict:
-    """Does `version`, the challenger that `best` came to, become champion of the plan's dataset, and why."""
+    """Whether `version`, the challenger that `best` came to, becomes champion of the plan's dataset, and why."""
     if plan.older:
         why = "trained on another version of the data than today's"
         return Verdict(False, why, rules.policy, unjudged=OLDER_DATA)

@@ -9,7 +9,7 @@ LIMIT = 600.0  # seconds: a host that went silent must not hold the clone's lock
 
 
 def git(root: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
-    """What came of `git ...` in a folder; nobody but the caller looks at its status."""
+    """What came of `git ...` in a folder; the caller has to look at its status."""
     silent = os.environ | {"GIT_TERMINAL_PROMPT": "0"}  # nobody is there to be asked for a password
     try:
         return subprocess.run(

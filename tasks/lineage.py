@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tasks.code_versions import has_commit
 from tasks.data_versions import has_bytes, ledger_of, versions
-from tasks.promotion import BY_HAND
+from tasks.promotion import BY_HAND, CHAMPION
 from tasks.tracking_inventory import Held, Inventory, Registered, inventory
 from tasks.tracking_read import moment
 from weathervane.errors import InputError
@@ -65,7 +65,8 @@ def find(stock: Inventory, text: str, dataset: str) -> Registered:
             return one
     known = ", ".join(" ".join([one.version, *(f"@{alias}" for alias in one.aliases)]) for one in there)
     lacking = f"no @{alias}, but " if alias else ""
-    raise InputError(f"{text}: {name} has {f'{lacking}the versions {known}' if known else 'no versions'}")
+    way_out = ": name one of them, or make it champion ('weathervane promote')" if alias == CHAMPION else ""
+    raise InputError(f"{text}: {name} has {f'{lacking}the versions {known}{way_out}' if known else 'no versions'}")
 
 
 def origin(root: Path, stock: Inventory, version: Registered) -> dict[str, str]:
@@ -210,7 +211,9 @@ def _code(root: Path, tags: dict[str, str]) -> str:
     commit = tags.get("git_commit", "none")
     if commit == "none":
         return "trained outside of git"
-    dirty = {"true": "with uncommitted changes", "false": "nothing uncommitted"}.get(tags.get("git_dirty", ""), "")
+    dirty = {"true": "with uncommitted changes", "false": "no uncommitted change of code or params"}.get(
+        tags.get("git_dirty", ""), ""
+    )
     here = "in this clone" if has_commit(root, commit) else "not in this clone ('git fetch --all' may bring it)"
     return ", ".join(filter(None, (f"commit {commit}", dirty, here)))
 

@@ -77,6 +77,8 @@ def monitor(root: Path, params: Monitor, what: str, device: str, flow_run: str =
         about = About(layout.shown(params.source), answers.uri, answers.data, answers.model.spec.classes)
         write(Path(folder), about, params, before, after, lately, judged)
         run = _log(root, answers, lately, judged, Path(folder), flow_run)
+    rest = lately.files - lately.unusable - len(after)
+    say(f"monitor: {lately.files:,} files, {lately.unusable:,} unusable, {rest:,} learnt from or nearly the same")
     say(f"monitor: {judged.decision}: {judged.why}; {page(uri(root), run)}")
     return Seen(version.name, answers.uri, lately.files, lately.unusable, judged, run)
 

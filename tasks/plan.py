@@ -100,6 +100,8 @@ def read_variants(root: Path, names: list[str] | None, changes: list[str]) -> di
     if len(set(selected)) < len(selected):
         raise InputError(f"--variants {' '.join(selected)}: the same variant stands there twice")
     for name in selected:
+        if "," in name:
+            raise InputError(f"--variants {name}: names stand apart by spaces: --variants {name.replace(',', ' ')}")
         variant.check_name(root, name)
     by_variant: dict[str, dict[str, Any]] = {name: {} for name in selected}
     for change in changes:

@@ -37,7 +37,7 @@ def report(root: Path, parent: str, model_run: str | None) -> dict[str, float]:
 
 
 def _with_suspects(root: Path, client: Any, model_run: str, work: Path) -> tuple[list[Path], dict[str, float]]:
-    """Report.html and suspects.csv, made in `work`, and the share of suspects as a metric.
+    """Make report.html and suspects.csv in `work`; both, and the share of suspects as a metric.
 
     Raises:
         InputError: the run's model cannot be used, or the data changed meanwhile.
@@ -57,5 +57,6 @@ def _with_suspects(root: Path, client: Any, model_run: str, work: Path) -> tuple
     files = [work / REPORT, work / "suspects.csv"]
     files[0].write_text(page(root, table), encoding="utf-8")
     table.to_csv(files[1], index=False, float_format="%.4f")
-    say(f"report: {len(table)} of {len(names):,} labels are suspected of being wrong")
+    where = "data/suspects.csv of the retraining's run"
+    say(f"report: {len(table)} of {len(names):,} labels are suspected of being wrong: {where}")
     return files, {SUSPECTED: len(table) / len(names)}

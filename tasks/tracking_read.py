@@ -89,7 +89,7 @@ def uri(root: Path) -> str:
 
 
 def served(address: str) -> bool:
-    """Is it that of an MLflow server."""
+    """True for the address of an MLflow server."""
     return address.startswith(("http://", "https://"))
 
 

@@ -10,7 +10,7 @@ OLDER_DATA, NEVER, NOT_COMPARED = "older data", "policy never", "not compared"
 
 
 def stands(root: Path, tags: dict[str, str], older: bool) -> bool:
-    """Would the decision with these tags, a version's or a retraining's, be the same now.
+    """Whether the decision with these tags would be the same now.
 
     Args:
         root: the project's.

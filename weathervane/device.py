@@ -77,30 +77,30 @@ def _aside(device: torch.device) -> torch.cuda.Stream:
 
 
 def beside(device: torch.device) -> AbstractContextManager[object]:
-    """Within it a GPU is given work that it does while it is at its other work; nothing elsewhere.
+    """Within it work goes to a side CUDA stream, which the GPU does while it is at the main one's; no effect elsewhere.
 
-    That work finds what was made `beside`, too, and what the other work had been given before `catch_up`.
+    That work finds what was made `beside`, too, and what the main stream had been given before `catch_up`.
     """
     return torch.cuda.stream(_aside(device)) if device.type == "cuda" else nullcontext()
 
 
 def catch_up(device: torch.device) -> None:
-    """What comes `beside` waits on the GPU for all that its other work has been given until now."""
+    """Have the side stream wait, on the GPU, for all that the main stream has been given until now."""
     if device.type == "cuda":
         _aside(device).wait_stream(torch.cuda.current_stream(device))
 
 
 def joined(made: Tensor) -> Tensor:
-    """What was made `beside`, for the other work, which waits on the GPU until it is there."""
+    """Hand what was made `beside` to the main stream, which waits for it on the GPU."""
     if made.is_cuda:
         usual = torch.cuda.current_stream(made.device)
         usual.wait_stream(_aside(made.device))
-        made.record_stream(usual)  # or its memory would be used again while the other work still reads it
+        made.record_stream(usual)  # or its memory would be used again while the main stream still reads it
     return made
 
 
 def active(device: torch.device) -> AbstractContextManager[object]:
-    """Within it streams and recordings are this GPU's, of several; nothing elsewhere."""
+    """Within it CUDA streams and graph captures are this GPU's, of several; no effect elsewhere."""
     return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
 
 

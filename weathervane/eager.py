@@ -14,7 +14,9 @@ def eager(kind: type[Optimizer]) -> type[Optimizer]:
     """An optimiser that computes what `kind` does. Where another torch hides it elsewhere, it is imported after all."""
     for method in vars(Optimizer).values():
         if inner := getattr(method, "__wrapped__", None):
-            inner.__dynamo_disable = inner  # where torch keeps what it would have made of it
+            inner.__dynamo_disable = (
+                inner  # torch looks here first, and imports torch._dynamo only where it finds nothing
+            )
     plain = inspect.unwrap(kind.step)
 
     @torch.no_grad()

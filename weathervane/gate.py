@@ -67,7 +67,7 @@ class Comparison:
         return self.p_better if kind == "better" else self.p_not_worse
 
     def shows(self, kind: str, enough: float) -> bool:
-        """Is the challenger shown to be `better`, or `not_worse` by the margin, with a p up to `enough`."""
+        """Whether the challenger is shown to be `better`, or `not_worse` by the margin, with a p up to `enough`."""
         return bool(shown(kind, self.gained, self.lost, self.p(kind), enough))
 
 
@@ -144,7 +144,7 @@ def p_not_worse(gained: Any, lost: Any, groups: Any, margin: float) -> Any:
 
 
 def shown(kind: str, gained: Any, lost: Any, p: Any, enough: Any) -> Any:
-    """Are votes with this p evidence for `better` or `not_worse`, where a p up to `enough` is."""
+    """Whether votes with this p are evidence for `better` or `not_worse`, where a p up to `enough` is."""
     return (p <= enough) & ((kind != "better") | np.greater(gained, lost))
 
 

@@ -7,8 +7,10 @@ import hashlib
 import json
 import os
 import shutil
+import tempfile
 from collections import Counter, defaultdict
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -36,7 +38,9 @@ SAME_ENDINGS = {".jpg": (".jpeg", ".jpe", ".mpo"), ".tif": (".tiff",)}
 class Ingest(Strict):
     """params/ingest.yaml."""
 
-    dataset: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")
+    dataset: str = Field(
+        pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$", description="up to 63 of a-z, 0-9, _ and -, as in my-photos"
+    )
     sources: list[Source] = Field(min_length=1)
     test_fraction: float = Field(gt=0, lt=0.9)
     folds: int = Field(ge=2, le=50)
@@ -165,12 +169,22 @@ def refuse_edits(root: Path) -> None:
         )
 
 
-def inspect(source: Source, params: Ingest, root: Path) -> tuple[Report, str]:
-    """What an ingest of this source alone, into an empty dataset, would say of each file, and why it would take nothing
-    in ("" if it would); nothing is changed."""
-    params, ledger = params.model_copy(update={"sources": [source]}), Ledger(root / project.RAW)
-    with Record() as record:
-        report = _sort_out(params, root, ledger, None, record, [source.count(root)])
+@contextmanager
+def borrowed(root: Path) -> Iterator[Record]:
+    """A record that knows what the project's does, which stays as it is."""
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / project.EXAMINED.name
+        with suppress(FileNotFoundError):
+            shutil.copyfile(root / project.EXAMINED, copy)
+        with Record(copy) as record:
+            yield record
+
+
+def inspect(source: Source, params: Ingest, root: Path, ledger: Ledger, record: Record) -> tuple[Report, str]:
+    """What an ingest of this source alone, into the ledger's dataset, would say of each file, and why it would take
+    nothing in ("" if it would); nothing is changed."""
+    params = params.model_copy(update={"sources": [source]})
+    report = _sort_out(params, root, ledger, None, record, [source.count(root)])
     try:
         _check(params, root, ledger, report)
     except InputError as error:

@@ -13,7 +13,7 @@ def hold(file: IO[bytes]) -> None:
 
 
 def held(path: Path) -> bool:
-    """Is it open, and held, in any process of this machine."""
+    """Whether any process of this machine has it open, and holds it."""
     try:
         with path.open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -103,6 +103,9 @@ def _in_words(problem: Any, schema: type[BaseModel], origin: str | Path) -> str:
     if problem["type"] == "missing":
         return f"{origin}: key '{key}' is missing"
     message = problem["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    if problem["type"] == "string_pattern_mismatch":  # its own words are the regular expression
+        field = schema.model_fields.get(str(problem["loc"][-1]))
+        message = (field and field.description) or message
     return f"{origin}: '{key}' is {_brief.repr(problem['input'])}: {message}" if key else f"{origin}: {message}"
 
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 Item = TypeVar("Item")
 Step = Callable[..., None]
+WIDE = 10_000  # columns: no cell is broken where nobody's terminal is too narrow for it
 PLAIN_EVERY = 10.0  # seconds between two lines where there is no terminal
 SETTING = "WEATHERVANE_LOG"  # json: one object a line
 _about: ContextVar[dict[str, str] | None] = ContextVar("about", default=None)
@@ -126,7 +127,7 @@ def tabulate(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
         table.add_column(name, overflow="fold")
     for row in rows:
         table.add_row(*map(masked, row))
-    console().print(table)
+    console().print(table, width=None if console().is_terminal else WIDE)
 
 
 @contextmanager

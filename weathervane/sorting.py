@@ -148,7 +148,7 @@ class Sorting:
         label, first = self._held.get(digest) or (self.fresh[digest].label, self.fresh[digest].name)
         if label != found.label:
             self._conflicts.add(digest)
-            self._quarantine(name, source, digest, "label conflict", f"the same picture is {label} as {first}")
+            self._quarantine(name, source, digest, "label conflict", f"the same picture is labelled {label} as {first}")
         elif digest in self._held:
             self._report.known += 1
         else:

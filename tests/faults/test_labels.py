@@ -171,7 +171,7 @@ def test_a_renamed_class_is_refused(mine: Path) -> None:
     """The same photographs under another class name are label conflicts: told which, and nothing is taken in."""
     labels, before = held(mine), verdicts(mine)
     (mine / "inbox/rain").rename(mine / "inbox/drizzle")
-    with pytest.raises(InputError, match=r"max_bad.*the same picture is rain as rain/sky1"):
+    with pytest.raises(InputError, match=r"max_bad.*the same picture is labelled rain as rain/sky1"):
         take_in(mine)
     assert held(mine) == labels and verdicts(mine) == before
 

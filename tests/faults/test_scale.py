@@ -17,7 +17,7 @@ from tests.noise import photograph
 from tests.rows import often
 from weathervane.errors import InputError
 from weathervane.files import replacing
-from weathervane.ingest import Ingest, ingest, inspect, refuse_edits, unchanged
+from weathervane.ingest import Ingest, borrowed, ingest, inspect, refuse_edits, unchanged
 from weathervane.ledger import Ledger
 from weathervane.prepare import Prepare, prepare
 from weathervane.sorting import Report
@@ -357,7 +357,9 @@ def test_the_record_is_only_a_cache(source: Path, tmp_path: Path) -> None:
 
 def test_looking_at_a_source_changes_nothing(source: Path, tmp_path: Path) -> None:
     """`data check` says what an ingest would, and leaves no record."""
-    checked, _ = inspect(Local(kind="local", path=str(source)), params(source), tmp_path / "root")
+    root = tmp_path / "root"
+    with borrowed(root) as record:
+        checked, _ = inspect(Local(kind="local", path=str(source)), params(source), root, Ledger(root), record)
     assert not (tmp_path / "root").exists()
     assert lists(checked)[1:] == lists(ingest(params(source), tmp_path / "root"))[1:]
 

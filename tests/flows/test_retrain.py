@@ -17,6 +17,7 @@ from typing import Any
 import psutil
 import pytest
 
+from flows.command import show
 from flows.outcome import VariantsFailed
 from tests.conftest import Here, copy_project
 from tests.flows.conftest import FAST, WEATHERVANE, Home, environment, weathervane
@@ -274,14 +275,16 @@ BAD: dict[str, tuple[Callable[[Path], list[str]], str]] = {
     "variant": (lambda root: ["--variants", "cnn", "vit"], "no variant 'vit'; params/models/ has ann, "),
     "parameter": (lambda root: ["--set", "train.epoch=5"], "no key 'epoch' (did you mean 'epochs'?)"),
     "value": (lambda root: ["--set", "cnn.train.epochs=0"], "'train.epochs' is 0: "),
-    "device": (lambda root: ["--device", "quantum"], "--device quantum: "),
+    "several names": (lambda root: ["--variants", "cnn,lstm"], "names stand apart by spaces: --variants cnn lstm"),
+    "device": (lambda root: ["--device", "gpu"], "--device gpu: it is one of auto, cpu, mps, cuda, and cuda:1"),
+    "device that is not there": (lambda root: ["--device", "cuda:99"], "--device cuda:99: not available here"),
     "missing folder": (lambda root: ["--source", "no/such/folder"], "source no/such/folder: no such folder or archive"),
     "nobody's home": (lambda root: ["--source", "~nobody-of-that-name/x"], "source ~nobody-of-that-name/x: Could not"),
     "long name": (lambda root: ["--source", "x" * 300], f"source {'x' * 300}: [Errno"),
     "empty class": (lambda root: ["--source", str(folder_of(root, rain=12, shine=12, snow=0))], "'snow' is empty"),
     "one class": (lambda root: ["--source", str(folder_of(root, rain=12))], "only the class 'rain'"),
     "few images": (lambda root: ["--source", str(folder_of(root, rain=12, shine=3))], "class 'shine' has 3 images"),
-    "dataset": (lambda root: ["--dataset", "My Weather"], "--dataset: 'dataset' is 'My Weather': "),
+    "dataset": (lambda root: ["--dataset", "My Weather"], "'dataset' is 'My Weather': up to 63 of a-z, 0-9, _ and -"),
 }
 
 
@@ -298,6 +301,20 @@ def test_bad_input_is_one_clear_line_and_changes_nothing(
     status = subprocess.run(["git", "status", "--porcelain"], cwd=clean, capture_output=True, text=True)
     assert status.stdout == ""
     assert not (clean / "mlflow.db").exists() and not (clean / "data/raw").exists()
+
+
+def test_what_to_do_next_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    """Where there is no champion, how to make one; another source only to whom rendered pictures were trained on; and
+    no cell of the table is broken where nobody's terminal is too narrow."""
+    figures = {"test_accuracy": 0.8, "low": 0.7, "high": 0.9, "macro_f1": 0.8, "seconds": 1.0, "reused": False}
+    row = figures | {"variant": "a" * 90, "decision": "challenger", "why": "no champion yet: " + "w" * 100}
+    summary = {"rows": [row], "dataset": "weather", "decision": "not promoted", "why": row["why"]}
+    show(summary | {"synthetic": False, "lacking": "2"})
+    said = capsys.readouterr().out
+    assert "a" * 90 in said and "weathervane promote 2 --why '...'" in said and "--source" not in said
+    show(summary | {"synthetic": True, "lacking": ""})
+    said = capsys.readouterr().out
+    assert "--source FOLDER" in said and "promote" not in said.partition("next")[2]
 
 
 @pytest.mark.slow
@@ -367,6 +384,8 @@ def test_an_interrupted_retraining_leaves_no_process_and_no_running_run(
     finally:
         process.kill()
     assert process.returncode == status, out + err
+    if own_server:
+        assert "the same command goes on from there" in out and "stops when its checkpoint is written" in out
     assert "Traceback" not in out + err
     ended = [(run.data.tags["kind"], run.info.status) for run in home.runs() if run.info.run_id not in before]
     assert ended == [("retraining", "KILLED"), ("variant", "KILLED")]

@@ -59,7 +59,9 @@ def test_a_model_and_an_image_are_traced_without_mlflows_client(home: Home) -> N
     assert told.returncode == 0, told.stderr
     for name in ("model", "decision", "data", "its bytes", "code", "params", "weights", "flow run", "child run"):
         assert f"\n{name} " in f"\n{told.stdout}"
-    assert "nothing uncommitted, in this clone" in told.stdout and "in DVC's cache here" in told.stdout
+    assert (
+        "no uncommitted change of code or params, in this clone" in told.stdout and "in DVC's cache here" in told.stdout
+    )
     table = told.stdout.split("what it was to it\n")[1].splitlines()
     assert len(table) == sum(run.info.status == "FINISHED" for run in home.runs("variant"))
     assert any(line.startswith("weather-synthetic 1 ") for line in table)

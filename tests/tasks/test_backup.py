@@ -366,6 +366,8 @@ def test_a_tar_file_is_called_one(root: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"b\.zip: a tar file is written: call it b\.tar$"):
         backup(root, tmp_path / "b.zip")
     assert not (tmp_path / "b.zip").exists()
+    with pytest.raises(InputError, match=r"no/such is not there$"):
+        backup(root, tmp_path / "no/such/b.tar")
 
 
 def test_nothing_to_back_up_is_told(tmp_path: Path) -> None:

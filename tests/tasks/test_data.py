@@ -244,7 +244,7 @@ def test_the_command_line_looks_at_data(project: Path, inbox: Path, here: Here) 
     assert checked.returncode == 0, checked.stderr
     for line in ("accepted: rain", "duplicate of another", "quarantined: not an image", "ignored", "broken.jpg"):
         assert line in checked.stdout
-    assert "as a dataset of its own it would be taken in" in checked.stdout
+    assert "as a dataset of its own it would be taken in" in checked.stdout and "beside" not in checked.stdout
     for number in range(4):
         (inbox / f"rain/broken{number}.jpg").write_bytes(b"no image")
     refused = weathervane("data", "check", str(inbox))
@@ -264,6 +264,18 @@ def test_the_command_line_looks_at_data(project: Path, inbox: Path, here: Here) 
     listed = weathervane("data", "versions")
     assert first in listed.stdout and second in listed.stdout and "3 images added to sun" in listed.stdout
     assert "3 images added to sun" in weathervane("data", "diff", first[:6], second[:6]).stdout
+    other = inbox.with_name("other")
+    for label, seeds in (("rain", range(12, 24)), ("fog", range(200, 212))):
+        fill(other, label, seeds)
+    shutil.copyfile(inbox / "sun/sun100.jpg", other / "fog/sun100.jpg")
+    before, joined = (project / "data/raw.dvc").read_bytes(), weathervane("data", "check", str(other))
+    assert "beside the 27 images of 'weather' it would be taken in: 24 new, 0 known" in joined.stdout
+    assert "classes that the dataset did not have: fog" in joined.stdout
+    assert joined.returncode == 0 and (project / "data/raw.dvc").read_bytes() == before
+    for number in range(101, 106):
+        shutil.copyfile(inbox / f"sun/sun{number}.jpg", other / f"fog/sun{number}.jpg")
+    joined = weathervane("data", "check", str(other))
+    assert joined.returncode == 2 and "'weather' it would be refused: 6 of 30 files are bad" in joined.stdout
     wrong = weathervane("data", "diff", "0123", second[:6])
     assert wrong.returncode == 2 and "Traceback" not in wrong.stderr
 
@@ -278,7 +290,7 @@ def test_an_older_version_that_was_trained_on_is_not_the_last(project: Path, inb
     assert data_versions.last_version(project, "weather") == "2" * 32 + ".dir"
 
 
-def test_a_dataset_that_was_never_trained_on_is_found_again(project: Path, inbox: Path) -> None:
+def test_a_dataset_that_was_never_trained_on_is_found_again(project: Path, inbox: Path, here: Here) -> None:
     """Taken in, left for another dataset and gone back to: the same version, though its source is gone by then;
     `data gc` needs it meanwhile."""
     first = data.ingest_and_record(project)
@@ -290,6 +302,7 @@ def test_a_dataset_that_was_never_trained_on_is_found_again(project: Path, inbox
     assert first != second
     needed = {one.md5: one.needed_by for one in census(project).versions}
     assert needed[first] == ["the last of weather"]
+    assert "removed" not in here(project, "data", "versions").stdout
     (inbox / "rain/rain0.jpg").unlink()
     use(project, inbox, "weather")
     assert data.ingest_and_record(project) == first
@@ -481,7 +494,7 @@ def test_todays_version_by_name_leaves_the_sources_alone(
         for more in (["--data-version", today], [])
     ]
     assert f"weather, data {today}" in told[0] and "would be trained" in told[0]
-    assert "the data would change first" in told[1]
+    assert "would be read first" in told[1]
     assert raw_md5(project) == today
 
 

@@ -92,7 +92,7 @@ def test_a_model_is_traced_to_all_that_made_it(clone: Clone, head: str) -> None:
     assert told["model"].startswith("weather 1 @champion, variant cnn, registered 2")
     assert told["data"] == f"{md5}, weather, 2 images (2 rain)"
     assert told["its bytes"] == "in DVC's cache here"
-    assert told["code"] == f"commit {head}, nothing uncommitted, in this clone"
+    assert told["code"] == f"commit {head}, no uncommitted change of code or params, in this clone"
     assert told["params"] == "size 32, train.epochs 2" and told["seed"] == "3"
     assert told["made with"].startswith("torch 2.13.0, ") and "cpu, 2 threads; machine host" in told["made with"]
     assert (told["flow run"], told["parent run"]) == ("f1 (brave-hen)", f"{parent} (retrain 1)")

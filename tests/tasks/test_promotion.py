@@ -170,11 +170,11 @@ def test_the_commands(tmp_path: Path, here: Here, monkeypatch: pytest.MonkeyPatc
         return done.returncode, done.stdout + done.stderr
 
     assert weathervane("promote", "1", "--why", "a start") == (0, f"{name}: champion – → 1\n")
-    assert weathervane("promote", "2", "--why", "[bold] and better") == (0, f"{name}: champion 1 → 2\n")
+    assert weathervane("promote", f"models:/{name}/2", "--why", "[bold] and better") == (0, f"{name}: champion 1 → 2\n")
     assert weathervane("rollback") == (0, f"{name}: champion 2 → 1\n")
     status, out = weathervane("history")
     assert status == 0 and out.count(" UTC  ") == 3 and "1 → 2  promote, by " in out and "[bold] and better" in out
-    assert out.endswith(f"{name}: champion 1, previous 2, best so far 1\n")
+    assert out.endswith(f"{name}: champion 1, previous 2, best so far 1\nversions: 1, 2\n")
     assert weathervane("promote", "1", "--why", "again")[0] == 2
     assert "a version is a number" in weathervane("promote", "champion", "--why", "x")[1]
     assert "--why: say in a few words why" in weathervane("promote", "2", "--why", " ")[1]
