@@ -127,7 +127,14 @@ def tabulate(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
         table.add_column(name, overflow="fold")
     for row in rows:
         table.add_row(*map(masked, row))
-    console().print(table, width=None if console().is_terminal else WIDE)
+    screen = console()
+    usual = screen.width
+    if not screen.is_terminal:
+        screen.width = WIDE
+    try:
+        screen.print(table)
+    finally:
+        screen.width = usual
 
 
 @contextmanager
