@@ -11,11 +11,12 @@ from typing import Any
 from weathervane import params
 from weathervane.files import replacing
 from weathervane.progress import say
+from weathervane.words import markdown_table
 
 ROOT = Path(__file__).parents[1]
 ROWS, RESULTS, PAGE = ROOT / "tests/faults/rows.yaml", ROOT / "benchmarks/faults.json", ROOT / "docs/reliability.md"
 BLOCK = re.compile(r"(?<=<!-- faults -->\n).*?(?=<!-- end -->)", re.DOTALL)
-HEAD = "| row | fault | what is seen | `make faults` | `make drills` | asked | date | |"
+HEAD = ["row", "fault", "what is seen", "`make faults`", "`make drills`", "asked", "date", ""]
 
 
 def rows() -> dict[int, dict[str, Any]]:
@@ -26,15 +27,15 @@ def rows() -> dict[int, dict[str, Any]]:
 def table() -> str:
     """All rows in Markdown, and on which machines they were run."""
     found = json.loads(RESULTS.read_text(encoding="utf-8"))
-    lines, machines = [HEAD, "|---|---|---|---|---|---|---|---|"], set[str]()
+    lines, machines = list[list[str]](), set[str]()
     for number, row in rows().items():
         quick, full = (found[kind].get(str(number), []) for kind in ("quick", "full"))
         machines |= {one["machine"] for one in (*quick, *full)}
         dates = sorted({one["date"] for one in (*quick, *full)})
         asked = f"{row['asked']:,}" if "asked" in row else ""
         cells = [str(number), row["fault"], row["seen"], passed(quick), passed(full), asked, dates[-1] if dates else ""]
-        lines.append(f"| {' | '.join([*cells, '; '.join(remarks(row, quick, full))])} |")
-    return "\n".join([*lines, "", f"Passed of trials. {'; '.join(sorted(machines))}; no GPU.", ""])
+        lines.append([*cells, "; ".join(remarks(row, quick, full))])
+    return f"{markdown_table(HEAD, lines)}\n\nPassed of trials. {'; '.join(sorted(machines))}; no GPU.\n"
 
 
 def passed(found: list[dict[str, Any]]) -> str:

@@ -16,6 +16,7 @@ from typing import Any
 from benchmarks.results import RESULTS
 from weathervane.crossval import about, pairs_table, rows_table
 from weathervane.files import replacing
+from weathervane.words import markdown_table
 
 ROOT = Path(__file__).parents[1]
 RECORD = Path(__file__).with_name("crossval.json")
@@ -67,7 +68,7 @@ def headlines(results: list[dict[str, Any]]) -> str:
     """The headlines of results.json in Markdown, a line each and a column a machine."""
     entries = quoted(results, HEADLINES)
     where = machines(entries)
-    lines = [f"| what | {' | '.join(where)} | `python -m` |", "|---" * (len(where) + 2) + "|"]
+    lines = []
     rows: dict[str, dict[str, dict[str, Any]]] = {}
     for one in entries:
         rows.setdefault(re.sub(" on (cpu|cuda)$", "", one["name"]), {})[one["machine"]] = one
@@ -75,8 +76,8 @@ def headlines(results: list[dict[str, Any]]) -> str:
         cells = [_cell(found[machine]) if machine in found else "" for machine in where]
         some = next(iter(found.values()))
         told, module = some["unit"].partition(",")[0], some["command"].split()[2]
-        lines.append(f"| {name}, {told} | {' | '.join(cells)} | `{module}` |")
-    return "\n".join(lines)
+        lines.append([f"{name}, {told}", *cells, f"`{module}`"])
+    return markdown_table(["what", *where, "`python -m`"], lines)
 
 
 def _cell(one: dict[str, Any]) -> str:
@@ -96,13 +97,14 @@ def bench_table(results: list[dict[str, Any]]) -> str:
 
 
 def _table(entries: list[dict[str, Any]], where: str) -> str:
-    lines = ["| what | median | range | n | command |", "|---|---|---|---|---|"]
+    lines = []
     for one in entries:
         low, high = one["spread"]
         cells = [one["name"], f"{one['value']:,g} {one['unit']}", f"{low:,g}–{high:,g}", str(one["n"])]
-        lines.append(f"| {' | '.join(cells)} | `{one['command']}` |")
+        lines.append([*cells, f"`{one['command']}`"])
     dates = sorted({one["date"] for one in entries})
-    return "\n".join([*lines, "", f"{where}; {' to '.join(dict.fromkeys([dates[0], dates[-1]]))}."])
+    table = markdown_table(["what", "median", "range", "n", "command"], lines)
+    return f"{table}\n\n{where}; {' to '.join(dict.fromkeys([dates[0], dates[-1]]))}."
 
 
 def quoted(results: list[dict[str, Any]], starts: tuple[str, ...]) -> list[dict[str, Any]]:

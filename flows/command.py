@@ -36,6 +36,7 @@ from weathervane.ingest import Ingest
 from weathervane.owner import gone
 from weathervane.params import load
 from weathervane.progress import say, tabulate
+from weathervane.words import with_interval
 
 
 @dataclass(frozen=True)
@@ -147,7 +148,9 @@ def describe(plan: Plan) -> str:
         if candidate.run:
             lines.append(f"{candidate.name}: unchanged since run {candidate.run.run_id}")
         else:
-            about = f", about {candidate.seconds:.0f} s" if candidate.seconds else ", no earlier run to time it by"
+            about = (
+                f", about {max(1, candidate.seconds):.0f} s" if candidate.seconds else ", no earlier run to time it by"
+            )
             lines.append(f"{candidate.name}: would be trained ({candidate.why}{about})")
     head = f"{plan.dataset}, data {plan.data_md5}, seed {plan.seed}"
     return "\n".join([f"nothing to do ({head})" if plan.nothing_to_do else head, *lines])
@@ -213,7 +216,7 @@ def show(summary: dict[str, Any]) -> None:
     rows = []
     for row in summary["rows"]:
         if "test_accuracy" in row:
-            accuracy = f"{row['test_accuracy']:.3f} ({row['low']:.3f}–{row['high']:.3f})"
+            accuracy = with_interval(row["test_accuracy"], row["low"], row["high"])
             seconds = "reused" if row["reused"] else f"{row['seconds']:.0f}"
             decision = f"{row['decision']}: {row['why']}" if 0 < len(row["why"]) <= BRIEF else row["decision"]
             rows.append([row["variant"], accuracy, f"{row['macro_f1']:.3f}", seconds, decision])

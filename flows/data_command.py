@@ -12,6 +12,7 @@ from weathervane.params import load
 from weathervane.progress import say, tabulate
 from weathervane.sorting import Report
 from weathervane.sources import named
+from weathervane.words import by_class
 
 SHOWN = 20  # lines of a list before "and n more"
 
@@ -55,10 +56,9 @@ def list_versions() -> None:
         if ledger is None:
             say("  its bytes are not in DVC's cache: 'dvc fetch --all-commits' brings them, if a remote has them")
         else:
-            counts = ", ".join(f"{count} {label}" for label, count in sorted(ledger.counts().items()))
             earlier = before.get(ledger.dataset)
             changed = f"; {difference(root, earlier, version.md5)}" if earlier else ""
-            say(f"  {ledger.dataset}: {len(ledger.rows)} images ({counts}){changed}")
+            say(f"  {ledger.dataset}: {len(ledger.rows)} images ({by_class(ledger.counts())}){changed}")
             before[ledger.dataset] = version.md5
 
 

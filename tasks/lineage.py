@@ -22,6 +22,7 @@ from weathervane.fingerprint import NUMERIC
 from weathervane.folds import VALIDATION
 from weathervane.ledger import Ledger, Row
 from weathervane.params import flatten
+from weathervane.words import by_class
 
 
 @dataclass(frozen=True)
@@ -186,8 +187,7 @@ def _part(row: Row) -> str:
 def _content(ledger: Ledger | None) -> str:
     if ledger is None:
         return "what is in it is unknown here"
-    counts = ", ".join(f"{count} {label}" for label, count in sorted(ledger.counts().items()))
-    return f"{ledger.dataset}, {len(ledger.rows):,} images ({counts})"
+    return f"{ledger.dataset}, {len(ledger.rows):,} images ({by_class(ledger.counts())})"
 
 
 def _whereabouts(root: Path, data_md5: str) -> str:

@@ -24,6 +24,7 @@ from weathervane import project
 from weathervane.errors import InputError
 from weathervane.owner import me
 from weathervane.progress import say
+from weathervane.words import markdown_table, with_interval
 
 LIBRARIES = ("torch", "torchvision", "numpy", "pillow", "mlflow", "prefect", "dvc")
 FLOW = {"retraining": "retrain", "crossval": "crossval"}  # the flow, and so the command, by the parent's kind
@@ -161,21 +162,19 @@ def close_retraining(
 
 
 def _note(rows: list[dict[str, Any]], tags: dict[str, str]) -> str:
-    lines = [
-        f"**{tags['decision']}**: {tags['decision_why']}",
-        "",
-        "| variant | test accuracy (95 %) | macro-F1 | validation | seconds | run |",
-        "|---|---|---|---|---|---|",
-    ]
-    for row in rows:
-        if "test_accuracy" in row:
-            lines.append(
-                f"| {row['variant']} | {row['test_accuracy']:.3f} ({row['low']:.3f}–{row['high']:.3f}) "
-                f"| {row['macro_f1']:.3f} | {row['val_accuracy']:.3f} | {row['seconds']:.0f} | {row['run_id']} |"
-            )
-        else:
-            lines.append(f"| {row['variant']} | failed: {row['why']} | | | | |")
-    return "\n".join(lines)
+    told = f"**{tags['decision']}**: {tags['decision_why']}"
+    return f"{told}\n\n{markdown_table(NOTED, map(_noted, rows))}"
+
+
+NOTED = ["variant", "test accuracy (95 %)", "macro-F1", "validation", "seconds", "run"]
+
+
+def _noted(row: dict[str, Any]) -> list[str]:
+    if "test_accuracy" not in row:
+        return [row["variant"], f"failed: {row['why']}", "", "", "", ""]
+    accuracy = with_interval(row["test_accuracy"], row["low"], row["high"])
+    figures = [f"{row['macro_f1']:.3f}", f"{row['val_accuracy']:.3f}", f"{row['seconds']:.0f}"]
+    return [row["variant"], accuracy, *figures, row["run_id"]]
 
 
 def commit(root: Path) -> dict[str, str]:

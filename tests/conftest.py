@@ -21,9 +21,9 @@ from filelock import FileLock
 
 from flows.server import LocalServer
 from tests import rows
+from tests.skies import rendered
 from weathervane import variant
-from weathervane.ingest import Ingest, ingest
-from weathervane.prepare import Prepare, prepare
+from weathervane.prepare import Prepare
 from weathervane.store import Store
 
 ROOT = Path(__file__).parents[1]
@@ -243,12 +243,7 @@ def prefect_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     """4 x 20 rendered skies, prepared at 32 pixels. Read only."""
-    root = tmp_path_factory.mktemp("store")
-    sources = [{"kind": "synthetic", "per_class": 20, "seed": 0}]
-    params = {"dataset": "test", "sources": sources, "test_fraction": 0.2, "folds": 4, "seed": 0}
-    ingest(Ingest.model_validate(params | {"max_bad": 0.0, "min_per_class": 10}), root)
-    prepare(Prepare(image_size=32, shard=30), root)
-    return Store(root / "data/prepared")
+    return Store(rendered(tmp_path_factory.mktemp("store"), 20, Prepare(image_size=32, shard=30)) / "data/prepared")
 
 
 @pytest.fixture(scope="session")

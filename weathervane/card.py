@@ -2,9 +2,11 @@
 
 import math
 from collections.abc import Mapping
+from itertools import chain
 from typing import Any
 
 from weathervane.measures import ends
+from weathervane.words import markdown_table
 
 MEASURES = {
     "accuracy": "accuracy",
@@ -15,11 +17,12 @@ MEASURES = {
     "log_loss": "log loss, nats",
 }
 PLAIN = {  # of which there are no intervals
-    "test/ece_before_scaling": "expected calibration error before temperature scaling | {:.3f}",
-    "train/overfitting_gap": "accuracy on training images, less that on validation | {:.3f}",
-    "model/latency_ms": "milliseconds an image, on one processor core | {:.1f}",
-    "model/bytes": "bytes of weights | {:,.0f}",
+    "test/ece_before_scaling": ("expected calibration error before temperature scaling", "{:.3f}"),
+    "train/overfitting_gap": ("accuracy on training images, less that on validation", "{:.3f}"),
+    "model/latency_ms": ("milliseconds an image, on one processor core", "{:.1f}"),
+    "model/bytes": ("bytes of weights", "{:,.0f}"),
 }
+CLASS_HEAD = ["class", "found (recall)", "95 %", "right when said (precision)", "95 %", "F1", "95 %"]
 
 
 def model_card(
@@ -42,6 +45,9 @@ def model_card(
     """
     about, classes = model["about"], model["classes"]
     place = f"models:/{name}{version if version.startswith('@') else f'/{version}'}"
+    measured = [[told, *_value(metrics, key)] for key, told in MEASURES.items() if f"test/{key}_low" in metrics]
+    plain = [[told, shown.format(metrics[key]), ""] for key, (told, shown) in PLAIN.items() if key in metrics]
+    weakest_first = sorted(classes, key=lambda label: metrics[f"test/f1/{label}"])
     lines = [f"# {name} {version}", "", decision, ""]
     if synthetic:
         lines += ["**Trained and tested on rendered pictures: its figures say nothing about photographs.**", ""]
@@ -60,16 +66,11 @@ def model_card(
         f"**How good it is.** On {metrics['test/images']:.0f} test images; neither they nor near-duplicates that "
         "were found were trained on. With 95 % intervals:",
         "",
-        "| | | 95 % |",
-        "|---|---|---|",
-        *(f"| {told} | {_value(metrics, key)} |" for key, told in MEASURES.items() if f"test/{key}_low" in metrics),
-        *(f"| {told.format(metrics[key])} | |" for key, told in PLAIN.items() if key in metrics),
+        markdown_table(["", "", "95 %"], [*measured, *plain]),
         "",
         "**By class**, the weakest first:",
         "",
-        "| class | found (recall) | 95 % | right when said (precision) | 95 % | F1 | 95 % |",
-        "|---|---|---|---|---|---|---|",
-        *(_class_row(label, metrics) for label in sorted(classes, key=lambda label: metrics[f"test/f1/{label}"])),
+        markdown_table(CLASS_HEAD, [_class_row(label, metrics) for label in weakest_first]),
         "",
         "**How to load it.**",
         "",
@@ -87,12 +88,11 @@ def _listed(classes: list[str]) -> str:
     return ", ".join(f"`{label}`" for label in classes)
 
 
-def _value(metrics: Mapping[str, float], key: str) -> str:
-    """Two cells: the value and its interval."""
+def _value(metrics: Mapping[str, float], key: str) -> tuple[str, str]:
+    """The value and its interval."""
     value, low, high = (metrics.get(f"test/{name}", math.nan) for name in (key, *ends(key)))
-    return f"{value:.3f} | {low:.3f}–{high:.3f}"
+    return f"{value:.3f}", f"{low:.3f}–{high:.3f}"
 
 
-def _class_row(label: str, metrics: Mapping[str, float]) -> str:
-    cells = [_value(metrics, f"{kind}/{label}") for kind in ("recall", "precision", "f1")]
-    return f"| {label} | {' | '.join(cells)} |"
+def _class_row(label: str, metrics: Mapping[str, float]) -> list[str]:
+    return [label, *chain(*(_value(metrics, f"{kind}/{label}") for kind in ("recall", "precision", "f1")))]

@@ -12,6 +12,7 @@ import numpy as np
 from weathervane.bootstrap import difference_interval, resamples, share_interval
 from weathervane.gate import p_better, votes
 from weathervane.measures import Answers, holm, quick_measures
+from weathervane.words import markdown_table, with_interval
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -91,17 +92,12 @@ def markdown(record: dict[str, Any]) -> str:
 def rows_table(record: dict[str, Any]) -> str:
     """A line a variant; those that failed with the reason."""
     failed = [[name, f"failed: {why}", "", "", "", ""] for name, why in record["failed"].items()]
-    return _table(HEAD, [*map(cells, record["rows"]), *failed])
+    return markdown_table(HEAD, [*map(cells, record["rows"]), *failed])
 
 
 def pairs_table(record: dict[str, Any]) -> str:
     """A line a pair of variants."""
-    return _table(PAIR_HEAD, list(map(pair_cells, record["pairs"])))
-
-
-def _table(head: list[str], lines: list[list[str]]) -> str:
-    rows = [f"| {' | '.join(line)} |" for line in (head, *lines)]
-    return "\n".join([rows[0], "|---" * len(head) + "|", *rows[1:]])
+    return markdown_table(PAIR_HEAD, map(pair_cells, record["pairs"]))
 
 
 HEAD = ["variant", "accuracy (95 %)", "macro-F1", "log loss", "seconds a fold", "parameters"]
@@ -110,7 +106,7 @@ PAIR_HEAD = ["pair", "accuracy (95 %)", "log loss (95 %)", "won, lost", "p"]
 
 def cells(row: Row) -> list[str]:
     """A variant's line, as people read it."""
-    accuracy = f"{row['accuracy']:.3f} ({row['accuracy_low']:.3f}–{row['accuracy_high']:.3f})"
+    accuracy = with_interval(row["accuracy"], row["accuracy_low"], row["accuracy_high"])
     figures = [f"{row['macro_f1']:.3f}", f"{row['log_loss']:.3f}", f"{row['seconds']:.0f}"]
     return [row["variant"], accuracy, *figures, f"{row['parameters']:,}"]
 

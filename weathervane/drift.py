@@ -148,7 +148,7 @@ def _numbers(before: "pd.DataFrame", after: "pd.DataFrame", name: str) -> tuple[
     many = sided == "less" and len(new) + len(old) > EXACTLY
     result = ks_2samp(new, old, alternative=sided, method="asymp" if many else "auto")
     digits = ".4f" if name == "confidence" else ".3g"  # of a sure model, all are next to 1
-    was, now = (format(float(np.median(values)), digits) for values in (old, new))
+    was, now = (format(value, digits if value < 1000 else ",.0f") for value in map(float, map(np.median, (old, new))))
     return float(result.statistic), float(result.pvalue), was, now
 
 

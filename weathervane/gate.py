@@ -17,6 +17,7 @@ from weathervane.bootstrap import difference_interval, resamples
 from weathervane.errors import InputError
 from weathervane.measures import holm
 from weathervane.params import Strict
+from weathervane.words import markdown_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -282,10 +283,9 @@ def table(verdict: Verdict) -> str:
         return ""
     columns = [ROWS, _column("champion", verdict.champion)]
     columns += [_column("best so far", verdict.best)] if verdict.best else []
-    lines = [f"| {' | '.join(row)} |" for row in zip(*columns, strict=True)]
-    lines.insert(1, "|---" * len(columns) + "|")
+    head, *rows = zip(*columns, strict=True)
     told = f"Policy {verdict.policy}; look {verdict.look} at this test set, p ≤ {verdict.level:.2g} is asked for."
-    return "\n".join([*lines, "", told])
+    return f"{markdown_table(head, rows)}\n\n{told}"
 
 
 ROWS = [

@@ -13,6 +13,7 @@ from weathervane.layout import called_text, shown
 from weathervane.ledger import Ledger, Quarantined, Row
 from weathervane.parallel import in_order
 from weathervane.sources import Found
+from weathervane.words import by_class
 
 SHOWN = 4  # names in a note
 
@@ -34,7 +35,7 @@ class Report:
 
     def __str__(self) -> str:
         new = Counter(row.label for row in self.accepted)
-        brought = ", ".join(f"{count} {label}" for label, count in sorted(new.items()))
+        brought = by_class(new)
         reasons = ", ".join(f"{n} {reason}" for reason, n in Counter(q.reason for q in self.quarantined).items())
         return (
             f"{self.files:,} files, {self.read:,} read, {self.decoded:,} decoded: "

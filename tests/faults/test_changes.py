@@ -10,9 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from tests.skies import rendered
 from weathervane import prepare as prepare_module
 from weathervane.errors import InputError
-from weathervane.ingest import Ingest, ingest
 from weathervane.prepare import Prepare, prepare
 from weathervane.store import Store, changed
 from weathervane.train import train
@@ -33,11 +33,7 @@ VARIANT = {
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """4 x 10 rendered skies in three shards. Read only."""
-    root = tmp_path_factory.mktemp("made")
-    params = {"dataset": "skies", "sources": [{"kind": "synthetic", "per_class": 10, "seed": 0}], "test_fraction": 0.2}
-    ingest(Ingest.model_validate(params | {"folds": 2, "seed": 0, "max_bad": 0.0, "min_per_class": 3}), root)
-    prepare(PARAMS, root)
-    return root
+    return rendered(tmp_path_factory.mktemp("made"), 10, PARAMS, folds=2, least=3)
 
 
 @pytest.fixture

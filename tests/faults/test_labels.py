@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+from tests.skies import rendered
 from weathervane import synthetic
 from weathervane.errors import InputError
 from weathervane.evaluate import predictions
@@ -200,11 +201,7 @@ def test_a_class_under_two_spellings_is_one(mine: Path) -> None:
 @pytest.fixture(scope="module")
 def skies(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """4 x 60 rendered skies, prepared at 32 pixels. Read only."""
-    root = tmp_path_factory.mktemp("skies")
-    params = {"dataset": "skies", "sources": [{"kind": "synthetic", "per_class": 60, "seed": 0}], "test_fraction": 0.2}
-    ingest(Ingest.model_validate(params | {"folds": 4, "seed": 0, "max_bad": 0.0, "min_per_class": 10}), root)
-    prepare(Prepare(image_size=32, shard=50), root)
-    return root / "data/prepared"
+    return rendered(tmp_path_factory.mktemp("skies"), 60, Prepare(image_size=32, shard=50)) / "data/prepared"
 
 
 @pytest.fixture(scope="module")

@@ -12,10 +12,10 @@ import pytest
 import torch
 
 from tests.conftest import fresh
+from tests.skies import rendered
 from weathervane import variant
 from weathervane.fit import fit
-from weathervane.ingest import Ingest, ingest
-from weathervane.prepare import Prepare, prepare
+from weathervane.prepare import Prepare
 from weathervane.store import Store
 
 ROOT = Path(__file__).parents[2]
@@ -35,10 +35,7 @@ def kind_of_machine() -> str:
 @pytest.fixture(scope="module")
 def skies(tmp_path_factory: pytest.TempPathFactory) -> Store:
     """4 x 15 rendered skies at 64 pixels."""
-    root = tmp_path_factory.mktemp("skies")
-    params = {"dataset": "t", "sources": [{"kind": "synthetic", "per_class": 15, "seed": 0}], "test_fraction": 0.2}
-    ingest(Ingest.model_validate(params | {"folds": 3, "seed": 0, "max_bad": 0.0, "min_per_class": 10}), root)
-    prepare(Prepare(image_size=64, shard=4096), root)
+    root = rendered(tmp_path_factory.mktemp("skies"), 15, Prepare(image_size=64, shard=4096), folds=3)
     return Store(root / "data/prepared")
 
 
