@@ -215,7 +215,8 @@ def check(
 ) -> None:
     """Say what would become of a source's files.
 
-    And whether they are enough for a dataset; exit status 2 if they are not. Nothing is taken in.
+    And whether they are enough for a dataset, or can join the one that is there; exit status 2 if not. Nothing is taken
+    in.
     """
     from flows.data_command import check
 

@@ -32,7 +32,7 @@ from weathervane import project
 from weathervane.errors import InputError, TrainingError
 from weathervane.files import replacing
 from weathervane.gate import Register
-from weathervane.ingest import Ingest
+from weathervane.ingest import Ingest, unchanged
 from weathervane.owner import gone
 from weathervane.params import load
 from weathervane.progress import say, tabulate
@@ -86,10 +86,11 @@ def run_retrain(request: Request) -> int:
             say(describe(plan))
             return 0
     elif request.plan_only:
-        say(
-            "the sources are not as they were, and would be read first: unless that brings nothing new, all of "
-            f"{', '.join(variants)} would be trained"
-        )
+        first = "the sources or the data are not as they were, and would be read first: unless that brings nothing new"
+        stale = stale_because(root, "prepare")
+        if before == after and stale and unchanged(load(Ingest, path), root):
+            first = f"the images would be prepared first ({stale}): unless they come out as they were"
+        say(f"{first}, all of {', '.join(variants)} would be trained")
         return 0
     check_surroundings(root, request.device)
     with going_on(), ExitStack() as stack:

@@ -5,6 +5,7 @@ import os
 import time
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 from httpx import HTTPStatusError, TransportError
 from prefect.client.orchestration import SyncPrefectClient, get_client
@@ -67,16 +68,16 @@ def _detail(error: PrefectHTTPStatusError) -> str:
 
 def _follow(prefect: SyncPrefectClient, run: FlowRun) -> int:
     since: datetime | None = None
-    missed = False
+    shown, missed = set[UUID](), False
     try:
         while True:
             try:
                 run = prefect.read_flow_run(run.id)
                 done = run.state is not None and (run.state.is_final() or run.state.name == "Suspended")
-                since = _show_log(prefect, run, since)
+                since = _show_log(prefect, run, since, shown)
                 if done:
                     time.sleep(POLL)  # its last lines are sent after its state
-                    _show_log(prefect, run, since)
+                    _show_log(prefect, run, since, shown)
                     return _show_result(run)
                 missed = False
             except ObjectNotFound:
@@ -93,20 +94,22 @@ def _follow(prefect: SyncPrefectClient, run: FlowRun) -> int:
         return 130
 
 
-def _show_log(prefect: SyncPrefectClient, run: FlowRun, since: datetime | None) -> datetime | None:
-    """Print the lines after `since`, page by page; the time of the last one."""
-    while True:
-        after = LogFilterTimestamp(after_=since) if since else None
-        page = prefect.read_logs(LogFilter(flow_run_id=LogFilterFlowRunId(any_=[run.id]), timestamp=after))
-        fresh = [line for line in page if since is None or line.timestamp > since]
-        for line in fresh:
+def _show_log(prefect: SyncPrefectClient, run: FlowRun, since: datetime | None, shown: set[UUID]) -> datetime | None:
+    """Print the lines from `since` on that are not among those `shown`, page by page; the time of the last one."""
+    after = LogFilterTimestamp(after_=since) if since else None
+    wanted, offset = LogFilter(flow_run_id=LogFilterFlowRunId(any_=[run.id]), timestamp=after), 0
+    while lines := prefect.read_logs(wanted, offset=offset):
+        offset += len(lines)
+        for line in lines:
+            if line.id in shown:
+                continue
+            shown.add(line.id)
+            since = line.timestamp
             ours = line.name == logger().name
             if ours or (line.level >= logging.WARNING and line.name != FLOW_RUNS):  # not what Prefect says of each task
                 said = line.message if ours else line.message.partition("\n")[0]  # without its tracebacks
                 say(f"{line.timestamp.astimezone():%H:%M:%S}  {said}")
-        if not fresh:
-            return since
-        since = fresh[-1].timestamp
+    return since
 
 
 def _show_markdown(text: str) -> None:

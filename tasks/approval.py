@@ -13,6 +13,7 @@ from uuid import UUID
 
 from prefect import runtime
 from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import State
 from prefect.exceptions import ObjectNotFound
 from prefect.flow_runs import suspend_flow_run
 from prefect.input import RunInput
@@ -68,10 +69,15 @@ def _take(root: Path, dataset: str) -> Waiting | None:
     with promotion.alone(root, dataset):
         questions = runs(uri(root), dataset, "decision", [WAITING])
         own = [run for run in questions if run.tags["prefect_flow_run_id"] == mine]
-        for run in own or (run for run in questions if _ended_badly(run.tags["prefect_flow_run_id"])):
-            version = run.tags["model_version"]
+        for run in own or questions:
+            version, state = run.tags["model_version"], None if own else _state(run.tags["prefect_flow_run_id"])
+            if not own and not (state and state.is_final()):
+                continue
             found = tracking.found(partial(client.get_model_version, dataset, version))
-            if (found is None or not own) and (moot := _moot(client, dataset, run, found)):
+            moot = _moot(client, dataset, run, found) if found is None or not own else None
+            if state and state.is_cancelled():
+                moot = moot or (NOT_PROMOTED, "the run that asked was cancelled")
+            if moot:
                 _close(root, dataset, run, found, moot)
                 continue
             assert found is not None
@@ -88,9 +94,13 @@ def _moot(client: Any, dataset: str, run: Run, version: Any) -> tuple[str, str] 
     """What a retraining's question has come to without an answer: decision and why; None if it is open still."""
     if version is None:
         return NOT_PROMOTED, f"version {run.tags['model_version']} was deleted before anybody decided"
+    if (told := version.tags.get("decision", WAITING)) != WAITING:  # answered, and the run ended before it was noted
+        return told, version.tags.get("why", "")
     champion = promotion.standing(client, dataset).champion
     if champion == str(version.version):
         return PROMOTED, version.tags.get(promotion.BY_HAND, "made champion elsewhere")
+    if by := version.tags.get(promotion.BY_HAND):
+        return NOT_PROMOTED, f"{by}; and version {champion or 'none'} is champion since"
     if champion != version.tags["champion"]:
         return NOT_PROMOTED, f"version {champion or 'none'} became champion before anybody decided"
     if time.time() - run.started / 1000 > TIMEOUT:
@@ -111,13 +121,13 @@ def _tell(client: Any, dataset: str, version: str, decision: str, why: str) -> N
         client.set_model_version_tag(dataset, version, key, value)
 
 
-def _ended_badly(flow_run: str) -> bool:
+def _state(flow_run: str) -> State | None:
+    """What became of another flow run; None where nobody knows."""
     with get_client(sync_client=True) as prefect:
         try:
-            state = prefect.read_flow_run(UUID(flow_run)).state
+            return prefect.read_flow_run(UUID(flow_run)).state
         except (ObjectNotFound, ValueError):  # of another server, or of none
-            return False
-    return state is not None and (state.is_crashed() or state.is_failed())
+            return None
 
 
 def ask(root: Path, one: Waiting, evidence: str = "") -> dict[str, Any]:

@@ -97,11 +97,13 @@ def last_version(root: Path, dataset: str, address: str = "") -> str | None:
     By the store: that of the newest retraining or cross-validation but those that were given an older one
     (`--data-version`).
     """
-    found = (run for run in runs(address or uri(root), dataset, "kind", KINDS) if OLDER not in run.tags)
-    trained = next((run for run in found if run.tags.get("data_md5")), None)
+    found = [run for run in runs(address or uri(root), dataset, "kind", KINDS) if run.tags.get("data_md5")]
+    trained = next((run for run in found if OLDER not in run.tags), None)
     noted = root / LEFT / dataset
     if noted.is_file() and (trained is None or noted.stat().st_mtime * 1000 > trained.started):
-        return noted.read_text(encoding="utf-8")
+        version = noted.read_text(encoding="utf-8")
+        if version not in {run.tags["data_md5"] for run in found}:  # else others may have gone on from it
+            return version
     return trained.tags["data_md5"] if trained else None
 
 

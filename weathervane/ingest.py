@@ -217,7 +217,11 @@ def _signatures(root: Path, ledger: Ledger, record: Record) -> list[Signature]:
     """Signatures of the ledger's images, from the record, or from their bytes where it lacks them."""
 
     def one(row: Row) -> Signature:
-        outcome = record.outcome(row.sha256) or record.look(row.sha256, (root / project.RAW / row.path).read_bytes())
+        if (outcome := record.outcome(row.sha256)) is None:
+            path = root / project.RAW / row.path
+            if not path.is_file():
+                raise InputError(f"data/raw/{row.path} is missing: 'dvc checkout data/raw.dvc --force' brings it back")
+            outcome = record.look(row.sha256, path.read_bytes())
         if isinstance(outcome, images.BadImage):
             raise InputError(
                 f"data/raw/{row.path}: {outcome}: bring it back with 'dvc checkout data/raw.dvc --force'; where it is "

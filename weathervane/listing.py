@@ -46,7 +46,8 @@ class Listing:
 
 
 def listing(text: str) -> Listing:
-    """The files that `text` names; what systems leave behind (.DS_Store and the like), and texts, are left out.
+    """The files that `text` names; what systems leave behind (.DS_Store and the like) is left out, and texts are unless
+    one is named itself.
 
     Raises:
         InputError: there is no such folder or archive, nothing matches the pattern, or nothing is in it.
@@ -55,7 +56,8 @@ def listing(text: str) -> Listing:
         place, found = _found(text)
     except (ValueError, RuntimeError, OSError) as error:  # a pattern that pathlib refuses, a home that nobody has
         raise InputError(f"{text or repr(text)}: {error}") from None
-    kept = [name for name in found if not (layout.ignored(name) or layout.called_text(name))]
+    asked = place.is_dir() and Path(text).expanduser().is_file()
+    kept = [name for name in found if not layout.ignored(name) and (asked or not layout.called_text(name))]
     if not kept:
         raise InputError(f"{text}: no file to score there")
     return Listing(place, kept)

@@ -128,9 +128,10 @@ def tabulate(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     for row in rows:
         table.add_row(*map(masked, row))
     screen = console()
-    usual = screen.width
-    if not screen.is_terminal:
-        screen.width = WIDE
+    if screen.is_terminal:
+        screen.print(table)
+        return
+    usual, screen.width = screen.width, WIDE
     try:
         screen.print(table)
     finally:

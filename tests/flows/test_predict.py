@@ -165,7 +165,7 @@ def test_the_champion_is_exported(home: Home, tmp_path: Path) -> None:
         (["data/raw", "--out", "p.csv", "--device", "cuda:99"], "--device cuda:99: not available here"),
         (["monitor"], "params/monitor.yaml: source: nothing to look at: name a folder, an archive or a table of"),
         (["suggest", "data/raw", "--out", "docs"], "docs: is there already: name a new folder"),
-        (["suggest", "README.md", "--out", "p.new"], "README.md: no file to score there"),
+        (["suggest", "README.md", "--out", "p.new"], "README.md: nothing new to label there"),
         (["export", "1", "--to", "pt"], "--to pt: there is onnx"),
         (["export", "1", "--out", "p.pt"], "--out p.pt: the name of a .onnx file in a folder that is there is needed"),
     ],

@@ -65,9 +65,8 @@ def test_a_taken_port_is_named_at_once(team: Team) -> None:
     """Not status 0 after three quarters of a minute, as bare MLflow: the option, the port and the way out."""
     port = team.mlflow.rpartition(":")[2]
     other = copy_project_beside(team.root)
-    for option in ("--mlflow-port", "--port"):
-        arguments = [option, port, *(["--port", "0"] if option == "--mlflow-port" else [])]
-        ended = weathervane(other, "up", *arguments)
+    for option, free in (("--mlflow-port", "--port"), ("--port", "--mlflow-port")):
+        ended = weathervane(other, "up", option, port, free, "0")
         assert ended.returncode == 2 and f"{option} {port}: Address already in use" in ended.stderr, ended
     assert weathervane(team.root, "up", "--port", "0").stderr.count("another 'weathervane up' is at work") == 1
 
@@ -270,14 +269,15 @@ def test_a_person_decides_and_the_worker_may_die_meanwhile(team: Team) -> None:
     parent = list(parents.values())[-1]
     assert (parent.info.status, parent.data.tags["decision"]) == ("FINISHED", "promoted")
     moot = a_question_that_was_left(team, now.version)
-    team.client.set_model_version_tag("weather-synthetic", "1", "champion", now.version)
+    for key, value in (("champion", now.version), ("decision", WAITING)):
+        team.client.set_model_version_tag("weather-synthetic", "1", key, value)
     run = team.start("retrain/nightly", {"variants": ["dnn"]})
     until(lambda: team.flow_run(run)["state"]["name"] == "Suspended", "the question that was left")
     team.ask(f"flow_runs/{run}/resume", {"run_input": answer | {"decision": "reject"}})
     assert team.ended(run)["name"] == "Not promoted"
     assert team.client.get_run(other).data.tags["decision_why"] == "rejected by ann: it is only a test"
     closed = team.client.get_run(moot).data.tags
-    assert (closed["decision"], closed["decision_why"].split(":")[0]) == ("promoted", "promote by ann")
+    assert (closed["decision"], closed["decision_why"]) == ("promoted", "approved by ann: it is only a test")
     for one in (other, moot):
         team.client.delete_run(one)
 

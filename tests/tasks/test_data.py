@@ -276,6 +276,12 @@ def test_the_command_line_looks_at_data(project: Path, inbox: Path, here: Here) 
         shutil.copyfile(inbox / f"sun/sun{number}.jpg", other / f"fog/sun{number}.jpg")
     joined = weathervane("data", "check", str(other))
     assert joined.returncode == 2 and "'weather' it would be refused: 6 of 30 files are bad" in joined.stdout
+    (project / ".weathervane/examined.sqlite").unlink()
+    lost = next((project / "data/raw/rain").iterdir())
+    lost.rename(lost.with_name("away"))
+    joined = weathervane("data", "check", str(other))
+    assert joined.returncode == 2 and f"{lost.name} is missing: 'dvc checkout" in joined.stderr
+    lost.with_name("away").rename(lost)
     wrong = weathervane("data", "diff", "0123", second[:6])
     assert wrong.returncode == 2 and "Traceback" not in wrong.stderr
 
@@ -303,6 +309,14 @@ def test_a_dataset_that_was_never_trained_on_is_found_again(project: Path, inbox
     needed = {one.md5: one.needed_by for one in census(project).versions}
     assert needed[first] == ["the last of weather"]
     assert "removed" not in here(project, "data", "versions").stdout
+    experiment, others = tracking.experiment(project, "weather"), list[str]()
+    for version in (first, "2" * 32 + ".dir"):  # trained on by others, who went on from it
+        told = {"kind": "retraining", "dataset": "weather", "data_md5": version}
+        others.append(tracking.start_run(project, experiment, "run", told))
+        os.utime(project / ".weathervane/left/weather")  # left by this clone after that
+        assert data_versions.last_version(project, "weather") == version
+    for run in others:
+        tracking.client(project).delete_run(run)
     (inbox / "rain/rain0.jpg").unlink()
     use(project, inbox, "weather")
     assert data.ingest_and_record(project) == first
@@ -495,6 +509,13 @@ def test_todays_version_by_name_leaves_the_sources_alone(
     ]
     assert f"weather, data {today}" in told[0] and "would be trained" in told[0]
     assert "would be read first" in told[1]
+    for number in range(12, 20):
+        (inbox / f"rain/rain{number}.jpg").unlink()
+    data.ingest_and_record(project)
+    path = project / "params/prepare.yaml"
+    path.write_text(path.read_text().replace("shard: 4096", "shard: 5"))
+    told = subprocess.run(command, cwd=project, capture_output=True, text=True, timeout=120).stdout
+    assert "the images would be prepared first (params/prepare.yaml changed)" in told
     assert raw_md5(project) == today
 
 
