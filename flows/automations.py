@@ -66,6 +66,13 @@ def alarms(notify: Notify) -> list[Alarm]:
             "{{ flow_run.name }}: " + WHY,
         ),
         Alarm(
+            "weathervane: approval",
+            "approval",
+            _on([f"{EVENT}Suspended"], ["retrain"]),
+            "Weathervane: a challenger waits for a person",
+            "{{ flow_run.name }}: Resume, on its page, shows the evidence and asks for approve or reject.",
+        ),
+        Alarm(
             "weathervane: drift",
             "drift",
             _on([f"{EVENT}Drift"], ["monitor"]),

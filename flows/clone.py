@@ -43,7 +43,7 @@ def _pull(root: Path) -> None:
     if changed - WRITTEN:
         why = "has changes that are not committed"
     elif _git(root, "pull", "--quiet", "--ff-only") is None and not _rebased(root):
-        why = "could not be brought up to date by 'git pull'"
+        why = "could not be brought up to date by 'git pull' (a commit of its own that is not pushed?)"
     else:
         return
     say(f"{root} {why}: left as it is, at {_git(root, 'rev-parse', 'HEAD')}")

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 NOTIFY = Path("params/notify.yaml")
 BLOCK_TYPE = "slack-webhook"
 Kind = Literal["slack", "teams", "discord", "webhook", "email"]
-Occasion = Literal["failure", "promotion", "overdue", "drift"]
+Occasion = Literal["failure", "promotion", "approval", "overdue", "drift"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 RETRY = {"retry": "2", "wait": "5"}  # times, seconds
 

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from tasks import promotion
 from tasks.data import dataset_of
 from tasks.promotion import Move
+from tasks.tracking_read import WAITING
 from weathervane import project
 from weathervane.errors import InputError
 from weathervane.progress import say
@@ -46,8 +47,9 @@ def show_history() -> None:
         if figures := ", ".join(f"{key.split('/')[-1]} {value:.3g}" for key, value in entry.evidence.items()):
             say(f"  {figures}")
     say(f"{name}: champion {now.champion or '–'}, previous {now.previous or '–'}, best so far {now.best or '–'}")
-    numbers = sorted(int(one.version) for one in client.search_model_versions(f"name = '{name}'"))
-    say(f"versions: {', '.join(map(str, numbers))}")
+    found = {int(one.version): one.tags for one in client.search_model_versions(f"name = '{name}'")}
+    told = [f"{number}{' (waits)' if found[number].get('decision') == WAITING else ''}" for number in sorted(found)]
+    say(f"versions: {', '.join(told)}")
 
 
 def _registry() -> "tuple[MlflowClient, str]":

@@ -38,7 +38,7 @@ def trigger(flow: str, parameters: dict[str, Any], wait: bool) -> int:
             run = prefect.create_flow_run_from_deployment(deployment.id, parameters=parameters)
         except PrefectHTTPStatusError as error:
             raise InputError(f"{flow}: refused: {_detail(error)}") from None
-        say(f"flow run {run.name}  {PREFECT_UI_URL.value()}/runs/flow-run/{run.id}")
+        say(f"flow run {run.name}  {_page(run)}")
         return _follow(prefect, run) if wait else 0
 
 
@@ -51,11 +51,15 @@ def _deployment(prefect: SyncPrefectClient, name: str) -> DeploymentResponse:
     else:
         found = prefect.read_deployments(flow_filter=FlowFilter(name=FlowFilterName(any_=[name])))
     if len(found) != 1:
-        known = [one.name for one in found] or "none"
-        raise InputError(
-            f"{name}: one deployment of that name is wanted, the server has {known}: see 'weathervane deploy'"
-        )
+        there = prefect.read_deployments()
+        known = ", ".join(sorted(f"{prefect.read_flow(one.flow_id).name}/{one.name}" for one in there))
+        has = known or "none: 'weathervane deploy' makes those of prefect.yaml"
+        raise InputError(f"{name}: one deployment of that name is wanted, the server has {has}")
     return found[0]
+
+
+def _page(run: FlowRun) -> str:
+    return f"{PREFECT_UI_URL.value()}/runs/flow-run/{run.id}"
 
 
 def _detail(error: PrefectHTTPStatusError) -> str:
@@ -114,7 +118,7 @@ def _show_log(prefect: SyncPrefectClient, run: FlowRun, since: datetime | None, 
 
 def _show_markdown(text: str) -> None:
     """Markdown for a person, its lines for a machine."""
-    if as_json():
+    if as_json() or not console().is_terminal:
         say(text)
         return
     from rich.markdown import Markdown
@@ -125,7 +129,8 @@ def _show_markdown(text: str) -> None:
 def _show_result(run: FlowRun) -> int:
     state = run.state
     assert state is not None
-    say(f"{state.name}: {state.message or ''}")
+    asks = f"a person is asked: Resume, on {_page(run)}"
+    say(f"{state.name}: {asks if state.is_paused() else state.message or ''}")
     address = os.environ.get("MLFLOW_TRACKING_URI")
     if not address:
         say("MLFLOW_TRACKING_URI is not set: the figures are on the team's MLflow server")

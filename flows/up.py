@@ -83,6 +83,8 @@ def _serve(root: Path, home: Path, logs: Path, ports: tuple[int, int], auth: boo
     worker = stack.enter_context(start_worker())
     worker.wait()
     say(f"Prefect  http://127.0.0.1:{prefect.port}\nMLflow   {environment['MLFLOW_TRACKING_URI']}")
+    addresses = " ".join(f"{name}={environment[name]}" for name in ("PREFECT_API_URL", "MLFLOW_TRACKING_URI"))
+    say(f"in MLflow's page choose Model training, at the top left; in other terminals: export {addresses}")
     say(f"on loopback only; a worker runs in {root}; logs are in {logs}\nCtrl-C ends everything")
     makers: list[tuple[Child, Callable[[], Child]]] = [
         (prefect, lambda: start_prefect(prefect.port)),

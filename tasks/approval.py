@@ -144,7 +144,7 @@ def ask(root: Path, one: Waiting, evidence: str = "") -> dict[str, Any]:
         say(f"version {one.version} of {one.dataset} waits for a person's word, on this run's page in Prefect")
     patiently(lambda: tracking.log(root, one.parent, tags=tags))
     evidence = evidence or tracking.client(root).get_run(one.parent).data.tags.get("evidence", "")
-    form = Approval.with_initial_data(description=evidence)
+    form = Approval.with_initial_data(description=f"**{one.dataset}**, variant {one.variant}. {evidence}")
     # By version: where the key is an earlier one's, Prefect does not ask, but gives the answer that it had.
     answer = suspend_flow_run(wait_for_input=form, key=f"approval-{one.version}", timeout=TIMEOUT)
     why = f"{'approved' if answer.decision == 'approve' else 'rejected'} by {answer.by}: {answer.why}"

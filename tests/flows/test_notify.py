@@ -35,7 +35,7 @@ from weathervane.params import check
 OVERDUE, WITHIN = 45, 12  # seconds, instead of days, an hour and 90 s
 TARGETS = """
 targets:
-- {kind: slack, block: weathervane-slack, on: [failure, promotion, overdue]}
+- {kind: slack, block: weathervane-slack, on: [failure, promotion, approval, overdue]}
 - {kind: teams, block: weathervane-teams, on: [failure]}
 - {kind: discord, block: weathervane-discord, on: [failure]}
 - {kind: webhook, block: weathervane-webhook, on: [failure]}
@@ -343,7 +343,7 @@ def test_an_address_is_stored_once_its_test_message_got_there(team: Team, receiv
 def test_automations_are_made_once(team: Team) -> None:
     """A second deployment changes nothing, so that no clock of an alarm is set back by it."""
     made, again = team.setup.splitlines()[-2:]
-    assert made.count("automation made") == 6
+    assert made.count("automation made") == 7
     assert again == "[]"
 
 
@@ -398,6 +398,14 @@ def test_a_promotion_is_told_to_those_who_asked(team: Team, runs: Runs, receiver
     (slack,) = eventually(lambda: receivers.sent("slack", "a new champion"))
     assert slack["text"].splitlines()[1].endswith(": weather 3 is champion, it was 2")
     assert receivers.sent("discord", "a new champion") == []
+
+
+@pytest.mark.slow
+def test_a_question_is_told(team: Team, runs: Runs, receivers: Receivers) -> None:
+    """Whoever asked for it reads that a challenger waits, once, with the page that asks."""
+    (slack,) = eventually(lambda: receivers.sent("slack", "a challenger waits"))
+    assert slack["text"].splitlines()[2].endswith(f"/runs/flow-run/{runs.suspended}")
+    assert receivers.sent("discord", "a challenger waits") == []
 
 
 @pytest.mark.slow
@@ -479,6 +487,7 @@ def test_automations_follow_the_file(team: Team, runs: Runs) -> None:
         "automation changed: weathervane: late",
         "automation changed: weathervane: overdue",
         "automation removed: weathervane: a run failed",
+        "automation removed: weathervane: approval",
         "automation removed: weathervane: late automation removed: weathervane: overdue",
         "automation removed: weathervane: promoted",
         "on: False",

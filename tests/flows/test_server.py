@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import nullcontext
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from urllib.error import HTTPError
 
 import psutil
@@ -273,9 +274,13 @@ def test_what_is_no_address_is_told(address: str) -> None:
         check(address)
 
 
-def test_a_deployment_with_two_slashes_is_not_found() -> None:
-    """As any other that the server does not have."""
-    told = pytest.raises(InputError, match=r"^a/b/c: one deployment of that name")
+def test_a_deployment_that_is_not_there_is_told_with_those_that_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also one whose name has two slashes, which Prefect's client does not understand."""
+    there = [SimpleNamespace(name="nightly", flow_id=1), SimpleNamespace(name="by-hand", flow_id=2)]
+    flows = {1: SimpleNamespace(name="retrain"), 2: SimpleNamespace(name="crossval")}
+    monkeypatch.setattr(SyncPrefectClient, "read_deployments", lambda self: there)
+    monkeypatch.setattr(SyncPrefectClient, "read_flow", lambda self, flow: flows[flow])
+    told = pytest.raises(InputError, match=r"^a/b/c: .* has crossval/by-hand, retrain/nightly$")
     with SyncPrefectClient("http://127.0.0.1:1/api") as prefect, told:
         _deployment(prefect, "a/b/c")
 
