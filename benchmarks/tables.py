@@ -57,7 +57,7 @@ QUOTED = (  # the same of docs/speed.md
 def blocks(record: dict[str, Any], results: list[dict[str, Any]]) -> dict[str, str]:
     """Mark → what stands there."""
     return {
-        "crossval": f"{rows_table(record)}\n\n{about(record)}",
+        "crossval": f"{rows_table(record)}\n\n{about(record | {'pairs': []})}",  # no p stands in this one
         "crossval pairs": pairs_table(record),
         "bench": headlines(results),
         "bench, all": bench_table(results),
