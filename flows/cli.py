@@ -29,9 +29,10 @@ Changes = Annotated[
 
 
 def _device(text: str) -> str:
-    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", text):  # as in weathervane.params, which is not loaded here
-        from weathervane.errors import InputError
+    from weathervane.errors import InputError
+    from weathervane.params import DEVICE
 
+    if not re.fullmatch(DEVICE, text):
         raise InputError(f"--device {text}: it is one of auto, cpu, mps, cuda, and cuda:1 and so on")
     return text
 

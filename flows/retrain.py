@@ -138,7 +138,7 @@ def train_and_decide(
         "dataset": plan.dataset,
         "synthetic": plan.synthetic,
         "variant": decision.variant,
-        "lacking": "" if decision.promoted or decision.compared_with else decision.version,
+        "promotable": "" if decision.promoted or decision.compared_with else decision.version,
     }
     if failures and not decision.asks:  # what failed is on record all the same
         raise VariantsFailed(failures, summary)

@@ -8,7 +8,17 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tasks.data_versions import CACHE, cached, has_bytes, heads, last_version, ledger_of, left, objects, versions
+from tasks.data_versions import (
+    CACHE,
+    cached,
+    has_bytes,
+    heads,
+    last_version,
+    ledger_of,
+    left_datasets,
+    objects,
+    versions,
+)
 from tasks.dvc_lock import raw_md5
 from tasks.locks import DATA, lock
 from tasks.tracking_inventory import Inventory, inventory
@@ -117,10 +127,11 @@ def _note_what_it_needs(root: Path, address: str, stock: Inventory, found: dict[
         if trained_on := stock.runs[version.run_id].tags.get("data_md5"):
             found[trained_on].models.append(str(version))
     # The ledger of a dataset's last version decides who is in test, should the project return to it.
-    for dataset in sorted({run.dataset for run in trained} | set(left(root))):
+    for dataset in sorted({run.dataset for run in trained} | set(left_datasets(root))):
         if last := last_version(root, dataset, address):
-            one, words = found.setdefault(last, Standing(last)), f"the last of {dataset}"
-            one.runs += [words] if words not in one.runs else []
+            one, need = found.setdefault(last, Standing(last)), f"the last of {dataset}"
+            if need not in one.runs:  # of another store
+                one.runs.append(need)
     for md5 in {run.tags["data_md5"] for run in trained if run.status == "RUNNING"}:
         found[md5].runs.append("a run at work")
 

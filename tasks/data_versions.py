@@ -113,7 +113,7 @@ def note_last(root: Path, dataset: str, version: str) -> None:
         file.write(version)
 
 
-def left(root: Path) -> list[str]:
+def left_datasets(root: Path) -> list[str]:
     """The datasets that this clone has left for others."""
     return sorted(path.name for path in (root / LEFT).glob("[!.]*"))
 

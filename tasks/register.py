@@ -96,8 +96,16 @@ def register(root: Path, plan: Plan, best: Result) -> Decision:
     compared = verdict.champion
     accuracy = best.metrics["test/accuracy"] if promoted or not compared else compared.other_accuracy
     figures = verdict.figures() | ({"champion/test_accuracy": accuracy} if promoted or compared else {})
-    evidence = text if asked else ""
-    return Decision(promoted, verdict.why, best.name, version, figures, evidence, now.champion, verdict.unjudged)
+    return Decision(
+        promoted,
+        verdict.why,
+        best.name,
+        version,
+        figures,
+        asks=text if asked else "",
+        compared_with=now.champion,
+        unjudged=verdict.unjudged,
+    )
 
 
 def _decided(known: Any, best: Result, why: str) -> Decision:

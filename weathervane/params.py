@@ -17,7 +17,8 @@ class Strict(BaseModel):
 
 
 Seed = Annotated[int, Field(ge=0, lt=2**32)]  # torch's generator on a CPU heeds 32 bits of it
-Device = Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")]
+DEVICE = r"^(auto|cpu|mps|cuda(:\d+)?)$"
+Device = Annotated[str, Field(pattern=DEVICE)]
 Schema = TypeVar("Schema", bound=BaseModel)
 _brief = reprlib.Repr()  # a few lines of aliases can stand for gigabytes of text
 _brief.maxlevel, _brief.maxstring, _brief.maxother = 2, 80, 80

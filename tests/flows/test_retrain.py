@@ -22,6 +22,7 @@ from flows.outcome import VariantsFailed
 from tests.conftest import Here, copy_project
 from tests.flows.conftest import FAST, WEATHERVANE, Home, environment, weathervane
 from weathervane import variant
+from weathervane.progress import console
 
 PICTURES = {"augmentation.png", "confusion.png"}
 HEAVY = {"prefect", "mlflow", "torch", "dvc", "pandas", "sklearn"}
@@ -303,16 +304,17 @@ def test_bad_input_is_one_clear_line_and_changes_nothing(
     assert not (clean / "mlflow.db").exists() and not (clean / "data/raw").exists()
 
 
-def test_what_to_do_next_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_to_do_next_is_told(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """Where there is no champion, how to make one; another source only to whom rendered pictures were trained on; and
     no cell of the table is broken where nobody's terminal is too narrow."""
+    monkeypatch.setattr(console(), "width", 80)
     figures = {"test_accuracy": 0.8, "low": 0.7, "high": 0.9, "macro_f1": 0.8, "seconds": 1.0, "reused": False}
     row = figures | {"variant": "a" * 90, "decision": "challenger", "why": "no champion yet: " + "w" * 100}
     summary = {"rows": [row], "dataset": "weather", "decision": "not promoted", "why": row["why"]}
-    show(summary | {"synthetic": False, "lacking": "2"})
+    show(summary | {"synthetic": False, "promotable": "2"})
     said = capsys.readouterr().out
     assert "a" * 90 in said and "weathervane promote 2 --why '...'" in said and "--source" not in said
-    show(summary | {"synthetic": True, "lacking": ""})
+    show(summary | {"synthetic": True, "promotable": ""})
     said = capsys.readouterr().out
     assert "--source FOLDER" in said and "promote" not in said.partition("next")[2]
 
