@@ -495,12 +495,15 @@ def trigger(
 
 def main() -> None:
     """Entry point: exit status 0 done, unchanged or not promoted; 1 it failed; 2 bad input; 130 interrupted."""
+    from flows.beside import hint
     from flows.child import ServerError
     from flows.environment import apply
     from weathervane.errors import InputError, without_secrets
 
     try:
         apply()
+        if told := hint():
+            print(f"weathervane: {told}", file=sys.stderr)
         with without_secrets():
             app(args=_spread(sys.argv[1:]), prog_name="weathervane")
     except InputError as error:

@@ -18,6 +18,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from flows import mlflow_server
+from flows.beside import noted
 from flows.child import Child, ServerError, end_as_by_ctrl_c, free
 from flows.deploy import DONE, PARTLY
 from flows.server import LocalServer
@@ -84,6 +85,7 @@ def _serve(root: Path, home: Path, logs: Path, ports: tuple[int, int], auth: boo
     worker.wait()
     say(f"Prefect  http://127.0.0.1:{prefect.port}\nMLflow   {environment['MLFLOW_TRACKING_URI']}")
     addresses = " ".join(f"{name}={environment[name]}" for name in ("PREFECT_API_URL", "MLFLOW_TRACKING_URI"))
+    stack.enter_context(noted(root, f"export {addresses}"))
     say(f"in MLflow's page choose Model training, at the top left; in other terminals: export {addresses}")
     say(f"on loopback only; a worker runs in {root}; logs are in {logs}\nCtrl-C ends everything")
     makers: list[tuple[Child, Callable[[], Child]]] = [

@@ -71,6 +71,13 @@ def test_a_taken_port_is_named_at_once(team: Team) -> None:
     assert weathervane(team.root, "up", "--port", "0").stderr.count("another 'weathervane up' is at work") == 1
 
 
+def test_a_command_that_is_not_told_of_the_servers_hears_of_them(team: Team) -> None:
+    """Without MLFLOW_TRACKING_URI it looks at mlflow.db, and says what to export for the team's store; with it, not."""
+    exports = f"export PREFECT_API_URL={team.prefect}/api MLFLOW_TRACKING_URI={team.mlflow}\n"
+    assert exports in weathervane(team.root, "history").stderr
+    assert "export" not in team.run("history").stderr
+
+
 def copy_project_beside(root: Path) -> Path:
     other = root.with_name(f"{root.name}-other")
     other.mkdir()
