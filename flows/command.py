@@ -154,6 +154,7 @@ def describe(plan: Plan) -> str:
             )
             lines.append(f"{candidate.name}: would be trained ({candidate.why}{about})")
     head = f"{plan.dataset}, data {plan.data_md5}, seed {plan.seed}"
+    lines += [plan.waiting] if plan.waiting else []
     return "\n".join([f"nothing to do ({head})" if plan.nothing_to_do else head, *lines])
 
 

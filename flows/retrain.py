@@ -222,7 +222,8 @@ def row(result: Result, decision: Decision) -> dict[str, Any]:
 def unchanged(plan: Plan) -> dict[str, Any]:
     """Nothing to do: said, and returned as a first-class outcome."""
     runs = {candidate.name: candidate.run.run_id for candidate in plan.candidates if candidate.run}
-    why = "; ".join(f"{name} unchanged since run {run}" for name, run in runs.items())
+    told = [f"{name} unchanged since run {run}" for name, run in runs.items()]
+    why = "; ".join([*told, plan.waiting] if plan.waiting else told)
     say(f"nothing to do: {why}")
     return {
         "rows": [],

@@ -11,7 +11,7 @@ from typing import Any
 from tasks.changes import what_changed
 from tasks.data import PREPARE
 from tasks.dvc_lock import md5_of_prepared, prepared_md5, raw_md5
-from tasks.tracking_read import CLEANED, KINDS, Run, runs, uri
+from tasks.tracking_read import CLEANED, KINDS, WAITING, Run, runs, uri
 from tasks.unjudged import stands
 from weathervane import project, variant
 from weathervane.errors import InputError
@@ -49,6 +49,7 @@ class Plan:
     older: bool  # another version of the data than today's: nothing trained on it becomes champion by itself
     synthetic: bool = False  # rendered skies are among the images
     crossing: Crossing | None = None  # not a retraining, but this cross-validation
+    waiting: str = ""  # which version waits for a person's word, as a sentence
 
     @property
     def kind(self) -> str:
@@ -160,6 +161,8 @@ def make_plan(
     finished = [run for run in earlier if run.status == "FINISHED" and CLEANED not in run.tags]
     parents = {run.run_id: run for run in runs(address, dataset, "kind", ["retraining"])} if finished else {}
     closed = [run for run in parents.values() if run.status == "FINISHED" and "decision" in run.tags]
+    asked = [run.tags["model_version"] for run in closed if run.tags["decision"] == WAITING]
+    waiting = f"version {asked[0]} of {dataset} waits for a person's word" if asked else ""
     decided = [run for run in closed if stands(root, run.tags, older=home is not None)]
     reused = {run_id for run in decided for run_id in run.tags.get("reused_runs", "").split()}
     candidates = []
@@ -183,7 +186,7 @@ def make_plan(
             )
         )
     place, synthetic = (home or root) / project.PREPARED, any(row.source == SYNTHETIC for row in ledger.rows)
-    return Plan(dataset, data, place, seed, candidates, home is not None, synthetic, crossing)
+    return Plan(dataset, data, place, seed, candidates, home is not None, synthetic, crossing, waiting)
 
 
 def finished_crossval(root: Path, plan: Plan) -> Run | None:

@@ -260,6 +260,8 @@ def test_a_person_decides_and_the_worker_may_die_meanwhile(team: Team) -> None:
     other = a_question_that_was_left(team)
     assert "waiting for approval" in evidence and "a person decides" in evidence
     before = team.client.get_model_version_by_alias("weather-synthetic", "champion").version
+    planned = team.run("retrain", "--plan", "--variants", "dnn", "--set", *FAST, "--seed", "4")
+    assert re.search(r"^nothing to do.*version \d+ .* waits for a person's word", planned.stdout, re.DOTALL), planned
     team.part("worker", "start").kill()
     until(lambda: "The worker ended with status -9" in team.output.read_text(), "the new worker")
     variant = team.root / "params/models/dnn.yaml"
