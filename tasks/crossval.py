@@ -41,7 +41,8 @@ def train_fold(root: Path, plan: Plan, candidate: Candidate, fold: int, run: str
         TrainingError: the training failed, or its process died.
     """
     from weathervane.crossval import POOLED
-    from weathervane.evaluate import predictions, scores
+    from weathervane.evaluate import predictions
+    from weathervane.intervals import scores
     from weathervane.model import Model
     from weathervane.store import Store
 

@@ -46,7 +46,8 @@ def evaluate(root: Path, plan: Plan, candidate: Candidate, run: str, folder: Pat
 
 def _measure(model: "Model", store: "Store", parts: dict[str, "pd.DataFrame"]) -> dict[str, float]:
     """The run's figures: `val/…` and `test/…`, of which the latter have intervals, and `model/…`."""
-    from weathervane.evaluate import before_scaling, intervals, latency, scores
+    from weathervane.evaluate import before_scaling, latency
+    from weathervane.intervals import intervals, scores
 
     classes, test = model.spec.classes, parts["test"]
     metrics = {f"{part}/{key}": value for part, table in parts.items() for key, value in scores(table, classes).items()}

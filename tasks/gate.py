@@ -120,7 +120,8 @@ def _compared(root: Path, plan: Plan, rules: Register, challenger: Result, versi
     policy: str = rules.policy
     if policy == "by_change":
         policy = "not_worse" if _only_data_changed(client, runs[version], runs[now.champion]) else "better"
-    look = _count_look(client, plan.dataset, len(store.part("test")))
+    enough = min(one.images for one in found.values()) >= rules.min_images  # fewer can decide nothing: no look is spent
+    look = _count_look(client, plan.dataset, len(store.part("test"))) if enough else 0
     best = found[now.best] if now.best != now.champion else None
     return judge(version, policy, found[now.champion], best, look, rules)
 

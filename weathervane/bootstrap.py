@@ -26,32 +26,42 @@ def resamples(label: np.ndarray, group: np.ndarray) -> Iterator[np.ndarray]:
     lacks[of_image, number] = False
     kinds, kind = np.unique(lacks, axis=0, return_inverse=True)
     strata = [np.flatnonzero(kind == one) for one in range(len(kinds))]
-    block = max(1, min(DRAWS, BLOCK // len(label)))
-    for done in range(0, DRAWS, block):
-        times = np.zeros((min(block, DRAWS - done), len(groups)))
+    for draws in blocks(len(label)):
+        times = np.zeros((draws, len(groups)))
         for members in strata:
             times[:, members] = rng.multinomial(len(members), np.full(len(members), 1 / len(members)), len(times))
         yield times[:, of_image]
 
 
-def share_interval(share: float, group: np.ndarray) -> tuple[float, float]:
-    """95 % interval of a share of images whose near-duplicate groups are given, one an image.
+def blocks(images: int) -> Iterator[int]:
+    """How many draws at a time, DRAWS in all, so that those of so many images stay in memory."""
+    block = max(1, min(DRAWS, BLOCK // images))
+    yield from (min(block, DRAWS - done) for done in range(0, DRAWS, block))
 
-    The images count as many as independent ones would (Kish 1965), if those of a group are alike: n² / Σ m² for
-    groups of m images.
+
+def worth(group: np.ndarray) -> float:
+    """As how many independent images those count whose near-duplicate groups are given, one an image.
+
+    Kish 1965, if the images of a group are alike: n² / Σ m² for groups of m images.
     """
     sizes = np.unique(group, return_counts=True)[1]
-    worth = len(group) ** 2 / max(1, int((sizes**2).sum()))
-    return wilson(share * worth, worth)
+    return len(group) ** 2 / max(1, int((sizes**2).sum()))
 
 
-def difference_interval(drawn: np.ndarray, group: np.ndarray) -> tuple[float, float]:
-    """95 % interval of a difference of two models' shares, from its draws, float64 [DRAWS].
+def share_interval(share: float, group: np.ndarray) -> tuple[float, float]:
+    """95 % interval of a share of images: Wilson's, of as many as they are worth."""
+    return wilson(share * worth(group), worth(group))
 
-    Where no draw differs from another, the limits are what none among so many groups' votes can hide.
+
+def mean_interval(value: float, drawn: np.ndarray, label: np.ndarray, group: np.ndarray) -> tuple[float, float]:
+    """95 % interval of an average over the classes that occur in `label`, of figures between 0 and 1.
+
+    Wilson's, of as many images as would let a share vary as the draws do (float64 [DRAWS]); or, where the draws vary
+    less, as if mistakes were as likely in every class: a class without one never varies, and no area under a ROC
+    curve varies more than a share of its class's images would (Birnbaum & Klose 1957).
     """
-    low, high = np.percentile(drawn, [2.5, 97.5]).tolist()
-    if low < high:
-        return low, high
-    hidden = wilson(0, len(np.unique(group)))[1]
-    return max(-1.0, low - hidden), min(1.0, high + hidden)
+    worths = [worth(group[label == one]) for one in np.unique(label)]
+    most = len(worths) ** 2 / sum(1 / one for one in worths) if worths else 0.0
+    spread, alike = float(drawn.var()), value * (1 - value)
+    count = alike / spread if spread * most > alike > 0 else most
+    return wilson(value * count, count)

@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from weathervane.bootstrap import difference_interval, resamples, share_interval
-from weathervane.gate import p_better, votes
-from weathervane.measures import Answers, holm, quick_measures
+from weathervane.bootstrap import resamples
+from weathervane.gate import difference_interval, p_better, votes
+from weathervane.intervals import intervals, scores
+from weathervane.measures import Answers, ends, holm
 from weathervane.words import markdown_table, with_interval
 
 if TYPE_CHECKING:
     import pandas as pd
 
-SHARES = ("accuracy", "macro_f1")
-POOLED = (*SHARES, "log_loss")
+POOLED = ("accuracy", "macro_f1", "log_loss")
 
 Row = dict[str, Any]
 
@@ -26,59 +26,46 @@ Row = dict[str, Any]
 def pooled(tables: "dict[str, pd.DataFrame]", classes: list[str]) -> tuple[list[Row], list[Row]]:
     """A row a variant, best accuracy first, and a row a pair, the better one first.
 
-    A variant has each measure of `POOLED` with its 95 % interval (`<name>_low`, `<name>_high`), a pair their
-    differences likewise: whole near-duplicate groups are drawn within their class, for all variants the same ones.
-    A pair also has the groups' votes and McNemar's exact p, alone (`p`) and among all pairs of the table (`p_holm`).
+    A variant has each measure of `POOLED` with its 95 % interval (`<name>_low`, `<name>_high`), a pair the
+    differences of accuracy and log loss likewise; in all of them near-duplicates are no new evidence. A pair also has
+    the groups' votes and McNemar's exact p, alone (`p`) and among all pairs of the table (`p_holm`).
 
     Args:
         tables: variant → its out-of-fold predictions: sha256, group, label, predicted, p_<class>; equal images.
         classes: all class names.
     """
     tables = {name: table.sort_values("sha256", ignore_index=True) for name, table in tables.items()}
-    answers = {name: Answers.of(table, classes) for name, table in tables.items()}
-    any_one = next(iter(tables.values()))
-    label, group = any_one["label"].to_numpy(), any_one["group"].to_numpy()
-    value = {name: _measured(answer, np.ones((1, len(answer)))) for name, answer in answers.items()}
-    blocks = [
-        {name: _measured(answer, weights) for name, answer in answers.items()} for weights in resamples(label, group)
+    rows = [{"variant": name, **_figures(table, classes)} for name, table in tables.items()]
+    rows.sort(key=lambda row: (-row["accuracy"], row["variant"]))
+    pairs = [
+        {"variant": one, "other": other, **_difference(Answers.of(tables[one], classes), tables[other], classes)}
+        for one, other in combinations([row["variant"] for row in rows], 2)
     ]
-    drawn = {name: np.concatenate([block[name] for block in blocks], axis=1) for name in answers}
-
-    best_first = sorted(tables, key=lambda name: (-value[name][0, 0], name))
-    rows: list[Row] = []
-    for name in best_first:
-        found = _with_ends(value[name], drawn[name])
-        for share in SHARES:
-            if found[f"{share}_low"] == found[f"{share}_high"]:  # all right, or all wrong: no draw differs
-                found[f"{share}_low"], found[f"{share}_high"] = share_interval(found[share], group)
-        rows.append({"variant": name, **found})
-    pairs: list[Row] = []
-    for one, other in combinations(best_first, 2):
-        right = any_one[["group"]].assign(ours=answers[one].right, theirs=answers[other].right)
-        gained, lost, _ = votes(right)
-        apart = drawn[one] - drawn[other]
-        found = _with_ends(value[one] - value[other], apart)
-        for number, share in enumerate(SHARES):
-            found[f"{share}_low"], found[f"{share}_high"] = difference_interval(apart[number], group)
-        told = {"gained": gained, "lost": lost, "p": float(p_better(gained, lost))}
-        pairs.append({"variant": one, "other": other, **found, **told})
     for pair, p in zip(pairs, holm([pair["p"] for pair in pairs]), strict=True):
         pair["p_holm"] = p
     return rows, pairs
 
 
-def _measured(answers: Answers, weights: np.ndarray) -> np.ndarray:
-    """float64 [measures, B]."""
-    found = quick_measures(answers, weights)
-    return np.stack([found[name] for name in POOLED])
+def _figures(table: "pd.DataFrame", classes: list[str]) -> Row:
+    found = scores(table, classes) | intervals(table, classes)
+    return {name: found[name] for measure in POOLED for name in (measure, *ends(measure))}
 
 
-def _with_ends(value: np.ndarray, drawn: np.ndarray) -> dict[str, float]:
-    """A column [measures, 1] and its draws [measures, B] as figures with the ends of their intervals."""
-    found: dict[str, float] = {}
-    for name, (middle,), ends in zip(POOLED, value, np.percentile(drawn, [2.5, 97.5], axis=1).T, strict=True):
-        found |= {name: float(middle), f"{name}_low": float(ends[0]), f"{name}_high": float(ends[1])}
-    return found
+def _difference(ours: Answers, table: "pd.DataFrame", classes: list[str]) -> Row:
+    theirs, group = Answers.of(table, classes), table["group"].to_numpy()
+    right = table[["group"]].assign(ours=ours.right, theirs=theirs.right)
+    more = ours.log_losses - theirs.log_losses
+    drawn = [weights @ more / weights.sum(1) for weights in resamples(theirs.label, group)]
+    gained, lost, _ = votes(right)
+    return {
+        "accuracy": float(ours.right.mean() - theirs.right.mean()),
+        **dict(zip(ends("accuracy"), difference_interval(right), strict=True)),
+        "log_loss": float(more.mean()),
+        **dict(zip(ends("log_loss"), np.percentile(np.concatenate(drawn), [2.5, 97.5]).tolist(), strict=True)),
+        "gained": gained,
+        "lost": lost,
+        "p": float(p_better(gained, lost)),
+    }
 
 
 def markdown(record: dict[str, Any]) -> str:

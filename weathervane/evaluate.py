@@ -1,4 +1,4 @@
-"""What a model is worth: predictions a table, scores with intervals.
+"""What a model says of the images of a split, and how quickly.
 
 Legend: N = images, K = classes. Joins go by class name; no class index is stored anywhere.
 """
@@ -8,9 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from weathervane.bootstrap import resamples, share_interval
 from weathervane.calibration import untempered
-from weathervane.measures import Answers, ends, measures
 from weathervane.model import Model
 from weathervane.store import Store
 
@@ -42,42 +40,6 @@ def before_scaling(table: "pd.DataFrame", model: Model) -> "pd.DataFrame":
     columns = [f"p_{label}" for label in model.spec.classes]
     probability = untempered(table[columns].to_numpy(), model.spec.temperature)
     return table.assign(**dict(zip(columns, probability.T, strict=True)))
-
-
-def scores(table: "pd.DataFrame", classes: list[str]) -> dict[str, float]:
-    """Every measure of `weathervane.measures`, and accuracy_low and accuracy_high."""
-    found = {
-        name: float(value) for name, (value,) in measures(Answers.of(table, classes), np.ones((1, len(table)))).items()
-    }
-    low, high = share_interval(found["accuracy"], table["group"].to_numpy())
-    return found | {"accuracy_low": low, "accuracy_high": high}
-
-
-def intervals(table: "pd.DataFrame", classes: list[str]) -> dict[str, float]:
-    """95 % intervals of every score, by the names of `ends`; near-duplicates are no new evidence in them.
-
-    Shares of images (accuracy, recall, precision) have Wilson's interval of as many images as the groups are
-    worth; it has a width at 100 %, too. Everything else is bootstrapped: whole groups are drawn, within their
-    class, as the split drew them. Where nothing is wrong all draws agree, and Wilson's interval stands in. The
-    calibration error's interval is the pivotal one: drawing adds noise, and noise only ever adds to that error.
-    """
-    group, value, answers = table["group"].to_numpy(), scores(table, classes), Answers.of(table, classes)
-    blocks = [measures(answers, weights) for weights in resamples(table["label"].to_numpy(), group)]
-    found: dict[str, float] = {}
-    for name in blocks[0]:
-        kind, _, label = name.partition("/")
-        column = table["predicted" if kind == "precision" else "label"].to_numpy()
-        own = group[column == label] if label else group
-        if kind in ("accuracy", "recall", "precision"):
-            low, high = share_interval(value[name], own)
-        else:
-            low, high = np.percentile(np.concatenate([block[name] for block in blocks]), [2.5, 97.5]).tolist()
-            if kind == "ece":
-                low, high = max(0.0, 2 * value[name] - high), max(0.0, 2 * value[name] - low)
-            elif low == high and kind != "log_loss":
-                low, high = share_interval(value[name], own)
-        found |= zip(ends(name), (low, high), strict=True)
-    return found
 
 
 def latency(model: Model, store: Store) -> float:

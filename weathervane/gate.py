@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from pydantic import Field
 
-from weathervane.bootstrap import difference_interval, resamples
+from weathervane.bootstrap import worth
 from weathervane.errors import InputError
 from weathervane.measures import holm
 from weathervane.params import Strict
@@ -198,7 +198,7 @@ def compare(
         raise InputError(f"version {version} or the challenger was trained on each of the {len(both)} test images")
     right = kept.assign(ours=kept["predicted"] == kept["label"], theirs=kept["predicted_other"] == kept["label"])
     gained, lost, groups = votes(right)
-    low, high = _interval(right)
+    low, high = difference_interval(right)
     return Comparison(
         other=version,
         images=len(right),
@@ -223,6 +223,26 @@ def votes(right: "pd.DataFrame") -> tuple[int, int, int]:
     return int((balance > 0).sum()), int((balance < 0).sum()), len(balance)
 
 
+def difference_interval(right: "pd.DataFrame") -> tuple[float, float]:
+    """95 % interval of `ours` minus `theirs`, the difference of two accuracies: what Tango's test does not rule out.
+
+    The images of `right` (group, ours, theirs) count as many as independent ones would (`bootstrap.worth`).
+    """
+    groups, gain = worth(right["group"].to_numpy()), _gain(right)
+    gained, lost = groups * float((gain > 0).mean()), groups * float((gain < 0).mean())
+    return -_not_ruled_out(gained, lost, groups), _not_ruled_out(lost, gained, groups)
+
+
+def _not_ruled_out(gained: float, lost: float, groups: float) -> float:
+    """The largest loss with a p above 0.05."""
+    from scipy.optimize import brentq
+
+    def beyond_doubt(margin: float) -> float:
+        return float(p_not_worse(gained, lost, groups, margin)) - 0.05
+
+    return 1.0 if beyond_doubt(1.0) > 0 else float(brentq(beyond_doubt, (lost - gained) / groups, 1.0))
+
+
 def judge(
     challenger: str, policy: str, champion: Comparison, best: Comparison | None, look: int, rules: Register
 ) -> Verdict:
@@ -236,10 +256,10 @@ def judge(
         policy: better, not_worse or manual.
         champion: challenger against champion.
         best: challenger against the best champion so far, where that is another version.
-        look: how many looks at this test set there were, this one included.
+        look: how many looks at this test set there were, this one included; 0 where there are too few images for one.
         rules: of params/register.yaml.
     """
-    enough = level(rules.alpha, look)
+    enough = level(rules.alpha, look) if look else 0.0
     reference = best or champion
     voters = "images" if champion.groups == champion.images else "images or groups of near-duplicates"
     told = (
@@ -264,12 +284,12 @@ def judge(
         return verdict(False, why, asks=True)
     for comparison, kind in [(champion, policy), *([(best, "not_worse")] if best else [])]:
         if not comparison.shows(kind, enough):
-            needed = _needed(comparison, kind, enough, rules.margin)
+            needed = _needed(comparison, kind, look, rules)
             why = _doubt(comparison, kind, rules.margin)
             why += "" if comparison is champion else f" than version {comparison.other}, the best champion so far"
             why += f", p = {comparison.p(kind):.2g}"
             why += f" ({enough:.2g} is asked for at look {look} at this test set)" if look > 1 else ""
-            why += f"; about {needed:,} more test images would tell" if needed else ""
+            why += f"; about {needed:,} more test images would tell at the next look" if needed else ""
             return verdict(False, f"{told}: {why}", needed)
     if lost:
         return verdict(False, told + lost)
@@ -284,7 +304,8 @@ def table(verdict: Verdict) -> str:
     columns = [ROWS, _column("champion", verdict.champion)]
     columns += [_column("best so far", verdict.best)] if verdict.best else []
     head, *rows = zip(*columns, strict=True)
-    told = f"Policy {verdict.policy}; look {verdict.look} at this test set, p ≤ {verdict.level:.2g} is asked for."
+    looks = f"look {verdict.look} at this test set, p ≤ {verdict.level:.2g} is asked for" if verdict.look else "no look"
+    told = f"Policy {verdict.policy}; {looks}."
     return f"{markdown_table(head, rows)}\n\n{told}"
 
 
@@ -345,13 +366,6 @@ def _gain(right: "pd.DataFrame") -> "pd.Series[int]":
     return right["ours"].astype(int) - right["theirs"]
 
 
-def _interval(right: "pd.DataFrame") -> tuple[float, float]:
-    """95 % bootstrap interval of the difference of the accuracies; whole groups are drawn, within their class."""
-    label, group, difference = (column.to_numpy() for column in (right["label"], right["group"], _gain(right)))
-    drawn = [weights @ difference / weights.sum(1) for weights in resamples(label, group)]
-    return difference_interval(np.concatenate(drawn), group)
-
-
 def _losses(right: "pd.DataFrame", slices: "pd.DataFrame", rules: Register) -> tuple[str, ...]:
     """Classes and slices whose loss beyond the margin is shown; Holm's correction (1979) over all of them."""
     inside = {f"the class {label}": right["label"] == label for label in sorted(set(right["label"]))}
@@ -378,13 +392,15 @@ def _doubt(comparison: Comparison, kind: str, margin: float) -> str:
     return "not enough" if comparison.gained > comparison.lost else "not better"
 
 
-def _needed(comparison: Comparison, kind: str, enough: float, margin: float) -> int | None:
-    """Further images at which votes cast in the same proportions would be evidence; None if no number would."""
+def _needed(comparison: Comparison, kind: str, look: int, rules: Register) -> int | None:
+    """Further images at which votes cast in the same proportions would be evidence at the next look; None if no number
+    would. Where more than half of them are new, that look is the first at another test set."""
     if kind == "better" and comparison.gained <= comparison.lost:
         return None
     groups = np.unique(np.geomspace(comparison.groups + 1, FURTHEST * comparison.groups, 5000).astype(int))
     share = groups / comparison.groups
     gained, lost = comparison.gained * share, comparison.lost * share
-    p = p_better(gained, lost) if kind == "better" else p_not_worse(gained, lost, groups, margin)
+    p = p_better(gained, lost) if kind == "better" else p_not_worse(gained, lost, groups, rules.margin)
+    enough = np.where(share > 2, level(rules.alpha, 1), level(rules.alpha, look + 1))
     told = groups[p <= enough]
     return round((told[0] / comparison.groups - 1) * comparison.images) if len(told) else None

@@ -54,6 +54,11 @@ class Answers:
         """bool [N]."""
         return self.predicted == self.label
 
+    @property
+    def log_losses(self) -> np.ndarray:
+        """float64 [N], nats."""
+        return -np.log(self.probability[np.arange(len(self)), self.label].clip(FLOOR))
+
 
 def measures(answers: Answers, weights: np.ndarray) -> dict[str, np.ndarray]:
     """Name → values [B] under each row of `weights` (float64 [B, N]): `quick_measures`, ece (calibration error) and
@@ -68,10 +73,10 @@ def measures(answers: Answers, weights: np.ndarray) -> dict[str, np.ndarray]:
 def quick_measures(answers: Answers, weights: np.ndarray) -> dict[str, np.ndarray]:
     """Name → values [B] under each row of `weights` (float64 [B, N]), as quick as matrix products are.
 
-    accuracy, balanced_accuracy (over the classes that occur), macro_f1, log_loss (nats), precision/<class>,
-    recall/<class>, f1/<class>; 0 where there is nothing to divide by.
+    accuracy, balanced_accuracy (over the classes that occur), macro_f1 (over all classes), log_loss (nats),
+    precision/<class>, recall/<class>, f1/<class>; 0 where there is nothing to divide by.
     """
-    k, n = len(answers.classes), len(answers)
+    k = len(answers.classes)
     total = weights.sum(1)
     own, told = np.eye(k)[answers.label], np.eye(k + 1)[answers.predicted, :k]
     occurs, said, right = weights @ own, weights @ told, weights @ (own * told)
@@ -80,7 +85,7 @@ def quick_measures(answers: Answers, weights: np.ndarray) -> dict[str, np.ndarra
         "accuracy": right.sum(1) / total,
         "balanced_accuracy": recall.sum(1) / (occurs > 0).sum(1),
         "macro_f1": f1.mean(1),
-        "log_loss": weights @ -np.log(answers.probability[np.arange(n), answers.label].clip(FLOOR)) / total,
+        "log_loss": weights @ answers.log_losses / total,
     }
     for number, label in enumerate(answers.classes):
         found |= {f"precision/{label}": precision[:, number], f"recall/{label}": recall[:, number]}

@@ -126,8 +126,15 @@ class Model:
         return logits(self.net, batch, self.spec.flip_test)
 
     def probabilities(self, pixels: np.ndarray) -> np.ndarray:
-        """uint8 [N, S', S', 3] to float32 [N, K], rows that sum to 1; tempered."""
-        return (self.logits(pixels) / self.spec.temperature).softmax(1).cpu().numpy()
+        """uint8 [N, S', S', 3] to float32 [N, K], rows that sum to 1; tempered.
+
+        Raises:
+            InputError: the network computes something that is no number.
+        """
+        found: np.ndarray = (self.logits(pixels) / self.spec.temperature).softmax(1).cpu().numpy()
+        if not np.isfinite(found).all():
+            raise InputError("the model's probabilities are no numbers: its weights are damaged, or it has diverged")
+        return found
 
     def classify(self, photographs: list[bytes]) -> np.ndarray:
         """Photograph bytes to float32 [N, K].

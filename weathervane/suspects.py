@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 FOLDS = 5
-PENALTY = 0.3  # of squared weights on standardised features, against the mean loss of an image
+PENALTY = 0.3  # of half the squared weights on standardised features, against the mean loss of an image
 
 
 def suspects(model: Model, store: Store) -> "pd.DataFrame":

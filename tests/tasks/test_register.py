@@ -201,6 +201,17 @@ def test_luck_is_not_enough(root: Path, sit: Any, retrain: Retrain) -> None:
     assert (tags["decision"], tags["why"]) == ("not promoted", decision.why)
 
 
+def test_too_few_images_spend_no_look(root: Path, sit: Any, retrain: Retrain) -> None:
+    """Nights on which nothing could be decided do not wear a test set out: the first one that can is the first look."""
+    plan = sit(range(20), range(19), range(5))
+    retrain(plan, 0)
+    rules(root, min_images=101)
+    assert "100 test images can decide nothing: 1 more are needed" in retrain(plan, 1).why
+    rules(root)
+    decision = retrain(plan, 2)
+    assert decision.promoted and tags_of(root, plan, decision.version or "")["look"] == "1"
+
+
 def test_a_first_champion_without_skill_is_told(root: Path, sit: Any, tmp_path: Path) -> None:
     """One that is no better than the commonest class, always said, becomes champion where nothing is asked of it, and
     the verdict says so; `at_least` keeps it out."""

@@ -214,6 +214,14 @@ def test_mirror_images_are_scored_alike() -> None:
     assert torch.allclose(both.logits(mirrored), (one + other) / 2, atol=1e-5)
 
 
+def test_what_is_no_number_is_no_answer() -> None:
+    """A network with a weight that is NaN is refused by name, instead of saying the first class for certain."""
+    model = fresh()
+    next(model.net.parameters()).data.fill_(float("nan"))
+    with pytest.raises(InputError, match="no numbers: its weights are damaged"):
+        model.probabilities(pixels())
+
+
 def test_temperature_is_for_probabilities_only(tmp_path: Path) -> None:
     """Logits and the probe stay bare; probabilities are softmax(logits / T), before and after a save."""
     model = fresh()

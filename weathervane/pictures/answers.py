@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from weathervane.evaluate import scores
-from weathervane.measures import BINS, Answers, bins, wilson
+from weathervane.bootstrap import share_interval
+from weathervane.intervals import scores
+from weathervane.measures import BINS, Answers, bins
 from weathervane.pictures.style import AFTER, BAR, BEFORE, CLASSES, GREY, bare, colours, save
 
 if TYPE_CHECKING:
@@ -95,7 +96,8 @@ def reliability_picture(
         for number in np.unique(inside):
             mine = inside == number
             place, right = confidence[mine].mean(), answers.right[mine]
-            axes.plot([place, place], wilson(right.sum(), len(right)), color=colour, linewidth=1.2)
+            ends = share_interval(right.mean(), table["group"].to_numpy()[mine])
+            axes.plot([place, place], ends, color=colour, linewidth=1.2)
             axes.plot(place, right.mean(), "o", color=colour, clip_on=False)
     axes.bar(
         (np.arange(BINS) + 0.5) / BINS, np.bincount(inside, minlength=BINS) / len(inside) / 4, 0.9 / BINS, color=BAR
