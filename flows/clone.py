@@ -4,16 +4,19 @@ A worker runs in a clone that somebody made (`git clone`, `make setup`), with th
 gets code to it; the data comes by DVC, where `data/raw.dvc` says that there is a newer version.
 """
 
+import sys
 from pathlib import Path
 
 from tasks.alone import alone
 from tasks.git import git
 from tasks.locks import lock
+from weathervane.files import replacing
 from weathervane.progress import say
 
 ROOT = Path(__file__).parents[1]
 LOCK, INSTALLED = "requirements.lock", ".venv/ready"  # the latter is a copy of the lock that `make setup` installed
-WRITTEN = {"data/raw.dvc", "dvc.lock"}  # by retrainings themselves
+DATA, DERIVED = "data/raw.dvc", "dvc.lock"
+WRITTEN = {DATA, DERIVED}  # by retrainings themselves
 
 
 def bring_up_to_date(root: Path = ROOT) -> dict[str, str]:
@@ -29,7 +32,10 @@ def bring_up_to_date(root: Path = ROOT) -> dict[str, str]:
     """
     with lock(root, "pull"), alone(root, wait=False) as mine:  # another pull is waited for, a retraining is not
         if mine and _git(root, "rev-parse", "--abbrev-ref", "@{upstream}") is not None:
+            before = _head(root)
             _pull(root)
+            if root == ROOT and _head(root) != before:
+                _forget_older_code()
     installed, wanted = root / INSTALLED, root / LOCK
     if installed.is_file() and installed.read_bytes() not in (b"", wanted.read_bytes()):
         raise RuntimeError(
@@ -42,22 +48,52 @@ def _pull(root: Path) -> None:
     changed = {line[3:] for line in (_git(root, "status", "--porcelain", "--untracked-files=no") or "").splitlines()}
     if changed - WRITTEN:
         why = "has changes that are not committed"
-    elif _git(root, "pull", "--quiet", "--ff-only") is None and not _rebased(root):
-        why = "could not be brought up to date by 'git pull' (a commit of its own that is not pushed?)"
+    elif not _forwarded(root, DERIVED in changed) and not _rebased(root):
+        why = (
+            "could not be brought up to date by 'git pull' (a commit of its own that is not pushed, other data there?)"
+        )
     else:
         return
-    say(f"{root} {why}: left as it is, at {_git(root, 'rev-parse', 'HEAD')}")
+    say(f"{root} {why}: left as it is, at {_head(root)}")
+
+
+def _forwarded(root: Path, keep: bool) -> bool:
+    """Pull what only comes on top. With `keep`, dvc.lock stays the clone's own, which is not committed: what comes with
+    newer code is of other data. Lost by a kill, it is made again."""
+    path = root / DERIVED
+    own = path.read_bytes() if keep else b""
+    if keep:
+        _git(root, "checkout", "--", DERIVED)
+    done = _git(root, "pull", "--quiet", "--ff-only") is not None
+    if keep:
+        with replacing(path, "wb") as file:
+            file.write(own)
+    return done
 
 
 def _rebased(root: Path) -> bool:
     """Put data that a retraining has committed on top of what others have; a person's commits are theirs to move."""
-    ahead = set((_git(root, "diff", "--name-only", "@{upstream}...HEAD") or "").splitlines())
-    if not ahead <= WRITTEN:
+    ahead, behind = (
+        set((_git(root, "diff", "--name-only", ends) or "").splitlines())
+        for ends in ("@{upstream}...HEAD", "HEAD...@{upstream}")
+    )
+    if not ahead <= WRITTEN or DATA in behind:
         return False
-    done = _git(root, "pull", "--quiet", "--rebase") is not None
+    # "Theirs" are in a rebase the commits that are moved: dvc.lock stays that of this clone's data.
+    done = _git(root, "pull", "--quiet", "--rebase", "--strategy-option", "theirs") is not None
     if not done:
         _git(root, "rebase", "--abort")
     return done
+
+
+def _forget_older_code() -> None:
+    """What this process has imported by now, or the flow would run on a mixture of older and newer modules."""
+    for name in [name for name in sys.modules if name.partition(".")[0] in ("flows", "tasks", "weathervane")]:
+        del sys.modules[name]
+
+
+def _head(root: Path) -> str | None:
+    return _git(root, "rev-parse", "HEAD")
 
 
 def _git(root: Path, *arguments: str) -> str | None:

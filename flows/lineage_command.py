@@ -40,9 +40,9 @@ def reproduce(what: str) -> int:
     say("validation  accuracy {:.3f} → {:.3f}, loss {:.3f} → {:.3f}".format(*found.accuracy, *found.loss))
     allowed = f"accuracy within {again.ACCURACY}, loss within {again.LOSS}"
     if found.holds:
-        say(f"{version}: reproduced within what another machine may differ by ({allowed})")
+        say(f"{version}: reproduced, but for what may come of that difference ({allowed})")
     elif found.different:
-        say(f"{version}: not reproduced: further off than another machine may be ({allowed})")
+        say(f"{version}: not reproduced: further off than that difference explains ({allowed})")
     else:
         say(f"{version}: not reproduced: data, parameters, code, libraries and machine are the same, the weights not")
     return 0 if found.holds else 1

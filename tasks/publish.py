@@ -57,10 +57,10 @@ def _push(root: Path) -> bool:
             raise
     if not git(root, "rev-list", "@{upstream}..HEAD").stdout:  # git refuses that, too
         return True
-    if both := sorted(set(FILES) & set(theirs)):
+    if FILES[0] in theirs:
         raise InputError(
-            f"commit: push in params/ingest.yaml: somebody else has committed another {' and '.join(both)}: bring both "
-            "together by 'git pull --rebase', then run it again"
+            f"commit: push in params/ingest.yaml: somebody else has committed another {FILES[0]}: bring both together "
+            "by 'git pull --rebase', then run it again"
         )
     return False
 

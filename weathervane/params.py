@@ -27,7 +27,10 @@ _brief.maxlevel, _brief.maxstring, _brief.maxother = 2, 80, 80
 def read(path: Path) -> dict[str, Any]:
     """The mapping in a YAML file; plain types only."""
     try:
-        content = _parsed(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        if text.startswith("<<<<<<< ") or "\n<<<<<<< " in text:
+            raise ValueError("both sides of a merge stand in it: keep one ('git checkout --ours', or --theirs)")
+        content = _parsed(text)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
     except OSError as error:

@@ -1,12 +1,17 @@
 """What a worker does to its clone before a run: newer code, but never under a retraining or on other packages."""
 
+import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from flows.clone import bring_up_to_date
 from tasks.alone import alone
+from tests.conftest import copy_project
+
+ROOT = Path(__file__).parents[2]
 
 
 def git(root: Path, *arguments: str) -> str:
@@ -21,7 +26,8 @@ def clones(tmp_path: Path) -> tuple[Path, Path]:
     ours, theirs = tmp_path / "ours", tmp_path / "worker"
     (ours / "data").mkdir(parents=True)
     git(ours, "init", "-q")
-    commit(ours, {"code.py": "1", "requirements.lock": "torch==1", "data/raw.dvc": "a", "dvc.lock": "a"})
+    files = {"code.py": "1", "requirements.lock": "torch==1", "data/raw.dvc": "a", "dvc.lock": "a\nb\nc\nd\n"}
+    commit(ours, files | {".gitattributes": (ROOT / ".gitattributes").read_text()})
     git(tmp_path, "clone", "-q", str(ours), str(theirs))
     for name, value in (("user.name", "worker"), ("user.email", "worker@example.org")):
         git(theirs, "config", name, value)
@@ -39,22 +45,26 @@ def commit(root: Path, files: dict[str, str]) -> None:
 
 
 def test_the_newest_code_runs(clones: tuple[Path, Path]) -> None:
-    """What was committed meanwhile is there, also where retrainings have brought data in, which changes two files."""
+    """What was committed meanwhile is there, also where retrainings have brought data in, which changes two files. The
+    clone's dvc.lock stays as it is, whatever has come of the others': its data was made by the code that it names."""
     ours, theirs = clones
     (theirs / "data/raw.dvc").write_text("b")
-    (theirs / "dvc.lock").write_text("b")
-    commit(ours, {"code.py": "2"})
-    assert bring_up_to_date(theirs) == {"directory": str(theirs)}
-    assert (theirs / "code.py").read_text() == "2" and (theirs / "dvc.lock").read_text() == "b"
+    (theirs / "dvc.lock").write_text("a\nb\nc\nmine\n")
+    for number in ("2", "3"):
+        commit(ours, {"code.py": number, "dvc.lock": f"{number}\nb\nc\nd\n"})
+        assert bring_up_to_date(theirs) == {"directory": str(theirs)}
+        assert (theirs / "code.py").read_text() == number
+        assert (theirs / "dvc.lock").read_text() == "a\nb\nc\nmine\n"
+        assert git(theirs, "status", "--porcelain", "-uno").split() == ["M", "data/raw.dvc", "M", "dvc.lock"]
 
 
 def test_data_that_the_clone_has_committed_comes_on_top(clones: tuple[Path, Path]) -> None:
     """As where somebody pushed code while a retraining brought data in: the next run has both."""
     ours, theirs = clones
-    commit(theirs, {"data/raw.dvc": "b", "dvc.lock": "b"})
-    commit(ours, {"code.py": "2"})
+    commit(theirs, {"data/raw.dvc": "b", "dvc.lock": "a\nb\nc\nmine\n"})
+    commit(ours, {"code.py": "2", "dvc.lock": "2\nb\nc\nd\n"})
     bring_up_to_date(theirs)
-    assert (theirs / "code.py").read_text() == "2" and (theirs / "dvc.lock").read_text() == "b"
+    assert (theirs / "code.py").read_text() == "2" and (theirs / "dvc.lock").read_text() == "a\nb\nc\nmine\n"
     assert git(theirs, "rev-list", "--count", "@{upstream}..HEAD") == "1\n"
 
 
@@ -70,6 +80,24 @@ def test_what_only_a_person_can_bring_together_is_left_alone(
     bring_up_to_date(theirs)
     assert git(theirs, "rev-parse", "HEAD") == head and git(theirs, "status", "--porcelain", "-uno") == ""
     assert "could not be brought up to date" in capsys.readouterr().out
+
+
+def test_a_run_has_the_newer_code_alone(tmp_path: Path) -> None:
+    """What the pull step itself imported is imported anew by the flow, so a function that came with it is there."""
+    ours = copy_project(tmp_path)
+    theirs = tmp_path / "worker"
+    git(tmp_path, "clone", "-q", str(ours), str(theirs))
+    with (ours / "weathervane/files.py").open("a") as file:
+        file.write("\n\ndef brand_new() -> int:\n    return 7\n")
+    git(ours, "commit", "-qam", "work")
+    code = (
+        "from flows.clone import bring_up_to_date as up; up(); from weathervane.files import brand_new as new; up(); "
+    )
+    told = subprocess.run(
+        [sys.executable, "-c", f"{code}print(new())"],
+        cwd=theirs, env=os.environ | {"PYTHONPATH": str(theirs)}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert told.stdout == "7\n", told.stderr
 
 
 def test_work_that_is_not_committed_is_left_alone(

@@ -57,12 +57,13 @@ def with_a_remote(worker: Path, tmp_path: Path) -> None:
 
 
 def a_colleague_pushes(tmp_path: Path) -> Path:
-    """Another clone, in which the licence was changed."""
+    """Another clone, in which the licence was changed, and dvc.lock with it, as newer code brings it."""
     other = tmp_path / "other"
     git(tmp_path, "clone", "-q", str(tmp_path / "shared.git"), str(other))
     for name, value in (("user.name", "colleague"), ("user.email", "colleague@example.org")):
         git(other, "config", name, value)
     (other / "LICENSE").write_text("another")
+    (other / "dvc.lock").write_text("# of newer code\n" + (other / "dvc.lock").read_text())
     git(other, "commit", "-qam", "Licence")
     git(other, "push", "-q")
     return other
@@ -94,8 +95,9 @@ def test_somebody_elses_commit_is_no_obstacle(worker: Path, tmp_path: Path) -> N
         assert not publish.fn(worker)
         assert (worker / "LICENSE").read_text() == before and git(worker, "log", "--format=%an", "-1") == "worker\n"
         assert git(shared, "log", "--format=%an", "-1", "main") == "colleague\n"
-    git(worker, "pull", "-q", "--rebase", "--autostash")
+    git(worker, "pull", "-q", "--rebase", "--autostash", "-X", "theirs")
     assert publish.fn(worker)
+    assert "newer code" not in git(shared, "show", "main:dvc.lock")
     assert git(shared, "log", "--format=%an", "-2", "main").split() == ["worker", "colleague"]
     assert (worker / "README.md").read_text() == "mine, and not finished"
 
@@ -125,7 +127,7 @@ def test_new_data_is_told_of_once_it_is_out(worker: Path, tmp_path: Path, monkey
     announce(worker, "an earlier version")
     for _ in range(2):
         assert ingest.work()["decision"] == "skipped" and told == []
-    git(worker, "pull", "-q", "--rebase", "--autostash")
+    git(worker, "pull", "-q", "--rebase", "--autostash", "-X", "theirs")
     assert ingest.work()["decision"] == "ingested" and told == [ingest.CHANGED]
     assert ingest.work()["decision"] == "unchanged" and len(told) == 1
 
