@@ -9,7 +9,7 @@ all triggers that it concerns. So none of these waits for such an event. Where i
 the meantime, that is asked when the time is over.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -25,6 +25,7 @@ from flows.notify import BLOCK_TYPE, NOTIFY, Notify, Occasion, Target, body, hom
 
 TAG = "weathervane"  # of the automations that are ours to change and to remove
 FLOWS = ["retrain", "ingest", "crossval", "predict", "monitor"]
+PAGE = 200  # automations that a server gives at a time
 LATE = timedelta(hours=1)
 SILENCE = timedelta(seconds=90)  # three heartbeats; PREFECT_FLOWS_HEARTBEAT_FREQUENCY is 30
 LONGEST = 700  # characters of a state's message that are passed on; Apprise cuts in two what is over 1,000 for Teams
@@ -113,7 +114,7 @@ def ensure_automations(root: Path) -> tuple[list[str], list[str]]:
     with get_client(sync_client=True) as prefect:
         blocks = {target.block: _block(prefect, target) for target in notify.targets}
         wanted = [*_tellers(notify, {name: found for name, found in blocks.items() if found}), *_reapers()]
-        there = {one.name: one for one in prefect.read_automations() if TAG in one.tags}
+        there = {one.name: one for one in _automations(prefect) if TAG in one.tags}
         told = [line for one in wanted if (line := _ensure(prefect, one, there.pop(one.name, None)))]
         for name, one in there.items():
             prefect.delete_automation(one.id)
@@ -125,6 +126,14 @@ def ensure_automations(root: Path) -> tuple[list[str], list[str]]:
         if not blocks[target.block]
     ]
     return told, lacking
+
+
+def _automations(prefect: SyncPrefectClient) -> Iterator[Automation]:
+    """All that a server has, whoever made them, page by page."""
+    offset = 0
+    while page := prefect.read_automations(limit=PAGE, offset=offset):
+        yield from page
+        offset += len(page)
 
 
 def _ensure(prefect: SyncPrefectClient, wanted: AutomationCore, found: Automation | None) -> str:

@@ -231,7 +231,7 @@ def show(summary: dict[str, Any]) -> None:
     say("next:" if which("weathervane") else "next, after 'source .venv/bin/activate':")
     told = [(command, what) for command, what in NEXT if "--source" not in command or summary.get("synthetic")]
     if version := summary.get("promotable"):
-        told.insert(0, (f"weathervane promote {version} --why '...'", "make it the first champion all the same"))
+        told.insert(0, (f"weathervane promote {version} --why '...'", "make it champion all the same"))
     for command, what in told:
         say(f"  {command:<{max(len(c) for c, _ in told)}}  {what}")
 

@@ -76,4 +76,4 @@ def from_root(source: str, root: Path) -> str:
         or not os.access(source, os.F_OK)
     ):
         return source
-    return os.path.relpath(Path(source).resolve(), root)
+    return os.path.relpath(source, root)  # a link stays one: it may move on

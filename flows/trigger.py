@@ -5,7 +5,7 @@ import os
 import time
 from datetime import datetime
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from httpx import HTTPStatusError, TransportError
 from prefect.client.orchestration import SyncPrefectClient, get_client
@@ -35,7 +35,8 @@ def trigger(flow: str, parameters: dict[str, Any], wait: bool) -> int:
     with get_client(sync_client=True) as prefect:
         deployment = _deployment(prefect, flow)
         try:
-            run = prefect.create_flow_run_from_deployment(deployment.id, parameters=parameters)
+            once = str(uuid4())  # the client asks again where an answer was lost
+            run = prefect.create_flow_run_from_deployment(deployment.id, parameters=parameters, idempotency_key=once)
         except PrefectHTTPStatusError as error:
             raise InputError(f"{flow}: refused: {_detail(error)}") from None
         say(f"flow run {run.name}  {_page(run)}")

@@ -47,12 +47,16 @@ class Worker(Child):
                 self._runs.update(psutil.Process(self.process.pid).children())
 
     def stop(self) -> None:
-        """SIGTERM to each flow run, which writes its checkpoint and ends its runs, then to the worker."""
+        """SIGTERM to each flow run, which writes its checkpoint and ends its runs, and SIGKILL to one that does not
+        heed it; then the worker."""
         self.look()
         for run in self._runs:
             with suppress(psutil.Error):
                 run.terminate()
-        psutil.wait_procs(self._runs, timeout=2 * GRACE)
+        _, left = psutil.wait_procs(self._runs, timeout=2 * GRACE)
+        for run in left:
+            with suppress(psutil.Error):
+                run.kill()
         super().stop()
 
 

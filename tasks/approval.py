@@ -20,10 +20,12 @@ from prefect.input import RunInput
 from pydantic import Field
 
 from tasks import promotion, tracking
+from tasks.dead_runs import OWNER
 from tasks.momentary import patiently
 from tasks.tracking_read import NOT_PROMOTED, PROMOTED, WAITING, Run, runs, uri
 from tasks.turns import HOLDS
 from weathervane.errors import InputError
+from weathervane.owner import me
 from weathervane.progress import say
 
 TIMEOUT = 30 * 24 * 3600  # seconds, after which Prefect fails the run and nothing is promoted
@@ -59,6 +61,7 @@ def waiting(root: Path, dataset: str) -> Waiting | None:
         return None
     with get_client(sync_client=True) as prefect:
         held = prefect.read_flow_run(runtime.flow_run.id).labels.get(HOLDS)
+        prefect.update_flow_run_labels(runtime.flow_run.id, {OWNER: me()})  # once resumed it is another process's
     take = partial(_take, root, str(held or dataset))  # params/ingest.yaml may name another dataset by now
     return patiently(take) if held else take()  # a run that was at work before may have a person's answer
 
@@ -71,7 +74,7 @@ def _take(root: Path, dataset: str) -> Waiting | None:
         own = [run for run in questions if run.tags["prefect_flow_run_id"] == mine]
         for run in own or questions:
             version, state = run.tags["model_version"], None if own else _state(run.tags["prefect_flow_run_id"])
-            if not own and not (state and state.is_final()):
+            if state and not state.is_final():
                 continue
             found = tracking.found(partial(client.get_model_version, dataset, version))
             moot = _moot(client, dataset, run, found) if found is None or not own else None
@@ -79,6 +82,8 @@ def _take(root: Path, dataset: str) -> Waiting | None:
                 moot = moot or (NOT_PROMOTED, "the run that asked was cancelled")
             if moot:
                 _close(root, dataset, run, found, moot)
+                continue
+            if not own and state is None:  # of a flow run that was deleted, or of another server's
                 continue
             assert found is not None
             if not own:

@@ -69,7 +69,7 @@ def backup(root: Path, target: Path) -> tuple[int, list[str]]:
         _snapshot(database, members[DATABASE])
         elsewhere = _elsewhere(members[DATABASE], database.with_name(ARTIFACTS))
         # After the database, so that every artifact that it names is there.
-        for folder, _, names in os.walk(database.parent / ARTIFACTS, followlinks=True):
+        for folder, _, names in os.walk(database.parent / ARTIFACTS, onerror=_refuse, followlinks=True):
             for path in (Path(folder) / name for name in names):
                 members[path.relative_to(database.parent).as_posix()] = path
         with replacing(target, "wb") as file, tarfile.open(fileobj=file, mode="w") as tar:
@@ -80,6 +80,12 @@ def backup(root: Path, target: Path) -> tuple[int, list[str]]:
             about.size = len(content)
             tar.addfile(about, io.BytesIO(content))
     return len(files), elsewhere
+
+
+def _refuse(error: OSError) -> None:
+    raise InputError(
+        f"{error.filename}: {error.strerror}: what cannot be read cannot be backed up; nothing was written"
+    )
 
 
 def restore(root: Path, source: Path, force: bool) -> tuple[Manifest, list[Path]]:

@@ -29,7 +29,7 @@ from tasks.dvc_repo import add, bring_up_to_date, fetch, fetch_version
 from tasks.locks import DATA, lock
 from weathervane import project
 from weathervane.errors import InputError
-from weathervane.files import replacing
+from weathervane.files import move, replacing
 from weathervane.fingerprint import sources
 from weathervane.ingest import Ingest, finish, ingest, refuse_edits, unchanged
 from weathervane.ledger import Ledger
@@ -188,7 +188,7 @@ def _set_aside(root: Path, dataset: str) -> Path | None:
     say(f"ingest: the dataset '{held}' stays in DVC's cache as {kept}")
     aside = root / project.WORK / "aside"
     shutil.rmtree(aside, ignore_errors=True)
-    raw.replace(aside)
+    move(raw, aside)
     return aside
 
 
@@ -196,7 +196,7 @@ def _restore(root: Path, aside: Path | None) -> None:
     """Put the dataset that was set aside back, unless the new one is complete: then the next start moves it in."""
     if aside and not (root / project.READY).exists():
         shutil.rmtree(root / project.RAW, ignore_errors=True)
-        aside.replace(root / project.RAW)
+        move(aside, root / project.RAW)
 
 
 def _bring_back(root: Path, params: Ingest) -> None:
@@ -221,7 +221,7 @@ def _bring_back(root: Path, params: Ingest) -> None:
     if damage := find_damage(root, version):
         raise InputError(damage)
     if has_bytes(root, version):
-        materialise(root, version).joinpath(project.RAW).replace(raw)
+        move(materialise(root, version) / project.RAW, raw)
         say(f"ingest: '{params.dataset}' goes on from its last version, {version}; --dataset NAME starts another")
         return
     _refuse_lost(params, version)
@@ -254,8 +254,8 @@ def _catch_up(root: Path, params: Ingest, version: str) -> None:
         )
     other, old = materialise(root, version) / project.RAW, root / project.WORK / "aside"
     shutil.rmtree(old, ignore_errors=True)
-    raw.replace(old)  # in one go: a ledger without its images would be taken for an edit
-    other.replace(raw)
+    move(raw, old)  # in one go: a ledger without its images would be taken for an edit
+    move(other, raw)
     shutil.rmtree(old)
     say(f"ingest: data/raw is {version} now, which data/raw.dvc names; what was there stays in DVC's cache as {held}")
 

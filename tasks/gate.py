@@ -97,6 +97,9 @@ def _compared(root: Path, plan: Plan, rules: Register, challenger: Result, versi
     today = pd.DataFrame({name: store.manifest[name] for name in ("sha256", "group")})
     known = {one: _registered(client, plan.dataset, one) for one in (version, now.champion, now.best)}
     runs = {one: str(registered.run_id) for one, registered in known.items()}
+    weights = [known[one].tags.get("weights_sha256") for one in (version, now.champion)]
+    if weights[0] and weights[0] == weights[1]:
+        return Verdict(False, f"the champion, version {now.champion}, has the same weights", rules.policy)
     then = client.get_run(runs[now.champion]).data.metrics
     if why := doubted(challenger.metrics, then, now.champion, rules):
         return Verdict(False, why, rules.policy)

@@ -161,14 +161,16 @@ def make_plan(
     finished = [run for run in earlier if run.status == "FINISHED" and CLEANED not in run.tags]
     parents = {run.run_id: run for run in runs(address, dataset, "kind", ["retraining"])} if finished else {}
     closed = [run for run in parents.values() if run.status == "FINISHED" and "decision" in run.tags]
-    asked = [run.tags["model_version"] for run in closed if run.tags["decision"] == WAITING]
-    waiting = f"version {asked[0]} of {dataset} waits for a person's word" if asked else ""
+    asked = sorted({run.tags["model_version"] for run in closed if run.tags["decision"] == WAITING}, key=int)
+    untold = "waits for a person's word, unless 'weathervane history' tells of it"
+    waiting = f"{untold}: {dataset} {', '.join(asked)}" if asked else ""
     decided = [run for run in closed if stands(root, run.tags, older=home is not None)]
     reused = {run_id for run in decided for run_id in run.tags.get("reused_runs", "").split()}
     candidates = []
     for name, chosen in variants.items():
         fingerprint = digest(needed[name])
-        equal = next((run for run in finished if run.tags.get("fingerprint") == fingerprint), None)
+        told = {"fingerprint": fingerprint, "variant": name}  # two names may have equal parameters
+        equal = next((run for run in finished if told.items() <= run.tags.items()), None)
         of_name = [run for run in earlier if run.tags["variant"] == name]
         last_finished = next((run for run in of_name if run.status == "FINISHED"), None)
         last = last_finished or next(iter(of_name), None)

@@ -155,14 +155,11 @@ def history(standing: Standing) -> list[Move | str]:
 
 
 def _by_hand(client: "MlflowClient", name: str, now: Standing, version: str, policy: str, why: str, by: str) -> Move:
-    from mlflow.exceptions import MlflowException
-
-    try:
-        found = client.get_model_version(name, version)
-    except MlflowException:
+    found = tracking.found(lambda: client.get_model_version(name, version)) if version.isdigit() else None
+    if found is None:
         numbers = sorted(int(one.version) for one in client.search_model_versions(f"name = '{name}'"))
         known = ", ".join(map(str, numbers))
-        raise InputError(f"version {version}: {name} has {f'versions {known}' if known else 'no versions'}") from None
+        raise InputError(f"version {version}: {name} has {f'versions {known}' if known else 'no versions'}")
     if str(found.version) == now.champion == now.best:
         raise InputError(f"version {version} of {name} is champion already")
     if not found.run_id:

@@ -48,6 +48,7 @@ class Decision:
     asks: str = ""  # the evidence, where a person is asked (policy manual)
     compared_with: str = ""  # the champion then
     unjudged: str = ""  # as the verdict's
+    by_hand: bool = False  # a person decides, who cannot be asked here
 
     @property
     def word(self) -> str:
@@ -103,6 +104,7 @@ def register(root: Path, plan: Plan, best: Result) -> Decision:
         version,
         figures,
         asks=text if asked else "",
+        by_hand=verdict.asks and not asked,
         compared_with=now.champion,
         unjudged=verdict.unjudged,
     )
@@ -198,7 +200,11 @@ def _new_version(root: Path, plan: Plan, best: Result) -> str:
         },
         model_id=logged.model_id,
     )
-    return str(made.version)
+    twice = [one for one in client.search_model_versions(f"run_id = '{best.run_id}'") if one.name == plan.dataset]
+    first, *others = sorted(twice or [made], key=lambda one: int(one.version))
+    for other in others:  # the client asked again where an answer was lost
+        client.delete_model_version(plan.dataset, other.version)
+    return str(first.version)
 
 
 def _logged(root: Path, plan: Plan, best: Result, folder: Path) -> Any:

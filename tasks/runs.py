@@ -14,6 +14,7 @@ from prefect import runtime
 
 from tasks import tracking
 from tasks.changes import prepared_by
+from tasks.child import folder_of
 from tasks.data_versions import difference
 from tasks.git import git
 from tasks.momentary import RETRY
@@ -27,6 +28,7 @@ from weathervane.progress import say
 from weathervane.words import markdown_table, with_interval
 
 LIBRARIES = ("torch", "torchvision", "numpy", "pillow", "mlflow", "prefect", "dvc")
+CODE = ("flows/", "tasks/", "weathervane/", "params/")  # where a file counts that nobody has added
 FLOW = {"retraining": "retrain", "crossval": "crossval"}  # the flow, and so the command, by the parent's kind
 
 
@@ -95,7 +97,8 @@ def open_variant(root: Path, plan: Plan, candidate: Candidate, parent: str) -> s
     siblings = runs(uri(root), plan.dataset, "mlflow.parentRunId", [parent])
     told = {"fingerprint": candidate.fingerprint, "variant": candidate.name}  # two names may have equal parameters
     same = (run for run in siblings if told.items() <= run.tags.items())
-    if interrupted := next(filter(_mine, same), None):
+    at_hand = plan.crossing or folder_of(root, candidate).exists()  # else what it logged is of another training
+    if interrupted := next((one for one in same if _mine(one) and (at_hand or one.status == "RUNNING")), None):
         run = tracking.reopen_run(root, interrupted.run_id, tags)
     else:
         run = tracking.start_run(root, tracking.experiment(root, plan.dataset), candidate.name, tags, parent)
@@ -178,10 +181,12 @@ def _noted(row: dict[str, Any]) -> list[str]:
 
 
 def commit(root: Path) -> dict[str, str]:
-    """Tags git_commit and git_dirty; dirty leaves out what a retraining itself writes (the data's own files)."""
+    """Tags git_commit and git_dirty; dirty leaves out what a retraining itself writes (the data's own files), but not
+    files of code that were never added."""
     data_files = {"data/raw.dvc", "dvc.lock", "params/ingest.yaml"}
     head = git(root, "rev-parse", "HEAD")
     if head.returncode:
         return {"git_commit": "none"}
-    changed = {line[3:] for line in git(root, "status", "--porcelain", "-uno").stdout.splitlines()}
+    told = git(root, "status", "--porcelain", "-uall").stdout.splitlines()
+    changed = {line[3:] for line in told if not line.startswith("??") or line[3:].startswith(CODE)}
     return {"git_commit": head.stdout.strip(), "git_dirty": json.dumps(bool(changed - data_files))}

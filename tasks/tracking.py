@@ -76,7 +76,7 @@ def experiment(root: Path, dataset: str) -> str:
     database = local(uri(root))
     # MLflow's default is mlruns/ below the folder that the person happens to stand in.
     beside = str(database.parent / "mlruns" / dataset) if database else None
-    made = found.experiment_id if found else client(root).create_experiment(dataset, beside)
+    made = found.experiment_id if found else _created(client(root), dataset, beside)
     current = client(root).get_experiment(made)
     location = current.artifact_location
     if served(uri(root)) and location.startswith(("/", "file:", ".")):
@@ -88,6 +88,18 @@ def experiment(root: Path, dataset: str) -> str:
         if key not in current.tags:  # people may change it
             client(root).set_experiment_tag(made, key, value)
     return str(made)
+
+
+def _created(client: "MlflowClient", name: str, location: str | None) -> str:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return str(client.create_experiment(name, location))
+    except MlflowException as error:
+        found = client.get_experiment_by_name(name)  # another clone's first start, meanwhile
+        if error.error_code != "RESOURCE_ALREADY_EXISTS" or found is None:
+            raise
+        return str(found.experiment_id)
 
 
 def start_run(root: Path, experiment_id: str, name: str, tags: dict[str, str], parent: str | None = None) -> str:

@@ -3,6 +3,7 @@
 A local mlflow.db is read without importing MLflow, as in `tasks.tracking_read`; a test holds both ways to one answer.
 """
 
+import os
 import re
 import sqlite3
 from collections import defaultdict
@@ -74,7 +75,8 @@ def inventory(root: Path, database: Path | None = None) -> Inventory:
     Raises:
         InputError: a database that is none of MLflow's, a server that does not answer.
     """
-    database = database or local(uri(root))
+    if not os.environ.get("MLFLOW_REGISTRY_URI"):  # versions are in the tracking store then
+        database = database or local(uri(root))
     runs, versions, models = _from_sqlite(database) if database else _by_client(root)
     logged: dict[str, dict[str, str]] = defaultdict(dict)
     for model, run_id, location in models:

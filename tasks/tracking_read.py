@@ -6,6 +6,7 @@ that the installed MLflow makes.
 
 import base64
 import json
+import math
 import os
 import socket
 import sqlite3
@@ -33,7 +34,9 @@ if TYPE_CHECKING:
 
 SQLITE = "sqlite:///"
 TIMEOUT = 8.0  # seconds: a server that is down is told within ten
-MOST = 1000  # runs or experiments a page
+SEARCH = 60.0  # seconds for a page of runs, of a server that may be busy
+MOST = 1000  # experiments a page
+PAGE = 100  # runs, with all that they hold: a server takes a second or so for these, and ten for a thousand
 REFUSED = {  # status → what to do
     401: "it wants a user and a password that it knows (MLFLOW_TRACKING_USERNAME, MLFLOW_TRACKING_PASSWORD)",
     403: "this user may not see that, or the server was not told this name of its own (MLFLOW_SERVER_ALLOWED_HOSTS)",
@@ -51,7 +54,7 @@ KINDS = {"retraining": "variant", "crossval": "crossval variant"}  # tag `kind` 
 
 @dataclass(frozen=True)
 class Run:
-    """An MLflow run: status as MLflow spells it, times in ms since 1970, latest metric values."""
+    """An MLflow run: status as MLflow spells it, times in ms since 1970, latest metric values that are numbers."""
 
     run_id: str
     name: str
@@ -162,10 +165,10 @@ def check_server(address: str) -> None:
         _reach(address)
     elif not (database := local(address)):
         connect(address)
-    elif unquote(str(database)) != str(database):
+    elif unquote(str(database)) != str(database) or "?" in str(database):
         raise InputError(
-            f"{database.parent}: MLflow takes '%' with two digits in a folder's name for an escaped character, and "
-            "would keep models elsewhere: give the folder another name"
+            f"{database.parent}: MLflow takes '?' in a folder's name for the end of it, and '%' with two digits for an "
+            "escaped character, and would keep models elsewhere: give the folder another name"
         )
 
 
@@ -191,7 +194,11 @@ def _select(path: Path, condition: str, arguments: list[str]) -> list[Run]:
                 status,
                 started,
                 dict(database.execute("SELECT key, value FROM tags WHERE run_uuid = ?", [run_id])),
-                dict(database.execute("SELECT key, value FROM latest_metrics WHERE run_uuid = ?", [run_id])),
+                dict(
+                    database.execute(
+                        "SELECT key, value FROM latest_metrics WHERE run_uuid = ? AND NOT is_nan", [run_id]
+                    )
+                ),
             )
             for run_id, name, status, started in rows
         ]
@@ -205,7 +212,7 @@ def _from_server(address: str, experiment: str, tag: str, values: list[str]) -> 
 
 
 def _search(address: str, experiments: list[str], filters: list[str]) -> list[Run]:
-    search = {"experiment_ids": experiments, "max_results": MOST, "order_by": ["attributes.start_time DESC"]}
+    search = {"experiment_ids": experiments, "max_results": PAGE, "order_by": ["attributes.start_time DESC"]}
     seen = [
         Run(
             run["info"]["run_id"],
@@ -213,7 +220,7 @@ def _search(address: str, experiments: list[str], filters: list[str]) -> list[Ru
             run["info"]["status"],
             int(run["info"]["start_time"]),
             {tag["key"]: tag["value"] for tag in run["data"].get("tags", ())},
-            {metric["key"]: metric["value"] for metric in run["data"].get("metrics", ())},
+            {m["key"]: m["value"] for m in run["data"].get("metrics", ()) if m["value"] != "NaN"},
         )
         for wanted in filters
         for run in _every(address, "runs", {**search, "filter": wanted})
@@ -224,7 +231,7 @@ def _search(address: str, experiments: list[str], filters: list[str]) -> list[Ru
 def _every(address: str, what: str, body: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """All runs or experiments that a search finds, page by page."""
     while True:
-        answer = _call(address, f"{what}/search", body) or {}
+        answer = _call(address, f"{what}/search", body, SEARCH) or {}
         yield from answer.get(what, ())
         if not (token := answer.get("next_page_token")):
             return
@@ -246,10 +253,12 @@ def _filter(tag: str, value: str) -> str:
     return f'tags.`{tag}` = "{value}"'  # MLflow knows no IN for tags
 
 
-def _call(address: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any] | None:
+def _call(
+    address: str, path: str, body: dict[str, Any] | None = None, timeout: float = TIMEOUT
+) -> dict[str, Any] | None:
     """One REST call; None where the server says that the thing does not exist."""
     try:
-        with urlopen(_request(address, path, body), timeout=TIMEOUT, context=_trust()) as answer:
+        with urlopen(_request(address, path, body), timeout=timeout, context=_trust()) as answer:
             return dict(json.load(answer))
     except HTTPError as error:
         if error.code == 404 and b"RESOURCE_DOES_NOT_EXIST" in error.read():
@@ -310,10 +319,10 @@ def _ask(client: Any, experiments: list[str], filters: list[str]) -> list[Run]:
             r.info.status,
             r.info.start_time,
             r.data.tags,
-            r.data.metrics,
+            {name: number for name, number in r.data.metrics.items() if not math.isnan(number)},
         )
         for wanted in filters
-        for r in pages(client.search_runs, experiments, wanted, order_by=["start_time DESC"], max_results=MOST)
+        for r in pages(client.search_runs, experiments, wanted, order_by=["start_time DESC"], max_results=PAGE)
     ]
     return sorted(seen, key=lambda run: run.started, reverse=True)
 

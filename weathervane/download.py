@@ -1,7 +1,11 @@
 """Fetching a file by URL: resumable, checked, with a bar; nothing half-written under the final name."""
 
 import base64
+import fcntl
+import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
@@ -34,6 +38,11 @@ def fetch(url: str, target: Path, *, digest: str | None, limit: int) -> Path:
     if target.is_file():
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
+    with _alone(target.parent):  # 'data check' may want it at the same time
+        return target if target.is_file() else _fetched(url, target, digest, limit)
+
+
+def _fetched(url: str, target: Path, digest: str | None, limit: int) -> Path:
     partial = target.with_name(f"{target.name}.part")
     for attempt in range(TRIES):
         try:
@@ -52,6 +61,17 @@ def fetch(url: str, target: Path, *, digest: str | None, limit: int) -> Path:
     partial.replace(target)
     sync_folder(target.parent)
     return target
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """While nobody else fetches into the folder; leaves nothing there, and ends with the process."""
+    held = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(held)
 
 
 def _check(url: str) -> None:

@@ -72,6 +72,22 @@ def writable(path: Path) -> bool:
     return not path.is_dir() and there.is_dir() and os.access(there, os.W_OK | os.X_OK)
 
 
+def move(source: Path, target: Path) -> None:
+    """Rename a folder to a name that is free; between file systems it is copied, and each name changes in one go."""
+    try:
+        source.replace(target)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        near, old = target.with_name(f"{target.name}.part"), source.with_name(f"{source.name}.part")
+        for path in (near, old):
+            shutil.rmtree(path, ignore_errors=True)
+        shutil.copytree(source, near, symlinks=True)
+        near.replace(target)
+        source.replace(old)
+        shutil.rmtree(old)
+
+
 def _remove(path: Path) -> None:
     if path.is_file():
         path.unlink()

@@ -3,11 +3,13 @@
 Clocks do not matter: the machine's boot and the process's start are named by what the kernel calls them.
 """
 
+import hashlib
 import os
 import platform
 from pathlib import Path
 
 BOOT = Path("/proc/sys/kernel/random/boot_id")
+MACHINE = Path("/etc/machine-id")
 
 
 def me() -> str:
@@ -17,12 +19,12 @@ def me() -> str:
 
 def owner(pid: int) -> str:
     """The process `pid` of this machine, in one line: host, boot, number, start."""
-    return f"{platform.node()} {_boot()} {pid} {_start(pid)}"
+    return f"{_host()} {_boot()} {pid} {_start(pid)}"
 
 
 def here(told: str) -> bool:
     """True if the process that an owner line names is one of this machine."""
-    return told.partition(" ")[0] == platform.node()
+    return told.partition(" ")[0] in (_host(), platform.node())  # the latter as older versions wrote it
 
 
 def gone(told: str) -> bool:
@@ -31,6 +33,15 @@ def gone(told: str) -> bool:
         return False
     _, boot, pid, start = told.split(" ")
     return boot != _boot() or _start(int(pid)) != start
+
+
+def _host() -> str:
+    """This machine: by its name alone, two that are called `localhost` would be one. The id itself is confidential."""
+    try:
+        machine = MACHINE.read_bytes().strip()
+    except OSError:
+        return platform.node()
+    return f"{platform.node()}/{hashlib.sha256(machine).hexdigest()[:8]}"
 
 
 def _boot() -> str:

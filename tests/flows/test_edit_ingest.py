@@ -31,3 +31,12 @@ def test_a_new_source_keeps_the_datasets_name(params: Path) -> None:
     ):
         params.write_text(edited(params, params.parent, source, dataset), encoding="utf-8")
         assert read(params)["dataset"] == expected, source
+
+
+def test_a_link_stays_a_link(params: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A source such as ../latest is looked up at each retraining, not once."""
+    (params.parent / "latest").symlink_to("one")
+    (params.parent / "below").mkdir()
+    monkeypatch.chdir(params.parent / "below")
+    after = edited(params, params.parent, "../latest", None)
+    assert "path: latest" in after

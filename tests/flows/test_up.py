@@ -185,6 +185,7 @@ def test_a_wrong_value_is_refused_before_anything_runs(
     refused = team.run("trigger", "retrain", *arguments)
     assert refused.returncode == status, refused
     assert re.search(words, refused.stdout + refused.stderr), refused
+    assert status == 2 or team.flow_runs()[0]["idempotency_key"], "asked twice, it would start two"
     assert "Traceback" not in refused.stdout + refused.stderr
     assert len(team.runs()) == before
 
@@ -261,7 +262,11 @@ def test_a_person_decides_and_the_worker_may_die_meanwhile(team: Team) -> None:
     assert "waiting for approval" in evidence and "a person decides" in evidence
     before = team.client.get_model_version_by_alias("weather-synthetic", "champion").version
     planned = team.run("retrain", "--plan", "--variants", "dnn", "--set", *FAST, "--seed", "4")
-    assert re.search(r"^nothing to do.*version \d+ .* waits for a person's word", planned.stdout, re.DOTALL), planned
+    assert re.search(
+        r"^nothing to do.*waits for a person's word.*: weather-synthetic 1, \d+$",
+        planned.stdout,
+        re.DOTALL | re.MULTILINE,
+    ), planned
     team.part("worker", "start").kill()
     until(lambda: "The worker ended with status -9" in team.output.read_text(), "the new worker")
     variant = team.root / "params/models/dnn.yaml"
@@ -277,7 +282,8 @@ def test_a_person_decides_and_the_worker_may_die_meanwhile(team: Team) -> None:
     assert parents.pop(other).data.tags["decision"] == WAITING
     parent = list(parents.values())[-1]
     assert (parent.info.status, parent.data.tags["decision"]) == ("FINISHED", "promoted")
-    moot = a_question_that_was_left(team, now.version)
+    moot, gone = a_question_that_was_left(team, now.version), a_question_that_was_left(team, now.version)
+    team.ask(f"flow_runs/{team.client.get_run(gone).data.tags['prefect_flow_run_id']}", method="DELETE")
     for key, value in (("champion", now.version), ("decision", WAITING)):
         team.client.set_model_version_tag("weather-synthetic", "1", key, value)
     run = team.start("retrain/nightly", {"variants": ["dnn"]})
@@ -285,9 +291,10 @@ def test_a_person_decides_and_the_worker_may_die_meanwhile(team: Team) -> None:
     team.ask(f"flow_runs/{run}/resume", {"run_input": answer | {"decision": "reject"}})
     assert team.ended(run)["name"] == "Not promoted"
     assert team.client.get_run(other).data.tags["decision_why"] == "rejected by ann: it is only a test"
-    closed = team.client.get_run(moot).data.tags
-    assert (closed["decision"], closed["decision_why"]) == ("promoted", "approved by ann: it is only a test")
-    for one in (other, moot):
+    for one in (moot, gone):
+        closed = team.client.get_run(one).data.tags
+        assert (closed["decision"], closed["decision_why"]) == ("promoted", "approved by ann: it is only a test")
+    for one in (other, moot, gone):
         team.client.delete_run(one)
 
 

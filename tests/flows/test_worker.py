@@ -52,3 +52,12 @@ def test_whoever_has_its_number_now_is_left_alone(worker: Worker) -> None:
         alive = foreign.poll() is None
         foreign.kill()
     assert alive
+
+
+def test_a_flow_run_that_heeds_no_signal_ends_too(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would keep the clone's lock, and go on against servers that are gone."""
+    monkeypatch.setattr("flows.worker.GRACE", 0.2)
+    run = killed(worker)
+    run.suspend()  # SIGTERM waits until it is woken up
+    worker.stop()
+    run.wait(10)

@@ -15,6 +15,7 @@ import threading
 import time
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -193,6 +194,21 @@ def test_a_folder_that_was_moved_to_another_disk_is_in_it(root: Path, tmp_path: 
     after = content(other)
     before.pop("mlflow.db"), after.pop("mlflow.db")
     assert before == after and len(after) == 2
+
+
+def test_a_folder_that_cannot_be_read_stops_it(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A backup is whole or is not there: whoever backs up is told of the folder."""
+    real = os.scandir
+
+    def scandir(path: Any) -> Any:
+        if str(path).endswith("mlruns/weather"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    with pytest.raises(InputError, match="mlruns/weather: Permission denied"):
+        backup(root, tmp_path / "store.tar")
+    assert not (tmp_path / "store.tar").exists()
 
 
 def test_artifacts_that_lie_elsewhere_are_told(root: Path, tmp_path: Path) -> None:

@@ -97,6 +97,14 @@ def test_a_second_time_nothing_is_to_do(root: Path) -> None:
     assert plan_of(root, names=("dnn",)).nothing_to_do
 
 
+def test_a_copy_under_another_name_is_another_variant(root: Path) -> None:
+    """With equal parameters, too, and whichever of the two are asked for: it is trained under its own name."""
+    record(root, plan_of(root, names=("dnn",)))
+    (root / "params/models/mine.yaml").write_text((root / "params/models/dnn.yaml").read_text())
+    for names in (("mine",), ("dnn", "mine")):
+        assert [candidate.name for candidate in plan_of(root, names=names).to_train] == ["mine"]
+
+
 @pytest.mark.parametrize(
     ("parent_status", "decision"), [("RUNNING", {}), ("FAILED", None), ("KILLED", {}), ("FINISHED", {})]
 )

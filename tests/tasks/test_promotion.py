@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from mlflow.exceptions import MlflowException
 
 from tasks import promotion, tracking
 from tasks.promotion import Move
@@ -83,6 +84,22 @@ def test_what_cannot_be_promoted_is_told(root: Path, name: str, version: str, wh
     with pytest.raises(InputError, match=why):
         promotion.promote(tracking.client(root), name, version, "why not", "anna")
     assert told(root, name) == ["->1 better"]
+
+
+def test_a_store_that_fails_is_not_a_version_that_is_missing(
+    root: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever promotes hears of the failure, and an approval is tried again, instead of "no such version" for good."""
+    client = tracking.client(root)
+    moved(root, name, "1")
+
+    def failing(*_: object) -> None:
+        raise MlflowException("timed out")
+
+    with monkeypatch.context() as patched, pytest.raises(MlflowException, match="timed out"):
+        patched.setattr(client, "get_model_version", failing)
+        promotion.promote(client, name, "2", "why not", "anna")
+    promotion.promote(client, name, "2", "why not", "anna")
 
 
 def test_there_must_be_something_to_roll_back_to(root: Path, name: str) -> None:

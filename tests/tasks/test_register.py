@@ -212,6 +212,14 @@ def test_too_few_images_spend_no_look(root: Path, sit: Any, retrain: Retrain) ->
     assert decision.promoted and tags_of(root, plan, decision.version or "")["look"] == "1"
 
 
+def test_a_champion_made_again_spends_no_look(root: Path, sit: Any, retrain: Retrain) -> None:
+    """As after an edit of the code that changes no weight: equal weights need no comparison, and wear out nothing."""
+    plan = sit(range(20), range(5))
+    retrain(plan, 0)
+    assert retrain(plan, 0).why == "the champion, version 1, has the same weights"
+    assert tags_of(root, plan, retrain(plan, 1).version or "")["look"] == "1"
+
+
 def test_a_first_champion_without_skill_is_told(root: Path, sit: Any, tmp_path: Path) -> None:
     """One that is no better than the commonest class, always said, becomes champion where nothing is asked of it, and
     the verdict says so; `at_least` keeps it out."""

@@ -369,6 +369,23 @@ def test_a_killed_clean_leaves_nothing_half(store: Store, older: Retention) -> N
     assert not any(run.tags.get(CLEANED, "").startswith("begun") for run in inventory(store.root).runs.values())
 
 
+def test_versions_of_another_registry_are_known(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where MLFLOW_REGISTRY_URI names another store, what is registered there is of this project all the same, and
+    `clean` leaves its files."""
+    shutil.copy(store.root / "mlflow.db", tmp_path / "registry.db")
+    monkeypatch.setenv("MLFLOW_REGISTRY_URI", f"sqlite:///{tmp_path}/registry.db")
+    elsewhere = mlflow.MlflowClient(f"sqlite:///{store.root}/mlflow.db", f"sqlite:///{tmp_path}/registry.db")
+    _, run = store.retraining()
+    elsewhere.create_registered_model(WEATHER)
+    elsewhere.create_model_version(WEATHER, f"runs:/{run}/model", run)
+    elsewhere.set_registered_model_alias(WEATHER, "champion", "1")
+    tracking.client_of.cache_clear()
+    assert [(one.version, one.aliases) for one in inventory(store.root).versions] == [("1", ["champion"])]
+    tracking.client_of.cache_clear()
+    monkeypatch.delenv("MLFLOW_REGISTRY_URI")
+    assert inventory(store.root).versions == []
+
+
 @pytest.fixture
 def served(tmp_path: Path, fresh_database: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
     """A project that tracks to a server which keeps the artifacts itself."""

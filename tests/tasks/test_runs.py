@@ -8,8 +8,10 @@ import pytest
 
 from benchmarks.drills.kill import small
 from tasks import tracking
+from tasks.child import folder_of
 from tasks.plan import Candidate, Plan
-from tasks.runs import open_variant
+from tasks.runs import commit, open_variant
+from tests.conftest import copy_project
 
 pytestmark = pytest.mark.slow
 
@@ -24,3 +26,28 @@ def test_two_names_for_one_thing_have_a_run_each(project: Path, fresh_database: 
     parent = tracking.start_run(project, tracking.experiment(project, "test"), "retrain", {"kind": "retraining"})
     opened = [open_variant.fn(project, plan, candidate, parent) for candidate in (one, other, one, other)]
     assert opened[:2] == opened[2:] and opened[0] != opened[1]
+
+
+def test_a_run_whose_checkpoints_are_elsewhere_is_not_gone_on_with(project: Path, fresh_database: Path) -> None:
+    """What another machine trained and logged before it was killed stays a run of its own: a training from the start
+    would keep that one's figures for the epochs that they share. With the checkpoints here, the same run it is."""
+    shutil.copy(fresh_database, project)
+    one = Candidate("dnn", small("dnn"), "f" * 32, {}, "test")
+    plan = Plan("test", "1" * 32 + ".dir", project, 0, [one], older=False)
+    parent = tracking.start_run(project, tracking.experiment(project, "test"), "retrain", {"kind": "retraining"})
+    killed = open_variant.fn(project, plan, one, parent)
+    tracking.end_run(project, killed, "KILLED")
+    anew = open_variant.fn(project, plan, one, parent)
+    tracking.end_run(project, anew, "KILLED")
+    folder_of(project, one).mkdir(parents=True)
+    assert killed != anew and open_variant.fn(project, plan, one, parent) in (killed, anew)
+
+
+def test_code_that_nobody_has_added_is_on_record(tmp_path: Path) -> None:
+    """A module that git does not know cannot be had again by its commit: the run says that its code was changed. A file
+    beside the code says nothing."""
+    root = copy_project(tmp_path)
+    (root / "notes.txt").write_text("mine")
+    assert commit(root)["git_dirty"] == "false"
+    (root / "weathervane/mixing.py").write_text("")
+    assert commit(root)["git_dirty"] == "true"

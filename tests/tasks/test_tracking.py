@@ -106,6 +106,12 @@ def test_an_experiment_is_made_once_and_brought_back_when_deleted(root: Path) ->
     assert tracking.client(root).get_experiment(made).lifecycle_stage == "active"
 
 
+def test_two_first_starts_on_one_server_share_an_experiment(root: Path) -> None:
+    """Where another clone has made it between the look and the making, that one is taken."""
+    made = tracking.experiment(root, "raced")
+    assert tracking._created(tracking.client(root), "raced", None) == made
+
+
 def test_parameters_are_flat_and_a_child_knows_its_parent(root: Path) -> None:
     """In MLflow's table, `train.epochs` is a column, and variants fold under their retraining."""
     experiment = tracking.experiment(root, "weather")

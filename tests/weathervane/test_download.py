@@ -3,6 +3,7 @@
 import hashlib
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -98,3 +99,11 @@ def test_a_page_in_the_place_of_the_dataset_does_not_stay(server: str, tmp_path:
     with pytest.raises(InputError, match="no zip archive, and is removed"):
         Mendeley(kind="mendeley", url=f"{server}/whole").place(tmp_path)
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_two_who_want_one_file_fetch_it_once(server: str, tmp_path: Path) -> None:
+    """'data check' beside an ingest: both have it whole, and neither takes the other's half away."""
+    with ThreadPoolExecutor(4) as pool:
+        wanted = [pool.submit(fetch, f"{server}/whole", tmp_path / "f", digest=None, limit=10**6) for _ in range(8)]
+        assert {one.result().read_bytes() for one in wanted} == {CONTENT}
+    assert [path.name for path in tmp_path.iterdir()] == ["f"]

@@ -7,12 +7,13 @@ import signal
 import stat
 import subprocess
 import sys
+import tempfile
 from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
-from weathervane.files import replacing, sha256
+from weathervane.files import move, replacing, sha256
 
 ROOT = Path(__file__).parents[2]
 
@@ -83,3 +84,20 @@ def test_sha256(tmp_path: Path) -> None:
     data = os.urandom(3_000_000)
     path.write_bytes(data)
     assert sha256(path) == hashlib.sha256(data).hexdigest()
+
+
+@pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="no second file system: /dev/shm")
+def test_a_folder_moves_to_another_file_system(tmp_path: Path) -> None:
+    """Where `.weathervane` is a link to a larger disk: whole, with nothing left behind on either side, there and back,
+    also beside what a killed move has left."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as other:
+        here, there = tmp_path / "raw", Path(other) / "aside"
+        (here / "rain").mkdir(parents=True)
+        (here / "rain/1.jpg").write_bytes(b"1")
+        there.with_name("aside.part").mkdir()
+        move(here, there)
+        assert [path.name for path in Path(other).rglob("*")] == ["aside", "rain", "1.jpg"] and not any(
+            tmp_path.iterdir()
+        )
+        move(there, here)
+        assert (here / "rain/1.jpg").read_bytes() == b"1" and not any(Path(other).iterdir())

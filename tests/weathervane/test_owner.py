@@ -4,10 +4,11 @@ import os
 import signal
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 
-from weathervane.owner import gone, me, owner
+from weathervane.owner import gone, here, me, owner
 
 
 def test_a_process_is_gone_when_it_has_ended() -> None:
@@ -34,6 +35,19 @@ def test_of_another_machine_nothing_is_known() -> None:
     """A process of another machine is never taken for gone, nor is an owner that nobody wrote down."""
     assert not gone("elsewhere boot 1 2")
     assert not gone("")
+
+
+def test_two_machines_of_one_name_are_two(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two clones on hosts that are both called `localhost` do not end each other's runs; an owner as older versions
+    wrote it, without the machine, is still one of this one's."""
+    child = subprocess.Popen(["true"])
+    ended, now = owner(child.pid), me()
+    child.wait()
+    node, _, rest = now.partition("/")
+    assert here(now) and here(f"{node} {rest.partition(' ')[2]}")
+    (tmp_path / "machine-id").write_text("another")
+    monkeypatch.setattr("weathervane.owner.MACHINE", tmp_path / "machine-id")
+    assert not here(now) and not gone(ended)
 
 
 @pytest.mark.fault(23)
