@@ -249,6 +249,9 @@ def data_diff(
 @data.command("gc")
 def data_gc(
     yes: Annotated[bool, typer.Option("--yes", help="Remove it; without, it is only shown.")] = False,
+    heads_only: Annotated[
+        bool, typer.Option("--heads-only", help="Of git, keep what branches and tags name, not what older commits do.")
+    ] = False,
 ) -> None:
     """Say which models need which data; remove what nobody needs.
 
@@ -256,7 +259,7 @@ def data_gc(
     """
     from flows.house_command import collect_data
 
-    collect_data(yes)
+    collect_data(yes, heads_only)
 
 
 runs = typer.Typer(no_args_is_help=True, help="Look after runs that nobody works at any more.")

@@ -229,7 +229,8 @@ def show(summary: dict[str, Any]) -> None:
         note = " (rendered pictures: figures say nothing about photographs)" if summary["synthetic"] else ""
         say(f"{summary['dataset']}{note}: {summary['decision']}, {summary['why']}")
     say("next:" if which("weathervane") else "next, after 'source .venv/bin/activate':")
-    told = [(command, what) for command, what in NEXT if "--source" not in command or summary.get("synthetic")]
+    best = summary.get("variant") or "cnn"
+    told = [(c.format(best), what) for c, what in NEXT if "--source" not in c or summary.get("synthetic")]
     if version := summary.get("promotable"):
         told.insert(0, (f"weathervane promote {version} --why '...'", "make it champion all the same"))
     for command, what in told:
@@ -240,5 +241,5 @@ BRIEF = 40  # characters of a reason that stand in the table; all of it stands b
 NEXT = (
     ("weathervane ui", "compare the runs in MLflow's pages"),
     ("weathervane retrain --source FOLDER", "the same on your own photographs"),
-    ("weathervane retrain --variants cnn --set train.epochs=60", "one variant, other parameters"),
+    ("weathervane retrain --variants {} --set train.epochs=60", "one variant, other parameters"),
 )

@@ -7,7 +7,7 @@ from tasks.data import INGEST
 from tasks.data_versions import difference, ledger_of, resolve, versions
 from weathervane import project
 from weathervane.ingest import Ingest, borrowed, inspect
-from weathervane.ledger import Ledger, Row
+from weathervane.ledger import Ledger, Quarantined, Row
 from weathervane.params import load
 from weathervane.progress import say, tabulate
 from weathervane.sorting import Report
@@ -28,7 +28,7 @@ def check(source: str) -> bool:
         report, refusal = inspect(*asked, Ledger(root / project.RAW), record)
         joined, hindrance = inspect(*asked, held, record) if joins else (report, refusal)
     _table(report)
-    _list("quarantined", [f"{bad.name!r}: {bad.reason}: {bad.detail}" for bad in report.quarantined])
+    _list("quarantined", _by_folder(report.quarantined))
     _list("duplicates", [f"{name!r} of {of!r}" for name, of in report.duplicates])
     sizes = [size for size in Counter(row.group for row in report.accepted).values() if size > 1]
     said = f"{len(sizes):,} groups of {sum(sizes):,} images, the largest of {max(sizes)}" if sizes else "none"
@@ -58,7 +58,7 @@ def list_versions() -> None:
         else:
             earlier = before.get(ledger.dataset)
             changed = f"; {difference(root, earlier, version.md5)}" if earlier else ""
-            say(f"  {ledger.dataset}: {len(ledger.rows)} images ({by_class(ledger.counts())}){changed}")
+            say(f"  {ledger.dataset}: {len(ledger.rows):,} images ({by_class(ledger.counts())}){changed}")
             before[ledger.dataset] = version.md5
 
 
@@ -86,6 +86,17 @@ def _table(report: Report) -> None:
     rows.append(["ignored", f"{len(report.ignored):,}", "what systems leave behind, and texts"])
     rows.append(["all files", f"{report.files:,}", ""])
     tabulate(["what became of them", "files", "notes"], rows)
+
+
+def _by_folder(quarantined: list[Quarantined]) -> list[str]:
+    """A line a file, or one for all files of a folder that have one reason."""
+    alike: dict[tuple[str, str], list[str]] = {}
+    for bad in quarantined:
+        alike.setdefault((bad.name.rpartition("/")[0], f"{bad.reason}: {bad.detail}"), []).append(bad.name)
+    return [
+        f"{names[0]!r}{f' and {len(names) - 1:,} more beside it' if len(names) > 1 else ''}: {why}"
+        for (_, why), names in alike.items()
+    ]
 
 
 def _list(what: str, lines: list[str]) -> None:

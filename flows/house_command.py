@@ -55,10 +55,10 @@ def restore(file: Path, force: bool) -> None:
     say(f"restored: {_many(len(manifest.files), 'file')} as they were on {manifest.made} UTC")
 
 
-def collect_data(yes: bool) -> None:
+def collect_data(yes: bool, heads_only: bool) -> None:
     """Show who needs which version of the data; remove from DVC's cache what nobody does."""
     root = tracked_root()
-    found = data_gc.collect(root) if yes else data_gc.census(root)
+    found = data_gc.collect(root, heads_only) if yes else data_gc.census(root, heads_only)
     rows = []
     for one in found.versions:
         places = ["yes" if one.cache else "no", {None: "none set", True: "yes", False: "no"}[one.remote]]

@@ -161,7 +161,7 @@ def train_all(
             if standing := reused(candidate, parent):
                 results.append(standing)
                 continue
-            with timed(seconds, candidate.name) as end:
+            with timed(seconds, candidate.name, candidate.why) as end:
                 result = result_of(candidate)
                 if isinstance(result, Failed):
                     end += ["failed"]
@@ -191,11 +191,11 @@ def flow_run() -> str:
 
 
 @contextmanager
-def timed(seconds: dict[str, float], step: str) -> Iterator[list[str]]:
-    """Say when the block begins and ends, and note how long it took; yields a list of what else to say at its end."""
+def timed(seconds: dict[str, float], step: str, why: str = "") -> Iterator[list[str]]:
+    """Say when the block begins (and why) and ends, and note how long it took; yields what else to say at its end."""
     since, end = time.perf_counter(), list[str]()
     with about(step=step):
-        say(f"{step}: started")
+        say(f"{step}: started{f' ({why})' if why else ''}")
         yield end
         seconds[step] = time.perf_counter() - since
         say(", ".join([f"{step}: ended after {seconds[step]:.1f} s", *end]))

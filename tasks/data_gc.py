@@ -11,6 +11,7 @@ from pathlib import Path
 from tasks.data_versions import (
     CACHE,
     cached,
+    committed,
     has_bytes,
     heads,
     last_version,
@@ -31,8 +32,8 @@ from weathervane.errors import InputError
 class Standing:
     """A version of data/raw: what needs it, and where all of its bytes are.
 
-    `git` names the work tree and the heads that track it, `models` the model versions that were trained on it, `runs`
-    what else MLflow's runs need it for; `remote` is None where DVC has no default remote.
+    `git` names the work tree and the heads that track it, or else a commit, `models` the model versions that were
+    trained on it, `runs` what else MLflow's runs need it for; `remote` is None where DVC has no default remote.
     """
 
     md5: str
@@ -67,15 +68,17 @@ class Census:
         return [one for one in self.versions if one.models and one.cache and not one.remote and not one.git]
 
 
-def census(root: Path) -> Census:
+def census(root: Path, heads_only: bool = False) -> Census:
     """Who needs what; nothing is changed, and MLflow is not imported where its store is local.
+
+    Git's history needs its versions, so that one can go back to it; with `heads_only` only its branches and tags do.
 
     Raises:
         InputError: a remote, a server or git's history that cannot be read: nobody knows then what is needed.
     """
     from tasks.dvc_repo import in_remote, used
 
-    found = _needed(root)
+    found = _needed(root, heads_only)
     held = in_remote(root, list(found))
     for one in found.values():
         one.cache, ledger = has_bytes(root, one.md5), ledger_of(root, one.md5)
@@ -86,18 +89,18 @@ def census(root: Path) -> Census:
     return Census(list(found.values()), unneeded)
 
 
-def collect(root: Path) -> Census:
+def collect(root: Path, heads_only: bool = False) -> Census:
     """Remove what nobody needs from DVC's cache; the remote is left alone. Returns what was there before."""
     from tasks.dvc_repo import locked
 
     with lock(root, DATA), locked(root):
-        found = census(root)
+        found = census(root, heads_only)
         for path in sorted(found.unneeded, key=lambda path: path.suffix != ".dir"):  # a list promises its files
             path.unlink(missing_ok=True)
     return found
 
 
-def _needed(root: Path) -> dict[str, Standing]:
+def _needed(root: Path, heads_only: bool) -> dict[str, Standing]:
     """Every version that anything knows of, by md5, with what needs it."""
     if not os.environ.get("MLFLOW_TRACKING_URI") and (root / project.SERVERS).exists():
         raise InputError(
@@ -113,6 +116,9 @@ def _needed(root: Path) -> dict[str, Standing]:
         found[today].git.append("today's")
     for name, md5 in heads(root).items():
         found.setdefault(md5, Standing(md5)).git.append(name)
+    for md5, commit in {} if heads_only else committed(root).items():
+        if not found.setdefault(md5, Standing(md5)).git:
+            found[md5].git.append(commit)
     for address, stock in stores.items():
         _note_what_it_needs(root, address, stock, found)
     return found

@@ -137,6 +137,11 @@ def heads(root: Path) -> dict[str, str]:
     return {name: version for name, version in tracked if version}
 
 
+def committed(root: Path) -> dict[str, str]:
+    """Every version that a commit of any branch or tag names, by its md5, with the newest such commit."""
+    return {version.md5: version.known_by for version in reversed(_in_git(root, "--branches", "--tags", "--remotes"))}
+
+
 def cached(root: Path) -> list[str]:
     """Every version whose list DVC's cache holds, whether or not anything else knows of it."""
     found = (f"{path.parent.name}{path.name}" for path in sorted((root / CACHE).glob("??/*.dir")))
@@ -238,8 +243,8 @@ def _object(root: Path, digest: str) -> Path:
     return root / CACHE / digest[:2] / digest[2:]
 
 
-def _in_git(root: Path) -> list[Version]:
-    log = git(root, "log", "--format=%H %ct", "--", "data/raw.dvc").stdout
+def _in_git(root: Path, *heads: str) -> list[Version]:
+    log = git(root, "log", "--format=%H %ct", *heads, "--", "data/raw.dvc").stdout
     lines = (line.split() for line in log.splitlines())
     found = []
     for commit, seconds in lines:

@@ -22,6 +22,7 @@ Watched = Literal["brightness", "contrast", "saturation", "sharpness", "size", "
 WATCHED: tuple[Watched, ...] = get_args(Watched)
 OF_MODEL = ("classes", "confidence", "distance")  # what a model says of images that it has learnt from is no measure
 NEIGHBOUR = 5
+TOLD = 8  # classes whose shares are told in a line
 EXACTLY = 1000  # photographs in all, above which the exact distribution of a one-sided test is out of reach
 DRAWS = 9999  # of tables, for the mix of classes
 DISTANCES = 1 << 24  # between images and those of the bank, that are in memory at a time
@@ -152,13 +153,24 @@ def _numbers(before: "pd.DataFrame", after: "pd.DataFrame", name: str) -> tuple[
     return float(result.statistic), float(result.pvalue), was, now
 
 
+def most_changed(before: "pd.Series[str]", after: "pd.Series[str]") -> list[str]:
+    """The classes that occur in either column, the one whose share differs most first."""
+    apart = after.value_counts(normalize=True).sub(before.value_counts(normalize=True), fill_value=0).abs()
+    return [str(name) for name in apart.sort_index().sort_values(ascending=False, kind="stable").index]
+
+
 def _classes(before: "pd.DataFrame", after: "pd.DataFrame") -> tuple[float, float, str, str]:
     from scipy.stats import MonteCarloMethod, chi2_contingency
 
     names = sorted({*before["class"], *after["class"]})
     counts = np.array([[(table["class"] == name).sum() for name in names] for table in (before, after)])
     shares = counts / counts.sum(1, keepdims=True)
-    told = [", ".join(f"{name} {share:.0%}" for name, share in zip(names, row, strict=True)) for row in shares]
+    first = most_changed(before["class"], after["class"])[:TOLD]
+    more = f" and {len(names) - TOLD:,} more" if len(names) > TOLD else ""
+    told = [
+        ", ".join(f"{name} {share:.0%}" for name, share in zip(names, row, strict=True) if name in first) + more
+        for row in shares
+    ]
     p = 1.0
     if len(names) > 1:
         method = MonteCarloMethod(n_resamples=DRAWS, rng=np.random.default_rng(0))

@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from weathervane import images
 from weathervane.examine import Outcome, Picture, Record
 from weathervane.files import raise_if_no_room, sha256
-from weathervane.layout import called_text, shown
+from weathervane.layout import called_text, class_name, shown
 from weathervane.ledger import Ledger, Quarantined, Row
 from weathervane.parallel import in_order
 from weathervane.sources import Found
@@ -40,7 +40,7 @@ class Report:
         return (
             f"{self.files:,} files, {self.read:,} read, {self.decoded:,} decoded: "
             f"{len(self.accepted):,} new{f' ({brought})' if brought else ''}, "
-            f"{self.known + len(self.duplicates):,} duplicates, {len(self.quarantined):,} quarantined"
+            f"{self.known:,} known, {len(self.duplicates):,} duplicates, {len(self.quarantined):,} quarantined"
             f"{f' ({reasons})' if reasons else ''}, {len(self.ignored):,} ignored"
         )
 
@@ -108,6 +108,8 @@ class Sorting:
             return found, digest, None
         if found.reason:
             return found, digest, images.BadImage(found.reason, found.detail)
+        if not found.label or class_name(found.label) != found.label:  # folders and metrics are called by it
+            return found, digest, images.BadImage("name not understood", f"{found.label!r} is no name of a class")
         if found.sha256:  # it was not read
             return found, digest, self._outcomes[digest]
         return found, digest, self._record.look(digest, found.data)

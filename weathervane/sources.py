@@ -74,7 +74,7 @@ class Synthetic(Strict):
             yield Found(name, name.split("/")[0], data)
 
 
-NAMELESS = "no class folder (of letters, digits, spaces, _ and -), and no <class><number> name"
+NAMELESS = "no class folder (letters, digits, spaces, _, -; first a letter or digit; up to 63), no <class><number> name"
 LINKED = "a link to a folder, and those are not entered: copy the folder, or name what it leads to as a source"
 
 
@@ -255,7 +255,9 @@ def read(folder: Path, name: str, label: str | None, seen: Seen) -> Found:
         if path.is_symlink() and not path.resolve().is_relative_to(folder.resolve()):
             return Found(name, label, reason="outside the source", detail=f"a link to {path.readlink()}")
         if not path.is_file():
-            return Found(name, label, reason="unreadable file", detail="not a regular file")
+            return Found(
+                name, label, reason="unreadable file", detail="not a regular file" if path.exists() else "no such file"
+            )
         found = Found(name, label, path=str(path), stamp=stamp(path))
         if digest := seen(found.path, found.stamp):
             return replace(found, sha256=digest)

@@ -15,5 +15,12 @@ def with_interval(value: float, low: float, high: float) -> str:
 
 
 def by_class(counts: Mapping[str, int]) -> str:
-    """How many of each class: 12 rain, 30 shine."""
-    return ", ".join(f"{count} {label}" for label, count in sorted(counts.items()))
+    """How many of each class: 12 rain, 30 shine; 12 '7', where names are numbers."""
+    names = {label: repr(label) if label[:1].isdigit() else label for label in counts}
+    return ", ".join(f"{count:,} {names[label]}" for label, count in sorted(counts.items()))
+
+
+def brief(name: str, most: int) -> str:
+    """A name in so many characters: its beginning and its end, where names of one kind differ."""
+    most = max(most, 5)
+    return name if len(name) <= most else f"{name[: most // 2]}…{name[-(most - most // 2 - 1) :]}"

@@ -247,6 +247,12 @@ def test_the_command_line_looks_at_data(project: Path, inbox: Path, here: Here) 
     assert "as a dataset of its own it would be taken in" in checked.stdout and "beside" not in checked.stdout
     for number in range(4):
         (inbox / f"rain/broken{number}.jpg").write_bytes(b"no image")
+    for number in range(30):
+        (inbox / "-dash").mkdir(exist_ok=True)
+        (inbox / f"-dash/{number}.jpg").write_bytes(b"")
+    told = weathervane("data", "check", str(inbox)).stdout
+    assert "'-dash/0.jpg' and 29 more beside it: name not understood: no class folder" in told
+    shutil.rmtree(inbox / "-dash")
     refused = weathervane("data", "check", str(inbox))
     assert refused.returncode == 2 and "it would be refused: 5 of 31 files are bad, more than max_bad" in refused.stdout
     for number in range(4):

@@ -124,6 +124,21 @@ def test_what_nobody_needs_goes_and_all_else_stays(clone: Clone) -> None:
     assert "up to date" in done.stdout, done.stdout
 
 
+def test_what_was_committed_can_be_returned_to(clone: Clone) -> None:
+    """A version that only an older commit names stays, as of a mistaken ingest that was committed and undone; it goes
+    where that is asked for."""
+    undone = clone.data("a", "undone")
+    clone.commit()
+    commit = subprocess.check_output([*GIT, "rev-parse", "--short=10", "HEAD"], cwd=clone.root, text=True).strip()
+    clone.data("a", "today")
+    clone.commit()
+    assert standing(clone)[undone].needed_by == [f"commit {commit}"]
+    collect(clone.root)
+    assert clone.cached("undone") and has_bytes(clone.root, undone)
+    collect(clone.root, heads_only=True)
+    assert not clone.cached("undone") and clone.cached("today")
+
+
 def test_the_models_of_a_teams_server_are_asked_for(clone: Clone, monkeypatch: pytest.MonkeyPatch) -> None:
     """Beside the store of `weathervane up` nobody's word is taken from another: refused, and nothing goes."""
     clone.data("one.jpg"), clone.data("two.jpg")

@@ -9,7 +9,7 @@ import torch
 
 from tests.conftest import ROOT
 from weathervane import drift, variant
-from weathervane.drift import OF_MODEL, WATCHED, Bank, Monitor, judge
+from weathervane.drift import OF_MODEL, WATCHED, Bank, Monitor, judge, most_changed
 from weathervane.errors import InputError
 from weathervane.listing import Listing, listing
 from weathervane.model import Model, Spec, build
@@ -143,3 +143,10 @@ def test_a_store_of_another_size_is_refused(model: Model, store: Store) -> None:
     other = Model(model.net, replace(model.spec, decode_size=64), model.device)
     with pytest.raises(InputError, match=r"looks at 64 pixels a side, .* holds 32: image_size"):
         of_training(other, store)
+
+
+def test_the_classes_that_changed_most_come_first() -> None:
+    """Of many classes a line and a panel have room for a few: those whose share differs, whichever way, and those that
+    came or went."""
+    before, after = pd.Series(["a"] * 5 + ["b"] * 4 + ["c"]), pd.Series(["a"] * 5 + ["b"] + ["d"] * 4)
+    assert most_changed(before, after) == ["d", "b", "c", "a"]

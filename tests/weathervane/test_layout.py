@@ -1,12 +1,19 @@
 """The class of a file, from its folder or its name; what systems leave behind is no image."""
 
+import io
 import os
 import unicodedata
+from pathlib import Path
 
 import pytest
 from mlflow.utils.validation import _validate_metric_name
+from PIL import Image
 
+from weathervane.examine import Record
 from weathervane.layout import as_beside, class_name, ignored, labels, shown
+from weathervane.ledger import Ledger
+from weathervane.sorting import Sorting
+from weathervane.sources import Found
 
 
 @pytest.mark.parametrize(
@@ -153,3 +160,14 @@ def test_what_systems_leave_behind_is_ignored(name: str, yes: bool) -> None:
 def test_names_can_be_shown(name: bytes, text: str) -> None:
     """Whatever a file is called, its name can be printed and stored, and does nothing to a terminal."""
     assert shown(os.fsdecode(name)) == text
+
+
+@pytest.mark.parametrize("label", ["../evil", "Two!", "Rain", "", None])
+def test_a_source_cannot_make_up_a_class(label: str | None) -> None:
+    """What no folder and no metric can be called by is quarantined, whatever kind of source said it."""
+    picture = io.BytesIO()
+    Image.new("RGB", (32, 32), "red").save(picture, "PNG")
+    sorting = Sorting(Ledger(Path("nowhere")), None, Record())
+    sorting.sort("new", *sorting.examine(Found("x.png", label, picture.getvalue())))
+    (bad,) = sorting.ended().quarantined
+    assert bad.reason == "name not understood" and "is no name of a class" in bad.detail

@@ -10,11 +10,14 @@ from weathervane.bootstrap import share_interval
 from weathervane.intervals import scores
 from weathervane.measures import BINS, Answers, bins
 from weathervane.pictures.style import AFTER, BAR, BEFORE, CLASSES, GREY, bare, colours, save
+from weathervane.words import brief
 
 if TYPE_CHECKING:
     import pandas as pd
 
-MOST = 30  # classes whose counts and names a confusion matrix has room for
+MOST = 60  # classes whose counts and names a confusion matrix has room for
+ROOMY = 30  # classes with a whole cell each; of more, cells are smaller and have no zeros
+NAME = 24  # characters of a class's name
 
 
 def confusion_picture(table: "pd.DataFrame", classes: list[str], title: str, path: Path) -> None:
@@ -24,25 +27,32 @@ def confusion_picture(table: "pd.DataFrame", classes: list[str], title: str, pat
 
     counts = confusion_matrix(table["label"], table["predicted"], labels=classes)
     share = counts / counts.sum(1, keepdims=True).clip(1)
-    side = 2.2 + 0.75 * min(len(classes), MOST)
+    side, size = 2.2 + 0.75 * min(len(classes), ROOMY), 10 * min(1.0, ROOMY / len(classes))  # inches, points
     figure = Figure(figsize=(side, side * 0.9), layout="constrained")
     axes = figure.subplots()
     axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
     places = range(0, len(classes), math.ceil(len(classes) / MOST))  # of which names can be read
-    axes.set_xticks(places, [classes[place] for place in places], rotation=30, ha="right")
-    axes.set_yticks(places, [classes[place] for place in places])
+    names = [brief(classes[place], NAME) for place in places]
+    axes.set_xticks(places, names, fontsize=max(size, 6))
+    if max(map(len, names)) > 2:
+        axes.tick_params("x", labelrotation=30)
+        for tick in axes.get_xticklabels():
+            tick.set_horizontalalignment("right")
+    axes.set_yticks(places, names, fontsize=max(size, 6))
     axes.set_xlabel("predicted")
     axes.set_ylabel("true")
     axes.set_title(title, fontsize=10)
     for i, j in np.ndindex(counts.shape if len(classes) <= MOST else (0, 0)):
-        axes.text(j, i, counts[i, j], ha="center", va="center", color="white" if share[i, j] > 0.6 else "black")
+        if counts[i, j] or len(classes) <= ROOMY:
+            colour = "white" if share[i, j] > 0.6 else "black"
+            axes.text(j, i, counts[i, j], ha="center", va="center", fontsize=size, color=colour)
     save(figure, path)
 
 
 def curves_picture(table: "pd.DataFrame", classes: list[str], title: str, path: Path) -> None:
     """ROC and precision-recall curves, one against the rest, with the area under each; classes that occur.
 
-    Of more classes than there are colours those with the smallest areas have a name, and the others are grey.
+    Of more classes than there are colours those with the smallest areas under ROC have a name, and the others are grey.
     """
     from matplotlib.figure import Figure
     from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score, roc_curve
@@ -60,7 +70,7 @@ def curves_picture(table: "pd.DataFrame", classes: list[str], title: str, path: 
         false, true, _ = roc_curve(own, score)
         precision, recall, _ = precision_recall_curve(own, score)
         areas = under[label], average_precision_score(own, score)
-        told = [f"{label}  {area:.3f}" if named else None for area in areas]
+        told = [f"{brief(label, NAME)}  {area:.3f}" if named else None for area in areas]
         roc.plot(false, true, label=told[0], clip_on=False, **line)
         pr.plot(recall, precision, drawstyle="steps-post", label=told[1], clip_on=False, **line)
     roc.plot([0, 1], [0, 1], color=GREY, linewidth=0.8, linestyle=":")
@@ -70,7 +80,11 @@ def curves_picture(table: "pd.DataFrame", classes: list[str], title: str, path: 
         bare(axes, name)
         axes.set(xlim=(0, 1), ylim=(0, 1))
         if axes.get_legend_handles_labels()[0]:
-            area = "area" if len(asked) == len(weakest) else f"area, the {len(weakest)} smallest of {len(asked)}"
+            area = (
+                "area"
+                if len(asked) == len(weakest)
+                else f"area: the {len(weakest)} of {len(asked)} with least under ROC"
+            )
             axes.legend(title=area, edgecolor="none", fontsize=9, title_fontsize=9, loc="lower center")
     figure.suptitle(title, fontsize=10)
     save(figure, path)

@@ -5,14 +5,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from weathervane.drift import OF_MODEL, Finding
+from weathervane.drift import OF_MODEL, Finding, most_changed
 from weathervane.pictures.style import AFTER, BEFORE, bare, save
+from weathervane.words import brief
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
 COLUMNS, BINS = 4, 24
+PANEL, LETTERS = 12, 40  # classes and letters of their names that a panel has room for
 SIDES = ("training data", "lately")
 TAIL = 0.5  # per cent of the values on either side that may lie outside a panel
 UNITS = {"size": "√(width · height)", "confidence": "probability of the class", "distance": "from the training data"}
@@ -59,7 +61,14 @@ def _values(axes: "Axes", before: "pd.DataFrame", after: "pd.DataFrame", name: s
 
 def _shares(axes: "Axes", before: "pd.DataFrame", after: "pd.DataFrame", name: str) -> None:
     labels = sorted({*before["class"], *after["class"]})
+    if len(labels) > PANEL:
+        axes.set_xlabel(f"the {PANEL} of {len(labels)} that changed most", fontsize=7)
+        labels = sorted(most_changed(before["class"], after["class"])[:PANEL])
     for number, (table, colour, label) in enumerate(zip((before, after), (BEFORE, AFTER), SIDES, strict=True)):
         shares = [(table["class"] == one).mean() for one in labels]
         axes.bar(np.arange(len(labels)) + 0.4 * number, shares, 0.4, color=colour, alpha=0.7, label=label)
-    axes.set_xticks(np.arange(len(labels)) + 0.2, labels)
+    axes.set_xticks(np.arange(len(labels)) + 0.2, [brief(label, 14) for label in labels])
+    if len(labels) * max(map(len, labels)) > LETTERS:
+        axes.tick_params("x", labelrotation=40)
+        for tick in axes.get_xticklabels():
+            tick.set(horizontalalignment="right", rotation_mode="anchor")

@@ -35,6 +35,7 @@ def learning_picture(record: list[dict[str, Any]], title: str, path: Path) -> No
         bare(axes, name)
         axes.axvline(epochs[kept], color=GREY, linewidth=0.8, linestyle=":")
         axes.set_xlabel("epoch")
+        axes.xaxis.get_major_locator().set_params(integer=True)
     loss.set_ylim(bottom=0)
     loss.legend(frameon=False, fontsize=9)
     figure.suptitle(title, fontsize=10)

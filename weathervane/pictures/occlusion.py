@@ -14,6 +14,7 @@ from weathervane.device import resident
 from weathervane.model import Model, at_once, logits
 from weathervane.pictures.style import colours, save
 from weathervane.store import Store
+from weathervane.words import brief
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,13 +39,14 @@ def occlusion_picture(model: Model, store: Store, rows: np.ndarray, title: str, 
     images, colour = resident(pixels, model.spec.size, model.device), colours(model.spec.classes)
     figure = Figure(figsize=(8.2, 0.9 + 2 * 8.2 / (len(rows) + 0.5)), layout="constrained")
     above, below = figure.subplots(2, len(rows), squeeze=False)
+    room = round(110 / (len(rows) + 0.5)) - 5  # characters above a photograph, beside the figure
     for number, label in enumerate(labels):
         sought = model.spec.classes.index(label)
         left = occluded(model, images[number], sought).cpu().numpy()
         above[number].imshow(pixels[number])
         shown = below[number].imshow(left, cmap="viridis", vmin=0, vmax=1, interpolation="nearest")
         sure = answer(model, images[number : number + 1], sought).item()
-        above[number].set_title(f"{label} {sure:.0%}", fontsize=9, color=colour[label])
+        above[number].set_title(f"{brief(label, room)} {sure:.0%}", fontsize=9, color=colour[label])
         below[number].set_title(f"{left.min():.0%} to {left.max():.0%}", fontsize=9)
     for axes in (*above, *below):
         axes.set_axis_off()

@@ -8,6 +8,7 @@ import numpy as np
 from weathervane.pictures.style import GREY, colours, save
 from weathervane.pictures.tiles import grid, stretched
 from weathervane.store import Store
+from weathervane.words import brief
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 MOST, COLUMNS = 18, 6  # photographs on a sheet, and in a row of it
 NAME = 22  # last characters of a file's name that fit under a photograph
+LINE = 24  # characters that fit under a photograph
 
 Line = tuple[str, str]  # of a caption: text and the class whose colour it has
 
@@ -90,11 +92,11 @@ def _said(table: "pd.DataFrame") -> "pd.DataFrame":
 
 
 def _is(row: "pd.Series") -> Line:
-    return f"is {row['label']}", row["label"]
+    return f"is {brief(row['label'], LINE - 3)}", row["label"]
 
 
 def _says(label: str, sure: float, who: str = "taken for ") -> Line:
-    return f"{who}{label} {sure:.0%}", label
+    return f"{who}{brief(label, LINE - 5 - len(who))} {sure:.0%}", label
 
 
 def strangest(images: list["Strange"], files: int, classes: list[str], path: Path) -> None:
