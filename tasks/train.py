@@ -33,6 +33,8 @@ def train(root: Path, plan: Plan, candidate: Candidate, run: str, how: How) -> P
         TrainingError: the training failed or reached the limit, or its process died or hung.
     """
     folder = folder_of(root, candidate)
+    if not folder.exists() and (left := interrupted_otherwise(root, candidate)):
+        say(f"{candidate.name}: begun anew: what was interrupted is of other data, parameters or code ({left})")
     job = job_of(root, plan, candidate, run, how.device, time_limit=how.time_limit, memory=how.memory)
     held = patiently(lambda: tracking.recorded(root, run))
     told: str | None = None
@@ -56,6 +58,14 @@ def train(root: Path, plan: Plan, candidate: Candidate, run: str, how: How) -> P
         say(f"{candidate.name}: {note}")
     patiently(lambda: tracking.log(root, run, metrics=numbers, tags=tags))
     return folder
+
+
+def interrupted_otherwise(root: Path, candidate: Candidate) -> str:
+    """The folder of another training of that variant that was interrupted, with checkpoints; "" where there is none."""
+    own = folder_of(root, candidate)
+    digits = own.name.removeprefix(f"{candidate.name}-")
+    others = (path.parent for path in own.parent.glob(f"{candidate.name}-{'?' * len(digits)}/checkpoints"))
+    return next((str(path.relative_to(root)) for path in sorted(others) if path != own), "")
 
 
 def drop_checkpoints(root: Path, candidate: Candidate) -> None:

@@ -51,6 +51,18 @@ def test_at_its_limit_a_variant_fails_and_goes_on_with_a_higher_one(plan: Plan, 
     assert [point.step for point in history] == [1, 2, 3, 4, 5]
 
 
+def test_checkpoints_that_nobody_goes_on_from_are_told(
+    plan: Plan, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """After an edit of the code, say, an interrupted training begins anew, and says why and where the other one is."""
+    (candidate,) = plan.candidates
+    for fingerprint in ("f" * 32, "e" * 32):
+        with pytest.raises(TrainingError, match="the time limit"):
+            train.fn(tmp_path, plan, replace(candidate, fingerprint=fingerprint), opened(tmp_path), How("cpu", NOW))
+    told = "dnn: begun anew: what was interrupted is of other data, parameters or code (.weathervane/training/dnn-f"
+    assert capsys.readouterr().out.count(told) == 1
+
+
 def at_work(record: Path, send: signal.Signals, heard: list[psutil.Process]) -> threading.Thread:
     """Sends a signal to the training child once it has put an epoch on record."""
 
