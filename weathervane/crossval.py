@@ -117,6 +117,7 @@ def about(record: dict[str, Any]) -> str:
     return (
         f"{record['dataset']}: {record['images']:,} images in {record['groups']:,} groups of near-duplicates, each "
         f"predicted once, by a model that saw none of its group{share}; {record['folds']} folds, seed "
-        f"{record['seed']}, one training a fold. Intervals: bootstrap over groups, {record['draws']:,} draws.{p} "
+        f"{record['seed']}, one training a fold. Intervals: a group counts as one image; Wilson's for accuracy, "
+        f"Tango's for its differences, for log loss {record['draws']:,} draws of groups.{p} "
         f"`{record['command']}`, {made_on}, {record['date']}, data {record['data_md5']}."
     )

@@ -184,6 +184,11 @@ def test_the_counts_are_the_ledgers(made: Path, page: Page) -> None:
     assert page.tables["sources"][1][:2] == ["inbox", str(len(rows))]
     headline = re.sub(r"\s", "", page.text.split("Worth a look")[0])
     assert headline.endswith(f"images{len(rows)}classes3source1ingests2near-duplicategroups2quarantined2")
+    tested = {
+        label: sum(row.label == label and row.split == "test" for row in rows) for label in ("rain", "shine", "snow")
+    }
+    few = [label for label, count in tested.items() if 0 < count < 5]
+    assert few and f"Fewer than 5 test images of {', '.join(few)}: what a model is worth" in page.text
 
 
 def test_every_image_is_in_one_bar_of_each_histogram(made: Path, page: Page) -> None:
@@ -298,12 +303,12 @@ def test_a_damaged_thumbnail_is_none(mine: Path) -> None:
 
 def test_a_first_ingest_of_rendered_skies(tmp_path: Path) -> None:
     """Nothing to complain of is said in words, and that no photograph is among them stands at the top."""
-    take_in(tmp_path, {"kind": "synthetic", "per_class": 10, "seed": 0})
+    take_in(tmp_path, {"kind": "synthetic", "per_class": 25, "seed": 0})
     prepare(Prepare(image_size=32, shard=100), tmp_path)
     page = Page(report.report(tmp_path))
     assert "rendered, not photographs" in page.text.split("Counts by class")[0]
     assert "The quarantine is empty" in page.text and "reasons" not in page.tables
-    assert "This is the first ingest: all 40 images came with it." in " ".join(page.text.split())
+    assert "This is the first ingest: all 100 images came with it." in " ".join(page.text.split())
     assert "Nothing stands out" in page.text
 
 
