@@ -505,7 +505,7 @@ def main() -> None:
 
     try:
         apply()
-        if told := hint():
+        if not {"up", "--help"} & set(sys.argv) and (told := hint()):
             print(f"weathervane: {told}", file=sys.stderr)
         with without_secrets():
             app(args=_spread(sys.argv[1:]), prog_name="weathervane")

@@ -48,7 +48,7 @@ def _pull(root: Path) -> None:
     changed = {line[3:] for line in (_git(root, "status", "--porcelain", "--untracked-files=no") or "").splitlines()}
     if changed - WRITTEN:
         why = "has changes that are not committed"
-    elif not _forwarded(root, DERIVED in changed) and not _rebased(root):
+    elif _git(root, "fetch", "--quiet") is None or not (_forwarded(root, DERIVED in changed) or _rebased(root)):
         why = (
             "could not be brought up to date by 'git pull' (a commit of its own that is not pushed, other data there?)"
         )
@@ -58,17 +58,18 @@ def _pull(root: Path) -> None:
 
 
 def _forwarded(root: Path, keep: bool) -> bool:
-    """Pull what only comes on top. With `keep`, dvc.lock stays the clone's own, which is not committed: what comes with
+    """Take what only comes on top. With `keep`, dvc.lock stays the clone's own, which is not committed: what comes with
     newer code is of other data. Lost by a kill, it is made again."""
     path = root / DERIVED
-    own = path.read_bytes() if keep else b""
+    own = path.read_bytes() if keep and path.is_file() else None
     if keep:
         _git(root, "checkout", "--", DERIVED)
-    done = _git(root, "pull", "--quiet", "--ff-only") is not None
-    if keep:
-        with replacing(path, "wb") as file:
-            file.write(own)
-    return done
+    try:
+        return _git(root, "merge", "--quiet", "--ff-only", "@{upstream}") is not None
+    finally:
+        if own is not None:
+            with replacing(path, "wb") as file:
+                file.write(own)
 
 
 def _rebased(root: Path) -> bool:
@@ -80,7 +81,7 @@ def _rebased(root: Path) -> bool:
     if not ahead <= WRITTEN or DATA in behind:
         return False
     # "Theirs" are in a rebase the commits that are moved: dvc.lock stays that of this clone's data.
-    done = _git(root, "pull", "--quiet", "--rebase", "--strategy-option", "theirs") is not None
+    done = _git(root, "rebase", "--quiet", "--strategy-option", "theirs", "@{upstream}") is not None
     if not done:
         _git(root, "rebase", "--abort")
     return done

@@ -76,4 +76,5 @@ def from_root(source: str, root: Path) -> str:
         or not os.access(source, os.F_OK)
     ):
         return source
-    return os.path.relpath(source, root)  # a link stays one: it may move on
+    path = Path(source)
+    return os.path.relpath(path.parent.resolve() / path.name, root)  # a link stays one: it may move on

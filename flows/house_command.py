@@ -67,7 +67,7 @@ def collect_data(yes: bool, heads_only: bool) -> None:
     for one in found.bereft:
         say(f"lost: the data {one.md5} of {', '.join(one.models)}: neither DVC's cache nor a remote has all of it")
     for one in found.endangered:
-        say(f"only here: the data {one.md5} of {', '.join(one.models)}: 'dvc gc' would take it, unknown to git")
+        say(f"only here: the data {one.md5} of {', '.join(one.models)}: no branch or tag names it for 'dvc gc'")
     what = f"{_many(len(found.unneeded), 'object')} of DVC's cache that nobody needs"
     _conclude(yes, f"{what}, {decimal(sum(found.unneeded.values()))}" if found.unneeded else "")
 

@@ -138,7 +138,7 @@ def train_and_decide(
         "dataset": plan.dataset,
         "synthetic": plan.synthetic,
         "variant": decision.variant,
-        "promotable": decision.version if decision.by_hand or not (decision.promoted or decision.compared_with) else "",
+        "promotable": decision.version if decision.for_a_person or decision.lacks_a_champion else "",
     }
     if failures and not decision.asks:  # what failed is on record all the same
         raise VariantsFailed(failures, summary)

@@ -83,6 +83,8 @@ def backup(root: Path, target: Path) -> tuple[int, list[str]]:
 
 
 def _refuse(error: OSError) -> None:
+    if isinstance(error, FileNotFoundError):  # no artifacts here, or a folder that went meanwhile
+        return
     raise InputError(
         f"{error.filename}: {error.strerror}: what cannot be read cannot be backed up; nothing was written"
     )

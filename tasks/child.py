@@ -34,6 +34,14 @@ def folder_of(root: Path, candidate: Candidate) -> Path:
     return root / project.TRAINING / f"{candidate.name}-{candidate.fingerprint[:12]}"
 
 
+def run_of(folder: Path) -> str | None:
+    """The MLflow run that a training folder belongs to; None where it does not say."""
+    try:
+        return str(json.loads((folder / "job.json").read_text(encoding="utf-8"))["about"]["mlflow_run_id"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
 def job_of(root: Path, plan: Plan, candidate: Candidate, run: str, device: str, **more: Any) -> Job:
     """A variant that is trained for the MLflow run `run`; `more` of what a job says."""
     tags = patiently(lambda: tracking.client(root).get_run(run)).data.tags

@@ -32,13 +32,14 @@ from weathervane.errors import InputError
 class Standing:
     """A version of data/raw: what needs it, and where all of its bytes are.
 
-    `git` names the work tree and the heads that track it, or else a commit, `models` the model versions that were
-    trained on it, `runs` what else MLflow's runs need it for; `remote` is None where DVC has no default remote.
+    `git` names the work tree and the heads that track it, `commits` else a commit, `models` the model versions that
+    were trained on it, `runs` what else MLflow's runs need it for; `remote` is None where DVC has no default remote.
     """
 
     md5: str
     holds: str = ""  # its dataset and number of images, where its ledger is in the cache
     git: list[str] = field(default_factory=list)
+    commits: list[str] = field(default_factory=list)
     runs: list[str] = field(default_factory=list)
     models: list[str] = field(default_factory=list)
     cache: bool = False
@@ -47,7 +48,7 @@ class Standing:
     @property
     def needed_by(self) -> list[str]:
         """All of them; what nobody needs may go."""
-        return [*self.git, *self.models, *self.runs]
+        return [*self.git, *self.commits, *self.models, *self.runs]
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ class Census:
 
     @property
     def endangered(self) -> list[Standing]:
-        """Models were trained on it, and a plain `dvc gc` would take the only copy: nothing in git names it."""
+        """Models were trained on it, and a plain `dvc gc` would take the only copy: no branch or tag names it."""
         return [one for one in self.versions if one.models and one.cache and not one.remote and not one.git]
 
 
@@ -118,7 +119,7 @@ def _needed(root: Path, heads_only: bool) -> dict[str, Standing]:
         found.setdefault(md5, Standing(md5)).git.append(name)
     for md5, commit in {} if heads_only else committed(root).items():
         if not found.setdefault(md5, Standing(md5)).git:
-            found[md5].git.append(commit)
+            found[md5].commits.append(commit)
     for address, stock in stores.items():
         _note_what_it_needs(root, address, stock, found)
     return found

@@ -139,7 +139,8 @@ def heads(root: Path) -> dict[str, str]:
 
 def committed(root: Path) -> dict[str, str]:
     """Every version that a commit of any branch or tag names, by its md5, with the newest such commit."""
-    return {version.md5: version.known_by for version in reversed(_in_git(root, "--branches", "--tags", "--remotes"))}
+    everywhere = ("HEAD", "--branches", "--tags", "--remotes", "--full-history")
+    return {version.md5: version.known_by for version in reversed(_in_git(root, *everywhere))}
 
 
 def cached(root: Path) -> list[str]:

@@ -10,6 +10,7 @@ from tasks.momentary import RETRY
 from tasks.plan import Candidate, Plan, Result
 from tasks.step import step
 from tasks.view import PICTURES
+from weathervane.errors import InputError, TrainingError
 from weathervane.progress import say
 
 if TYPE_CHECKING:
@@ -27,7 +28,10 @@ def evaluate(root: Path, plan: Plan, candidate: Candidate, run: str, folder: Pat
     from weathervane.store import Store
 
     store, model = Store(plan.prepared), Model.load(folder / "model")
-    parts = {"val": predictions(model, store, "train", fold=0), "test": predictions(model, store, "test")}
+    try:
+        parts = {"val": predictions(model, store, "train", fold=0), "test": predictions(model, store, "test")}
+    except InputError as error:  # nothing is wrong with what was asked for: this variant fails, and the others go on
+        raise TrainingError(f"{candidate.name}: {error}") from None
     metrics = _measure(model, store, parts)
     metrics["model/bytes"] = float((folder / "model/model.safetensors").stat().st_size)
     with tempfile.TemporaryDirectory() as temporary:

@@ -97,15 +97,15 @@ def _compared(root: Path, plan: Plan, rules: Register, challenger: Result, versi
     today = pd.DataFrame({name: store.manifest[name] for name in ("sha256", "group")})
     known = {one: _registered(client, plan.dataset, one) for one in (version, now.champion, now.best)}
     runs = {one: str(registered.run_id) for one, registered in known.items()}
-    weights = [known[one].tags.get("weights_sha256") for one in (version, now.champion)]
-    if weights[0] and weights[0] == weights[1]:
-        return Verdict(False, f"the champion, version {now.champion}, has the same weights", rules.policy)
     then = client.get_run(runs[now.champion]).data.metrics
     if why := doubted(challenger.metrics, then, now.champion, rules):
         return Verdict(False, why, rules.policy)
     with tempfile.TemporaryDirectory() as folder:
         there = {one: _contestant(client, registered, store, Path(folder) / one) for one, registered in known.items()}
     ours = there.pop(version)
+    weights = {known[one].tags.get("weights_sha256", one) for one in (version, now.champion)}
+    if len(weights) == 1 and ours.predictions.equals(there[now.champion].predictions):  # spends no look
+        return Verdict(False, f"it is the champion, version {now.champion}, made again", rules.policy)
     _draw(client, runs[version], ours, there[now.champion], (version, now.champion), store)
     inside = slices(store)
     found = {

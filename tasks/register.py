@@ -48,7 +48,12 @@ class Decision:
     asks: str = ""  # the evidence, where a person is asked (policy manual)
     compared_with: str = ""  # the champion then
     unjudged: str = ""  # as the verdict's
-    by_hand: bool = False  # a person decides, who cannot be asked here
+    for_a_person: bool = False  # who decides, and cannot be asked here
+
+    @property
+    def lacks_a_champion(self) -> bool:
+        """Nobody was there to be compared with, and nobody is champion now."""
+        return not (self.promoted or self.compared_with)
 
     @property
     def word(self) -> str:
@@ -67,8 +72,7 @@ def register(root: Path, plan: Plan, best: Result) -> Decision:
     client = tracking.client(root)
     with promotion.alone(root, plan.dataset):
         _ensure_registered_model(client, plan.dataset)
-        wanted = f"name = '{plan.dataset}' and run_id = '{best.run_id}'"
-        known = next(iter(client.search_model_versions(wanted)), None)
+        known = _version_of(client, plan.dataset, best.run_id)
         by_hand = known is not None and promotion.BY_HAND in known.tags
         if known and "decision" in known.tags and (by_hand or stands(root, known.tags, plan.older)):
             why = f"{best.name} is still the best by validation, and version {known.version} already"
@@ -104,7 +108,7 @@ def register(root: Path, plan: Plan, best: Result) -> Decision:
         version,
         figures,
         asks=text if asked else "",
-        by_hand=verdict.asks and not asked,
+        for_a_person=verdict.asks and not asked,
         compared_with=now.champion,
         unjudged=verdict.unjudged,
     )
@@ -200,11 +204,17 @@ def _new_version(root: Path, plan: Plan, best: Result) -> str:
         },
         model_id=logged.model_id,
     )
-    twice = [one for one in client.search_model_versions(f"run_id = '{best.run_id}'") if one.name == plan.dataset]
-    first, *others = sorted(twice or [made], key=lambda one: int(one.version))
-    for other in others:  # the client asked again where an answer was lost
-        client.delete_model_version(plan.dataset, other.version)
-    return str(first.version)
+    return str((_version_of(client, plan.dataset, best.run_id) or made).version)
+
+
+def _version_of(client: "MlflowClient", name: str, run_id: str) -> Any:
+    """The version made of a run, or None; the first, where the client asked again because an answer was lost."""
+    found = client.search_model_versions(f"name = '{name}' and run_id = '{run_id}'")
+    first, *others = sorted(found, key=lambda one: int(one.version)) or [None]
+    for other in others:
+        if "decision" not in other.tags and "weights_sha256" in other.tags:  # not registered by a person
+            client.delete_model_version(name, other.version)
+    return first
 
 
 def _logged(root: Path, plan: Plan, best: Result, folder: Path) -> Any:

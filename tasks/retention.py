@@ -4,7 +4,6 @@ Never what a champion or one that was needs, never what "nothing to do" is answe
 with. Metrics and parameters stay: of a run go its artifacts and its logged models, and a tag says when.
 """
 
-import json
 import os
 import re
 import shutil
@@ -25,6 +24,7 @@ from pydantic import BeforeValidator
 
 from tasks import tracking
 from tasks.alone import alone
+from tasks.child import run_of
 from tasks.data_versions import has_bytes
 from tasks.locks import DATA, champion, lock
 from tasks.plan import make_plan, read_variants
@@ -259,7 +259,7 @@ def _leftovers(root: Path, at_work: list[Held]) -> Iterator[Path]:
     """Training folders of runs that ended; temporary folders, which have a dash in their names, and those that `ingest`
     and `prepare` would go on from; halves of files."""
     busy = {run.run_id for run in at_work}
-    yield from (path for path in _below(root / project.TRAINING) if _run_of(path) not in busy)
+    yield from (path for path in _below(root / project.TRAINING) if run_of(path) not in busy)
     temporary = [
         *(root / project.WORK).glob("*-*"),
         *(root / project.WORK / name for name in ("ingest", "prepare", "aside")),
@@ -274,14 +274,6 @@ def _leftovers(root: Path, at_work: list[Held]) -> Iterator[Path]:
 def _logs(root: Path) -> Iterator[Path]:
     """Of servers and workers that have ended."""
     return (path for path in _below(root / project.LOGS) if not held(path))
-
-
-def _run_of(folder: Path) -> str | None:
-    """The MLflow run that a training folder belongs to; None where it does not say."""
-    try:
-        return str(json.loads((folder / "job.json").read_text(encoding="utf-8"))["about"]["mlflow_run_id"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
 
 
 def _below(folder: Path) -> list[Path]:

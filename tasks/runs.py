@@ -14,7 +14,7 @@ from prefect import runtime
 
 from tasks import tracking
 from tasks.changes import prepared_by
-from tasks.child import folder_of
+from tasks.child import folder_of, run_of
 from tasks.data_versions import difference
 from tasks.git import git
 from tasks.momentary import RETRY
@@ -28,7 +28,7 @@ from weathervane.progress import say
 from weathervane.words import markdown_table, with_interval
 
 LIBRARIES = ("torch", "torchvision", "numpy", "pillow", "mlflow", "prefect", "dvc")
-CODE = ("flows/", "tasks/", "weathervane/", "params/")  # where a file counts that nobody has added
+CODE = ("flows", "tasks", "weathervane", "params")  # where a file counts that nobody has added
 FLOW = {"retraining": "retrain", "crossval": "crossval"}  # the flow, and so the command, by the parent's kind
 
 
@@ -97,8 +97,7 @@ def open_variant(root: Path, plan: Plan, candidate: Candidate, parent: str) -> s
     siblings = runs(uri(root), plan.dataset, "mlflow.parentRunId", [parent])
     told = {"fingerprint": candidate.fingerprint, "variant": candidate.name}  # two names may have equal parameters
     same = (run for run in siblings if told.items() <= run.tags.items())
-    at_hand = plan.crossing or folder_of(root, candidate).exists()  # else what it logged is of another training
-    if interrupted := next((one for one in same if _mine(one) and (at_hand or one.status == "RUNNING")), None):
+    if interrupted := next((one for one in same if _mine(one) and _goes_on(root, plan, candidate, one)), None):
         run = tracking.reopen_run(root, interrupted.run_id, tags)
     else:
         run = tracking.start_run(root, tracking.experiment(root, plan.dataset), candidate.name, tags, parent)
@@ -126,6 +125,13 @@ def _what_is_new(root: Path, plan: Plan) -> str:
         return f"since {before}: {difference(root, before, plan.data_md5)}"
     except InputError as error:
         return f"since {before}: not known: {error}"
+
+
+def _goes_on(root: Path, plan: Plan, candidate: Candidate, run: Run) -> bool:
+    """Whether what it has logged is of the training that goes on here; of one from the start it would be a mixture."""
+    if plan.crossing or not any(name.startswith("epoch/") for name in run.metrics):
+        return True
+    return run_of(folder_of(root, candidate)) == run.run_id
 
 
 def _mine(run: Run) -> bool:
@@ -187,6 +193,6 @@ def commit(root: Path) -> dict[str, str]:
     head = git(root, "rev-parse", "HEAD")
     if head.returncode:
         return {"git_commit": "none"}
-    told = git(root, "status", "--porcelain", "-uall").stdout.splitlines()
-    changed = {line[3:] for line in told if not line.startswith("??") or line[3:].startswith(CODE)}
-    return {"git_commit": head.stdout.strip(), "git_dirty": json.dumps(bool(changed - data_files))}
+    changed = {line[3:] for line in git(root, "status", "--porcelain", "-uno").stdout.splitlines()}
+    unknown = git(root, "ls-files", "--others", "--exclude-standard", "--", *CODE).stdout
+    return {"git_commit": head.stdout.strip(), "git_dirty": json.dumps(bool(changed - data_files or unknown))}

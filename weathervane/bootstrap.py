@@ -53,14 +53,12 @@ def share_interval(share: float, group: np.ndarray) -> tuple[float, float]:
     return wilson(share * worth(group), worth(group))
 
 
-def mean_interval(value: float, drawn: np.ndarray, label: np.ndarray, group: np.ndarray) -> tuple[float, float]:
-    """95 % interval of an average over the classes that occur in `label`, of figures between 0 and 1.
+def mean_interval(value: float, drawn: np.ndarray, worths: list[float]) -> tuple[float, float]:
+    """95 % interval of an average over classes, of figures between 0 and 1 that rest on so many images each.
 
     Wilson's, of as many images as would let a share vary as the draws do (float64 [DRAWS]); or, where the draws vary
-    less, as if mistakes were as likely in every class: a class without one never varies, and no area under a ROC
-    curve varies more than a share of its class's images would (Birnbaum & Klose 1957).
+    less, as if mistakes were as likely in every class: a class without one never varies in them.
     """
-    worths = [worth(group[label == one]) for one in np.unique(label)]
     most = len(worths) ** 2 / sum(1 / one for one in worths) if worths else 0.0
     spread, alike = float(drawn.var()), value * (1 - value)
     count = alike / spread if spread * most > alike > 0 else most

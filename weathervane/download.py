@@ -5,7 +5,7 @@ import fcntl
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
@@ -68,7 +68,8 @@ def _alone(folder: Path) -> Iterator[None]:
     """While nobody else fetches into the folder; leaves nothing there, and ends with the process."""
     held = os.open(folder, os.O_RDONLY)
     try:
-        fcntl.flock(held, fcntl.LOCK_EX)
+        with suppress(OSError):  # NFS locks no folders
+            fcntl.flock(held, fcntl.LOCK_EX)
         yield
     finally:
         os.close(held)

@@ -76,7 +76,7 @@ def logger() -> logging.Logger:
     found = logging.getLogger("weathervane")
     found.setLevel(logging.INFO)
     found.propagate = False  # whoever configures the root logger would show it once more
-    found.addHandler(_Shown())
+    found.handlers = [_Shown()]  # one, also where this module is imported anew
     _escape_what_it_lacks(sys.stdout)
     return found
 

@@ -68,6 +68,15 @@ def test_data_that_the_clone_has_committed_comes_on_top(clones: tuple[Path, Path
     assert git(theirs, "rev-list", "--count", "@{upstream}..HEAD") == "1\n"
 
 
+def test_a_dvc_lock_that_is_gone_comes_back(clones: tuple[Path, Path]) -> None:
+    """Somebody has deleted it: no run stops at that, and the data is prepared by what git has."""
+    ours, theirs = clones
+    (theirs / "dvc.lock").unlink()
+    commit(ours, {"code.py": "2"})
+    bring_up_to_date(theirs)
+    assert (theirs / "code.py").read_text() == "2" and (theirs / "dvc.lock").is_file()
+
+
 @pytest.mark.parametrize(("mine", "theirs_now"), [("data/raw.dvc", "data/raw.dvc"), ("mine.py", "code.py")])
 def test_what_only_a_person_can_bring_together_is_left_alone(
     clones: tuple[Path, Path], capsys: pytest.CaptureFixture[str], mine: str, theirs_now: str

@@ -38,5 +38,9 @@ def test_a_link_stays_a_link(params: Path, monkeypatch: pytest.MonkeyPatch) -> N
     (params.parent / "latest").symlink_to("one")
     (params.parent / "below").mkdir()
     monkeypatch.chdir(params.parent / "below")
-    after = edited(params, params.parent, "../latest", None)
-    assert "path: latest" in after
+    assert "path: latest" in edited(params, params.parent, "../latest", None)
+    (params.parent / "below/deep/er").mkdir(parents=True)
+    (params.parent / "er").symlink_to("below/deep/er")
+    monkeypatch.chdir(params.parent)
+    (params.parent / "below/deep/rain").mkdir()
+    assert "path: below/deep/rain" in edited(params, params.parent, "er/../rain", None)

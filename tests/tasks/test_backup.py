@@ -209,6 +209,8 @@ def test_a_folder_that_cannot_be_read_stops_it(root: Path, tmp_path: Path, monke
     with pytest.raises(InputError, match="mlruns/weather: Permission denied"):
         backup(root, tmp_path / "store.tar")
     assert not (tmp_path / "store.tar").exists()
+    shutil.rmtree(root / "mlruns")  # all artifacts are elsewhere, say
+    assert backup(root, tmp_path / "store.tar")[0] == 1
 
 
 def test_artifacts_that_lie_elsewhere_are_told(root: Path, tmp_path: Path) -> None:

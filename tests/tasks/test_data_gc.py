@@ -132,7 +132,11 @@ def test_what_was_committed_can_be_returned_to(clone: Clone) -> None:
     commit = subprocess.check_output([*GIT, "rev-parse", "--short=10", "HEAD"], cwd=clone.root, text=True).strip()
     clone.data("a", "today")
     clone.commit()
-    assert standing(clone)[undone].needed_by == [f"commit {commit}"]
+    clone.train(undone)
+    assert standing(clone)[undone].needed_by == [f"commit {commit}", "weather 1", "the last of weather"]
+    assert [one.md5 for one in census(clone.root).endangered] == [undone]  # 'dvc gc' heeds no older commits by itself
+    clone.train(clone.data("a", "latest"))
+    tracking.client(clone.root).delete_model_version("weather", "1")
     collect(clone.root)
     assert clone.cached("undone") and has_bytes(clone.root, undone)
     collect(clone.root, heads_only=True)

@@ -1,5 +1,6 @@
 """Runs of a retraining and of its variants in MLflow."""
 
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -30,17 +31,28 @@ def test_two_names_for_one_thing_have_a_run_each(project: Path, fresh_database: 
 
 def test_a_run_whose_checkpoints_are_elsewhere_is_not_gone_on_with(project: Path, fresh_database: Path) -> None:
     """What another machine trained and logged before it was killed stays a run of its own: a training from the start
-    would keep that one's figures for the epochs that they share. With the checkpoints here, the same run it is."""
+    would keep that one's figures for the epochs that they share. The run whose checkpoints are here is gone on with,
+    and so is one that has logged no epoch."""
     shutil.copy(fresh_database, project)
     one = Candidate("dnn", small("dnn"), "f" * 32, {}, "test")
     plan = Plan("test", "1" * 32 + ".dir", project, 0, [one], older=False)
     parent = tracking.start_run(project, tracking.experiment(project, "test"), "retrain", {"kind": "retraining"})
-    killed = open_variant.fn(project, plan, one, parent)
-    tracking.end_run(project, killed, "KILLED")
-    anew = open_variant.fn(project, plan, one, parent)
-    tracking.end_run(project, anew, "KILLED")
-    folder_of(project, one).mkdir(parents=True)
-    assert killed != anew and open_variant.fn(project, plan, one, parent) in (killed, anew)
+
+    def opened(epochs: bool) -> str:
+        """A run, killed again after it had logged an epoch or not."""
+        run = open_variant.fn(project, plan, one, parent)
+        lines = [{"epoch": 1, "time": 1.0, "metrics": {"loss": 1.0}}]
+        tracking.log_record(project, run, lines if epochs else [], set())
+        tracking.end_run(project, run, "KILLED")
+        return run
+
+    empty, elsewhere, here = (opened(epochs) for epochs in (False, True, True))
+    assert empty == elsewhere != here
+    folder = folder_of(project, one)
+    folder.mkdir(parents=True)
+    for run in (here, elsewhere):
+        (folder / "job.json").write_text(json.dumps({"about": {"mlflow_run_id": run}}))
+        assert opened(epochs=True) == run
 
 
 def test_code_that_nobody_has_added_is_on_record(tmp_path: Path) -> None:
@@ -49,5 +61,5 @@ def test_code_that_nobody_has_added_is_on_record(tmp_path: Path) -> None:
     root = copy_project(tmp_path)
     (root / "notes.txt").write_text("mine")
     assert commit(root)["git_dirty"] == "false"
-    (root / "weathervane/mixing.py").write_text("")
+    (root / "weathervane/größe.py").write_text("")
     assert commit(root)["git_dirty"] == "true"

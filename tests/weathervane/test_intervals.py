@@ -123,6 +123,22 @@ def test_intervals_hold_the_truth_as_often_as_they_say() -> None:
         assert 90 <= held <= 99, (name, held)
 
 
+def test_a_model_that_is_sure_and_right_may_still_be_off() -> None:
+    """60 of 60 right with probabilities of 1: its calibration error is 0 here, and may be what 60 images can hide."""
+    some = random_table(60, 1.0)
+    sure = some.assign(**{f"p_{label}": (some["label"] == label).astype(float) for label in CLASSES})
+    found = intervals(sure, CLASSES)
+    assert found["ece_low"] == 0 and found["ece_high"] == pytest.approx(1 - wilson(60, 60)[0])
+
+
+def test_the_area_of_two_classes_is_one_area() -> None:
+    """Five images of one class that are told from 100 of the other: as much as five can say, not ten."""
+    label = np.array(["rain"] * 5 + ["shine"] * 100)
+    some = table(list(label), list(label), ["rain", "shine"])
+    found = intervals(some, ["rain", "shine"])
+    assert (found["roc_auc_low"], found["roc_auc_high"]) == pytest.approx(wilson(5, 5))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("sizes", "right"), [((5, 10, 100), 0.98), ((8, 50, 50), 0.92), ((40, 40, 40), 0.95)])
 def test_averages_over_unequal_classes_hold_their_truth(sizes: tuple[int, ...], right: float) -> None:
