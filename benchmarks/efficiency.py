@@ -3,6 +3,7 @@
 `python -m benchmarks.efficiency`, on real photographs (`--photographs`, a zip by class). Ratios of measurements that
 follow one another in one process.
 """
+# ruff: noqa: E402
 
 import tempfile
 import time
@@ -10,6 +11,10 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
+
+from weathervane.process import settle
+
+settle()  # as a training does, before torch is imported: its threads wait no longer here than there
 
 import torch
 import typer
@@ -26,7 +31,6 @@ from weathervane.model import Spec
 from weathervane.parallel import cores
 from weathervane.parts import Part, load
 from weathervane.prepare import Prepare, prepare
-from weathervane.process import settle
 from weathervane.progress import track
 from weathervane.ranks import Ranks
 from weathervane.recorded import SEEN
@@ -46,7 +50,6 @@ def main(
     only: Annotated[list[str] | None, typer.Option(help="fit, compile, data; all by default")] = None,
 ) -> None:
     """Measure, print and record."""
-    settle()  # torch is there already: of its two settings that of memory only, for both sides of each ratio
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         take_in(photographs, root)

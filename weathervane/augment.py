@@ -20,9 +20,8 @@ GREY = (0.299, 0.587, 0.114)  # ITU-R BT.601 luma
 
 def augment(images: Tensor, policy: Augment, generator: Generator) -> Tensor:
     """Everything that happens to one image by itself: geometry, colour, erasing."""
-    images = affine(images, policy, generator)
-    images = colour(images, policy, generator)
-    return erase(images, policy.erase, generator) if policy.erase else images
+    images = colour_(affine(images, policy, generator), policy, generator)
+    return erase_(images, policy.erase, generator) if policy.erase else images
 
 
 def affine(images: Tensor, policy: Augment, generator: Generator) -> Tensor:
@@ -58,36 +57,36 @@ def sampled_at(theta: Tensor, size: int) -> Tensor:
     """
     place = torch.linspace(-1, 1, size, device=theta.device) * (size - 1) / size
     across, down = theta[:, :, 0, None, None] * place, theta[:, :, 1, None, None] * place[:, None]
-    return (across + down + theta[:, :, 2, None, None]).permute(0, 2, 3, 1)
+    return (across + down).add_(theta[:, :, 2, None, None]).permute(0, 2, 3, 1)
 
 
-def colour(images: Tensor, policy: Augment, generator: Generator) -> Tensor:
-    """Brightness, then contrast about the image's mean grey, then saturation about each pixel's grey.
+def colour_(images: Tensor, policy: Augment, generator: Generator) -> Tensor:
+    """Brightness, then contrast about the image's mean grey, then saturation about each pixel's grey; in place.
 
     Together they give a pixel a share of itself, of its grey and of that mean: the images are gone through once, not
     once for each operation.
     """
     drawn = 2 * _uniform(images, 3, generator)[:, :, None, None, None] - 1
     bright, hard = 1 + drawn[0] * policy.brightness, 1 + drawn[1] * policy.contrast
-    vivid = 1 + drawn[2] * policy.saturation
-    grey = torch.zeros_like(images[:, :1])
-    for channel, share in enumerate(GREY):
-        grey.add_(images[:, channel, None], alpha=share)
+    vivid, both = 1 + drawn[2] * policy.saturation, bright * hard
+    grey = images[:, :1] * GREY[0]
+    for channel in (1, 2):
+        grey.add_(images[:, channel, None], alpha=GREY[channel])
     mean = grey.mean((2, 3), keepdim=True)
-    rest = grey.mul_(bright * hard * (1 - vivid)).add_(bright * (1 - hard) * mean)
-    return torch.addcmul(rest, images, bright * hard * vivid).clamp_(0, 1)
+    rest = grey.mul_(both * (1 - vivid)).add_(bright * (1 - hard) * mean)
+    return torch.addcmul(rest, images, both * vivid, out=images).clamp_(0, 1)
 
 
-def erase(images: Tensor, share: float, generator: Generator) -> Tensor:
+def erase_(images: Tensor, share: float, generator: Generator) -> Tensor:
     """A `share` of the images lose a rectangle of 2-25 % of the area to grey, but for what lies beyond the edges (after
-    Zhong et al. 2017, arXiv 1708.04896)."""
+    Zhong et al. 2017, arXiv 1708.04896); in place."""
     size = images.shape[-1]
     chosen, area, ratio, across, down = _uniform(images, 5, generator)
     side = (0.02 + 0.23 * area).sqrt() * size
     stretch = torch.exp((2 * ratio - 1) * math.log(2) / 2)
     side = torch.where(chosen < share, side, 0)
     inside = _rectangle(size, side * stretch, side / stretch, across * size, down * size)
-    return images.masked_fill(inside, 0.5)
+    return images.masked_fill_(inside, 0.5)
 
 
 def mix(images: Tensor, targets: Tensor, policy: Augment, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
@@ -124,7 +123,10 @@ def _kept(policy: Augment, size: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def _blended(batches: Tensor, kept: np.ndarray) -> Tensor:
-    return batches.roll(1, 1).lerp_(batches, brought(kept, batches.device))
+    out, share = torch.empty_like(batches), brought(kept, batches.device)
+    torch.lerp(batches[:, :-1], batches[:, 1:], share, out=out[:, 1:])
+    torch.lerp(batches[:, -1:], batches[:, :1], share, out=out[:, :1])
+    return out
 
 
 def _rectangle(size: int, width: Tensor, height: Tensor, x: Tensor, y: Tensor) -> Tensor:

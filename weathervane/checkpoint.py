@@ -28,10 +28,11 @@ def write(folder: Path, number: int, tensors: dict[str, Tensor], content: dict[s
     """
     path = _path(folder, number)
     data = save({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, {"content": json.dumps(content)})
+    digest = hashlib.sha256(data).hexdigest()
     with replacing(path, "wb", len(data)) as file:
         file.write(data)
     with replacing(path.with_suffix(".sha256")) as file:
-        file.write(f"{hashlib.sha256(data).hexdigest()}  {path.name}\n")
+        file.write(f"{digest}  {path.name}\n")
     there = _numbers(folder)
     kept = [old for old in there if old <= number][-KEPT:]
     for old in set(there).difference(kept):
@@ -46,6 +47,9 @@ def newest(folder: Path) -> tuple[tuple[dict[str, Tensor], dict[str, Any]] | Non
     """
     for part in folder.glob(".*.part"):
         part.unlink(missing_ok=True)
+    for path in folder.glob("*.safetensors"):
+        if not path.with_suffix(".sha256").exists():
+            path.unlink(missing_ok=True)
     told: list[str] = []
     for number in reversed(_numbers(folder)):
         path = _path(folder, number)

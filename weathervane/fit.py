@@ -113,7 +113,7 @@ def fit(
                     if ranks.first:
                         saved.save(state)
                 if stopped or late:
-                    leave(state, variant.train.epochs, ranks, limit if late else None)
+                    leave(state, variant.train.epochs, ranks, limit if late and not stopped else None)
             metrics = {"train_loss": mean_loss(state, train, ranks)}
             pulled = pulls(state.net, *watched, state.epoch, variant.train.epochs)
             metrics |= validate_epoch(state, val, variant.flip_test)

@@ -96,7 +96,7 @@ class Store:
         """S, pixels a side."""
         return int(self._shards[0].shape[1])
 
-    @property
+    @cached_property
     def classes(self) -> list[str]:
         """Class names in alphabetical order."""
         return sorted(set(self.manifest["label"].tolist()))

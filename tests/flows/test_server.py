@@ -170,7 +170,7 @@ def test_it_ends_when_its_parent_is_killed(server: LocalServer, parent: subproce
 def test_stop_while_it_boots_leaves_no_process(home: Path) -> None:
     """A command that is interrupted early does not wait for a server that it no longer needs."""
     server = LocalServer.start(home / "early.log")
-    process = server_of(psutil.Process())
+    process = psutil.Process(server.process.pid)
     began = time.monotonic()
     server.stop()
     server.stop()

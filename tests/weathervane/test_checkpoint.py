@@ -53,6 +53,13 @@ def test_the_newest_comes_back_and_the_one_before_is_kept(folder: Path) -> None:
         assert files.sha256(folder / name) == digest
 
 
+def test_what_a_kill_between_its_two_files_left_goes(folder: Path) -> None:
+    """A checkpoint without its sha256 is none: it is removed, or 34 MB would stay with each such kill."""
+    (folder / "0000000003.sha256").unlink()
+    assert number(folder) == 2
+    assert sorted(path.name for path in folder.iterdir()) == ["0000000002.safetensors", "0000000002.sha256"]
+
+
 def test_where_nothing_is_there_is_none(tmp_path: Path) -> None:
     """A first training has no checkpoint, and asking makes no folder."""
     assert newest(tmp_path / "none") == (None, [])
