@@ -162,8 +162,8 @@ def make_plan(
     parents = {run.run_id: run for run in runs(address, dataset, "kind", ["retraining"])} if finished else {}
     closed = [run for run in parents.values() if run.status == "FINISHED" and "decision" in run.tags]
     asked = sorted({run.tags["model_version"] for run in closed if run.tags["decision"] == WAITING}, key=int)
-    untold = "waits for a person's word, unless 'weathervane history' tells of it"
-    waiting = f"{untold}: {dataset} {', '.join(asked)}" if asked else ""
+    question = "waits for a person's word, unless 'weathervane history' tells of it"
+    waiting = f"{question}: {dataset} {', '.join(asked)}" if asked else ""
     decided = [run for run in closed if stands(root, run.tags, older=home is not None)]
     reused = {run_id for run in decided for run_id in run.tags.get("reused_runs", "").split()}
     candidates = []

@@ -50,7 +50,8 @@ def worth(group: np.ndarray) -> float:
 
 def share_interval(share: float, group: np.ndarray) -> tuple[float, float]:
     """95 % interval of a share of images: Wilson's, of as many as they are worth."""
-    return wilson(share * worth(group), worth(group))
+    count = worth(group)
+    return wilson(share * count, count)
 
 
 def mean_interval(value: float, drawn: np.ndarray, worths: list[float]) -> tuple[float, float]:
