@@ -81,8 +81,8 @@ def headlines(results: list[dict[str, Any]]) -> str:
 
 
 def _cell(one: dict[str, Any]) -> str:
-    low, high = one["spread"]
-    return f"{one['value']:,g} ({low:,g}–{high:,g}, {one['n']})" if one["n"] > 1 else f"{one['value']:,g} (1)"
+    value, low, high = (f"{number:.3g}" for number in (one["value"], *one["spread"]))
+    return f"{value} ({low}–{high}, {one['n']})" if one["n"] > 1 else f"{value} (1)"
 
 
 def machines(entries: list[dict[str, Any]]) -> list[str]:
