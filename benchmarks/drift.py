@@ -19,7 +19,7 @@ from benchmarks.results import Entry, record
 from benchmarks.suspects import take_in
 from weathervane import project, variant
 from weathervane.drift import Bank, Monitor, judge
-from weathervane.features import MOST, seen
+from weathervane.features import MOST, with_features
 from weathervane.fit import fit
 from weathervane.measures import wilson
 from weathervane.model import Model
@@ -64,7 +64,7 @@ def trained(store: Store, epochs: int) -> Model:
 def lately(model: Model, store: Store, rows: np.ndarray, bank: Bank, change: Change) -> pd.DataFrame:
     """What `monitor` would see of these photographs of a store if they were changed; the index holds `rows`."""
     pixels = np.stack([change(one) for one in store.pixels(rows)])
-    parts = [seen(model, pixels[first : first + MOST]) for first in range(0, len(pixels), MOST)]
+    parts = [with_features(model, pixels[first : first + MOST]) for first in range(0, len(pixels), MOST)]
     probability, features = (np.concatenate(part) for part in zip(*parts, strict=True))
     table = pd.DataFrame(traits(pixels), index=rows)
     size = np.sqrt(store.manifest["width"][rows] * store.manifest["height"][rows])

@@ -25,15 +25,15 @@ from benchmarks.photographs import DEFAULT, Photographs
 from benchmarks.results import Entry, entry, record
 from weathervane import variant
 from weathervane.batches import batches
+from weathervane.cuda_graph import SEEN
 from weathervane.device import choose, normalise
 from weathervane.fit import run_epoch, step
 from weathervane.model import Spec
 from weathervane.parallel import cores
-from weathervane.parts import Part, load
+from weathervane.parts import Part, load_fold
 from weathervane.prepare import Prepare, prepare
 from weathervane.progress import track
 from weathervane.ranks import Ranks
-from weathervane.recorded import SEEN
 from weathervane.state import State, begin
 from weathervane.store import Store
 
@@ -161,7 +161,7 @@ def ready(
 ) -> tuple[variant.Variant, State, Part]:
     """A variant before its first step, with its training images."""
     one = variant.load(ROOT, name, changes)
-    train, _ = load(store, one, 0, device)
+    train, _ = load_fold(store, one, 0, device)
     spec = Spec(name, one.family, one.network, one.size, store.size, store.classes, one.flip_test)
     state = begin(spec, one.train, len(train.labels), device, 0, ALONE)
     state.net.train()

@@ -24,6 +24,7 @@ from benchmarks.photographs import DEFAULT, Photographs
 from benchmarks.results import Entry, entry, record
 from weathervane import fit as fitting
 from weathervane import variant
+from weathervane.cuda_graph import SEEN, GraphRecorder
 from weathervane.device import choose
 from weathervane.fit import METRICS, fit, run_epoch
 from weathervane.folds import VALIDATION, Outer, placed
@@ -31,7 +32,6 @@ from weathervane.model import Model
 from weathervane.prepare import Prepare, prepare
 from weathervane.process import settle
 from weathervane.progress import track
-from weathervane.recorded import SEEN, Recorder
 from weathervane.store import Store
 
 ROOT = Path(__file__).parents[1]
@@ -107,7 +107,7 @@ def kernels(name: str, store: Store, device: torch.device, rounds: int) -> Entry
 
 def recorded(name: str, store: Store, device: torch.device, rounds: int) -> Entry:
     """How many epochs that the host launches kernel by kernel one of recorded steps comes to."""
-    there, launched = whole(name, store, device), whole(name, store, device, recorder=Recorder(False))
+    there, launched = whole(name, store, device), whole(name, store, device, recorder=GraphRecorder(False))
     ratios = [taken(launched, device) / taken(there, device) for _ in track(range(rounds), f"{name}: epochs", rounds)]
     return entry(f"recorded steps, {name} on {device.type}", ratios, "times as fast as launched")
 
@@ -135,7 +135,7 @@ def whole(
     store: Store,
     device: torch.device,
     changes: dict[str, Any] | None = None,
-    recorder: Recorder | None = None,
+    recorder: GraphRecorder | None = None,
 ) -> Callable[[], None]:
     """An epoch, and as many behind it as it takes until all is recorded."""
     one, state, train = ready(name, store, device, changes)

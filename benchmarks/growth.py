@@ -91,7 +91,7 @@ def train(folder: Path, device: str) -> dict[str, float]:
     from weathervane.device import choose
     from weathervane.fit import run_epoch
     from weathervane.model import Spec
-    from weathervane.parts import load
+    from weathervane.parts import load_fold
     from weathervane.ranks import Ranks
     from weathervane.state import begin
     from weathervane.store import Store
@@ -99,7 +99,7 @@ def train(folder: Path, device: str) -> dict[str, float]:
     store, one, where = Store(folder), variant.load(ROOT, "dnn"), choose(device)
     len(store.manifest["label"])
     before = anonymous()
-    part, _ = load(store, one, 0, where, LIMIT)
+    part, _ = load_fold(store, one, 0, where, LIMIT)
     spec = Spec("dnn", one.family, one.network, one.size, store.size, store.classes, one.flip_test)
     state, done, most = begin(spec, one.train, len(part.labels), where, 0, Ranks()), 0, 0.0
     steps, idle = STEPS[where.type], torch.cuda.synchronize if where.type == "cuda" else lambda: None

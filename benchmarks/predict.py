@@ -33,7 +33,7 @@ def seconds(work: Callable[[], object]) -> float:
 def measure(name: str, folder: Path, rounds: int, device: str) -> list[Entry]:
     """The figures of one variant, with weights as drawn: they do not matter to speed."""
     from weathervane.device import choose
-    from weathervane.features import MOST, seen
+    from weathervane.features import MOST, with_features
     from weathervane.model import Model, Spec, build
     from weathervane.score import look, score
 
@@ -50,7 +50,7 @@ def measure(name: str, folder: Path, rounds: int, device: str) -> list[Entry]:
 
     def network() -> None:
         for first in range(0, len(pixels), MOST):
-            seen(model, pixels[first : first + MOST])
+            with_features(model, pixels[first : first + MOST])
 
     def whole() -> None:
         for batch in score(model, files, name):

@@ -17,7 +17,7 @@ def augment(root: Path, plan: Plan, candidate: Candidate, run: str) -> None:
     import torch
 
     from weathervane.augment import augment as change
-    from weathervane.device import resident, unit
+    from weathervane.device import resident, to_float
     from weathervane.pictures.photographs import contact_sheet
     from weathervane.store import Store
 
@@ -26,7 +26,7 @@ def augment(root: Path, plan: Plan, candidate: Candidate, run: str) -> None:
     pixels = store.pixels(rows[:: max(1, len(rows) // IMAGES)][:IMAGES])
     images = resident(pixels, candidate.variant.size, torch.device("cpu"))
     generator = torch.Generator().manual_seed(plan.seed)
-    draws = [change(unit(images), candidate.variant.augment, generator) for _ in range(DRAWS)]
+    draws = [change(to_float(images), candidate.variant.augment, generator) for _ in range(DRAWS)]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "augmentation.png"
         after = [(draw * 255).round().byte().permute(0, 2, 3, 1).numpy() for draw in draws]

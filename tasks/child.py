@@ -18,6 +18,7 @@ from tasks.plan import Candidate, Plan
 from weathervane import lifeline, project
 from weathervane.errors import InputError, TrainingError, in_brief
 from weathervane.files import replacing
+from weathervane.folds import VALIDATION
 from weathervane.progress import bar, say
 from weathervane.train import Job
 
@@ -52,7 +53,7 @@ def job_of(root: Path, plan: Plan, candidate: Candidate, run: str, device: str, 
         data=str(plan.prepared),
         device=device,
         seed=plan.seed,
-        fold=0,
+        fold=VALIDATION,
         threads=0,
         about=about | {key: tags[key] for key in ("git_commit", "git_dirty") if key in tags},
         **more,

@@ -11,6 +11,7 @@ from tasks.plan import Candidate, Plan, Result
 from tasks.step import step
 from tasks.view import PICTURES
 from weathervane.errors import InputError, TrainingError
+from weathervane.folds import VALIDATION
 from weathervane.progress import say
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ def evaluate(root: Path, plan: Plan, candidate: Candidate, run: str, folder: Pat
 
     store, model = Store(plan.prepared), Model.load(folder / "model")
     try:
-        parts = {"val": predictions(model, store, "train", fold=0), "test": predictions(model, store, "test")}
+        parts = {"val": predictions(model, store, "train", fold=VALIDATION), "test": predictions(model, store, "test")}
     except InputError as error:  # nothing is wrong with what was asked for: this variant fails, and the others go on
         raise TrainingError(f"{candidate.name}: {error}") from None
     metrics = _measure(model, store, parts)

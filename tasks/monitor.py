@@ -17,7 +17,7 @@ from weathervane.listing import Listing
 from weathervane.owner import me
 from weathervane.params import check, read
 from weathervane.progress import say
-from weathervane.scores import is_table, photographs
+from weathervane.score_table import Origin, is_table, photographs
 
 if TYPE_CHECKING:
     from weathervane.monitor import Lately
@@ -61,7 +61,7 @@ def monitor(root: Path, params: Monitor, what: str, device: str, flow_run: str =
     if not is_table(params.source):
         found = _lately(found, params.days)
     version = named(root, what)
-    from weathervane.drift_report import About, write
+    from weathervane.drift_report import write
     from weathervane.monitor import Lately, of_training
     from weathervane.score import score
     from weathervane.store import Store
@@ -74,7 +74,7 @@ def monitor(root: Path, params: Monitor, what: str, device: str, flow_run: str =
     after = lately.table
     judged = judge(before, after, params)
     with tempfile.TemporaryDirectory() as folder:
-        about = About(layout.shown(params.source), answers.uri, answers.data, answers.model.spec.classes)
+        about = Origin(layout.shown(params.source), answers.uri, answers.data, answers.model.spec.classes)
         write(Path(folder), about, params, before, after, lately, judged)
         run = _log(root, answers, lately, judged, Path(folder), flow_run)
     rest = lately.files - lately.unusable - len(after)

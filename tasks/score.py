@@ -15,7 +15,7 @@ from tasks.locks import lock
 from weathervane.errors import InputError
 from weathervane.listing import listing
 from weathervane.progress import say
-from weathervane.scores import Origin, Scores, check_out, part_of
+from weathervane.score_table import Origin, ScoreTable, check_out, part_of
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def score(root: Path, source: str, out: Path, what: str, device: str) -> Scored:
 
         answers = answering(root, version, device)
         source = str(found.place.resolve())
-        scores = Scores(out, Origin(source, answers.uri, answers.data, answers.model.spec.classes))
+        scores = ScoreTable(out, Origin(source, answers.uri, answers.data, answers.model.spec.classes))
         began, fresh = time.perf_counter(), 0
         for batch in batches(answers.model, replace(found, names=names), "score", scores.seen):
             scores.add(batch.rows)

@@ -20,7 +20,7 @@ from weathervane.errors import InputError
 from weathervane.files import raise_if_no_room
 from weathervane.ledger import Ledger
 from weathervane.listing import Listing
-from weathervane.scores import photographs
+from weathervane.score_table import photographs
 from weathervane.suggest import Pick, choose
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
-from weathervane.device import brought
+from weathervane.device import to_device_float
 from weathervane.variant import Augment
 
 GREY = (0.299, 0.587, 0.114)  # ITU-R BT.601 luma
@@ -123,7 +123,7 @@ def _kept(policy: Augment, size: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def _blended(batches: Tensor, kept: np.ndarray) -> Tensor:
-    out, share = torch.empty_like(batches), brought(kept, batches.device)
+    out, share = torch.empty_like(batches), to_device_float(kept, batches.device)
     torch.lerp(batches[:, :-1], batches[:, 1:], share, out=out[:, 1:])
     torch.lerp(batches[:, -1:], batches[:, :1], share, out=out[:, :1])
     return out

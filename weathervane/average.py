@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 
-class Average:
+class EMA:
     """An exponential moving average of weights and of normalisation statistics; `decay` of it stays at each step.
 
     Its sum begins at zero, and what is missing of it after n steps, decay^n, is made up for when it is read (Kingma &

@@ -76,7 +76,7 @@ class Transfer(nn.Module):
         except (RuntimeError, ValueError) as error:
             raise InputError(f"network.weights: {origin} is not of {self.name}: {in_brief(error)}") from None
 
-    def parts(self) -> list[tuple[list[nn.Parameter], float]]:
+    def param_groups(self) -> list[tuple[list[nn.Parameter], float]]:
         """The head's parameters, and the backbone's at their share of the learning rate."""
         head = list(last_linear(self.backbone).parameters())
         known = set(head)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from weathervane.augment import augment, mix
-from weathervane.device import beside, catch_up, joined, sent, unit
+from weathervane.device import from_side_stream, on_side_stream, side_stream_waits, to_device, to_float
 from weathervane.parts import Part
 from weathervane.state import Coming, State
 from weathervane.variant import Variant
@@ -28,10 +28,10 @@ def batches(state: State, train: Part, variant: Variant) -> Iterator[tuple[Tenso
         state.order, made = state.coming or drawn(state, train, variant)
         state.coming = None
     else:
-        catch_up(state.order.device)
+        side_stream_waits(state.order.device)
         made = blocks(state, state.order[len(state.losses) :], train, variant)
     for block in made:
-        yield from zip(*map(joined, block), strict=True)
+        yield from zip(*map(from_side_stream, block), strict=True)
 
 
 def draw_ahead(state: State, train: Part, variant: Variant) -> None:
@@ -43,14 +43,14 @@ def draw_ahead(state: State, train: Part, variant: Variant) -> None:
 def drawn(state: State, train: Part, variant: Variant) -> Coming:
     """The order of an epoch, and its blocks, of which the first is made now."""
     device = train.labels.device
-    with beside(device):
-        order = sent(shuffled(len(train.labels), variant.train.batch, state.rng), device)
+    with on_side_stream(device):
+        order = to_device(shuffled(len(train.labels), variant.train.batch, state.rng), device)
     made = blocks(state, order, train, variant)
     return order, chain([*islice(made, 1)], made)
 
 
 def blocks(state: State, left: Tensor, train: Part, variant: Variant) -> Iterator[tuple[Tensor, Tensor]]:
-    """Images and targets of some steps at a time, made `beside`; as `batches`, but for a first axis, the steps.
+    """Images and targets of some steps at a time, made `on_side_stream`; as `batches`, but for a first axis, the steps.
 
     A GPU makes those of many steps at once: its kernels are so short there that their number is what counts.
     """
@@ -59,12 +59,12 @@ def blocks(state: State, left: Tensor, train: Part, variant: Variant) -> Iterato
     orders = left.split(together(device, each)) if len(left) else ()
 
     def augmented(pixels: Tensor) -> Tensor:
-        return augment(unit(pixels), variant.augment, state.generator)
+        return augment(to_float(pixels), variant.augment, state.generator)
 
-    with beside(device):
+    with on_side_stream(device):
         coming = train.images.batches(order.flatten() for order in orders)
     for order, pixels in zip(orders, coming, strict=True):
-        with beside(device):
+        with on_side_stream(device):
             images = state.recorder.run(f"{len(pixels)} images", augmented, pixels).unflatten(0, order.shape)
             made = mix(images, train.targets[order], variant.augment, state.rng)
         yield made

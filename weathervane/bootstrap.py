@@ -39,7 +39,7 @@ def blocks(images: int) -> Iterator[int]:
     yield from (min(block, DRAWS - done) for done in range(0, DRAWS, block))
 
 
-def worth(group: np.ndarray) -> float:
+def effective_size(group: np.ndarray) -> float:
     """As how many independent images those count whose near-duplicate groups are given, one an image.
 
     Kish 1965, if the images of a group are alike: n² / Σ m² for groups of m images.
@@ -50,7 +50,7 @@ def worth(group: np.ndarray) -> float:
 
 def share_interval(share: float, group: np.ndarray) -> tuple[float, float]:
     """95 % interval of a share of images: Wilson's, of as many as they are worth."""
-    count = worth(group)
+    count = effective_size(group)
     return wilson(share * count, count)
 
 

@@ -53,12 +53,12 @@ def _figures(table: "pd.DataFrame", classes: list[str]) -> Row:
 
 def _difference(ours: Answers, table: "pd.DataFrame", classes: list[str]) -> Row:
     theirs, group = Answers.of(table, classes), table["group"].to_numpy()
-    right = table[["group"]].assign(ours=ours.right, theirs=theirs.right)
+    right = table[["group"]].assign(ours=ours.correct, theirs=theirs.correct)
     more = ours.log_losses - theirs.log_losses
     drawn = [weights @ more / weights.sum(1) for weights in resamples(theirs.label, group)]
     gained, lost, _ = votes(right)
     return {
-        "accuracy": float(ours.right.mean() - theirs.right.mean()),
+        "accuracy": float(ours.correct.mean() - theirs.correct.mean()),
         **dict(zip(ends("accuracy"), difference_interval(right), strict=True)),
         "log_loss": float(more.mean()),
         **dict(zip(ends("log_loss"), np.percentile(np.concatenate(drawn), [2.5, 97.5]).tolist(), strict=True)),

@@ -46,25 +46,29 @@ def resident(pixels: np.ndarray, size: int, device: torch.device) -> Tensor:
     held = torch.from_numpy(pixels)
     if device.type == "cuda" and held.nbytes < PINNED:
         held = held.pin_memory()
-    images = sent(held, device).permute(0, 3, 1, 2)
+    images = to_device(held, device).permute(0, 3, 1, 2)
     if images.shape[-1] == size:
         return images
     parts = [
         F.interpolate(part.float(), (size, size), mode="bilinear", antialias=True).round().to(torch.uint8)
-        for part in images.split(block(images.shape[-1]))
+        for part in images.split(images_per_block(images.shape[-1]))
     ]
     return torch.cat(parts).contiguous(memory_format=torch.channels_last)
 
 
-def block(size: int) -> int:
+def images_per_block(size: int) -> int:
     """Images of this size that are brought or shrunk together: their number is bounded by their bytes."""
     return max(1, BLOCK // (3 * size**2))
 
 
 def out_of_memory(error: RuntimeError) -> bool:
-    """Whether a device is short of memory, which MPS, and CUDA outside of torch's allocator, say in words alone; not
-    an error that tells a person so already."""
-    return ("out of memory" in str(error) and not isinstance(error, Told)) or isinstance(error, torch.OutOfMemoryError)
+    """Whether a device is short of memory, which a CPU, MPS, and CUDA outside of torch's allocator say in words alone;
+    not an error that tells a person so already."""
+    if isinstance(error, torch.OutOfMemoryError):
+        return True
+    return not isinstance(error, Told) and any(
+        said in str(error) for said in ("out of memory", "can't allocate memory")
+    )
 
 
 @cache
@@ -76,22 +80,22 @@ def _aside(device: torch.device) -> torch.cuda.Stream:
     return _second(torch.cuda.current_device() if device.index is None else device.index)
 
 
-def beside(device: torch.device) -> AbstractContextManager[object]:
+def on_side_stream(device: torch.device) -> AbstractContextManager[object]:
     """Within it work goes to a side CUDA stream, which the GPU does while it is at the main one's; no effect elsewhere.
 
-    That work finds what was made `beside`, too, and what the main stream had been given before `catch_up`.
+    That work finds what was made there before, and what the main stream had been given before `side_stream_waits`.
     """
     return torch.cuda.stream(_aside(device)) if device.type == "cuda" else nullcontext()
 
 
-def catch_up(device: torch.device) -> None:
+def side_stream_waits(device: torch.device) -> None:
     """Have the side stream wait, on the GPU, for all that the main stream has been given until now."""
     if device.type == "cuda":
         _aside(device).wait_stream(torch.cuda.current_stream(device))
 
 
-def joined(made: Tensor) -> Tensor:
-    """Hand what was made `beside` to the main stream, which waits for it on the GPU."""
+def from_side_stream(made: Tensor) -> Tensor:
+    """Hand what was made `on_side_stream` to the main stream, which waits for it on the GPU."""
     if made.is_cuda:
         usual = torch.cuda.current_stream(made.device)
         usual.wait_stream(_aside(made.device))
@@ -104,7 +108,7 @@ def active(device: torch.device) -> AbstractContextManager[object]:
     return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
 
 
-def unit(images: Tensor) -> Tensor:
+def to_float(images: Tensor) -> Tensor:
     """uint8 0-255 to float32 0-1."""
     return images / 255
 
@@ -132,12 +136,12 @@ def _there(values: tuple[float, ...], device: torch.device) -> Tensor:
         return torch.tensor(values, device=device)[:, None, None]
 
 
-def brought(values: np.ndarray, device: torch.device) -> Tensor:
+def to_device_float(values: np.ndarray, device: torch.device) -> Tensor:
     """float32 on the device, which is not waited for."""
-    return sent(torch.from_numpy(values.astype(np.float32)), device)
+    return to_device(torch.from_numpy(values.astype(np.float32)), device)
 
 
-def sent(values: Tensor, device: torch.device) -> Tensor:
+def to_device(values: Tensor, device: torch.device) -> Tensor:
     """On the device; a CUDA one is not waited for.
 
     MPS would not be waited for either, but reads memory that is somebody else's by then (pytorch #189690).

@@ -90,20 +90,20 @@ class Bank:
 
     def __init__(self, features: np.ndarray, neighbour: int = NEIGHBOUR) -> None:
         """Takes float32 [M, D]."""
-        self._known, self._neighbour = unit(features), min(neighbour, len(features))
+        self._known, self._neighbour = l2_normalised(features), min(neighbour, len(features))
 
     def distances(self, features: np.ndarray) -> np.ndarray:
         """float32 [N, D] to float32 [N]."""
         parts = [np.empty(0, np.float32)]
         block = max(1, DISTANCES // len(self._known))
         for first in range(0, len(features), block):
-            cosine = unit(features[first : first + block]) @ self._known.T
+            cosine = l2_normalised(features[first : first + block]) @ self._known.T
             nearest = np.partition(cosine, -self._neighbour, axis=1)[:, -self._neighbour]
             parts.append(np.sqrt(np.maximum(0, 2 - 2 * nearest)))
         return np.concatenate(parts)
 
 
-def unit(features: np.ndarray) -> np.ndarray:
+def l2_normalised(features: np.ndarray) -> np.ndarray:
     """Each row scaled to length 1."""
     return features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
 

@@ -1,6 +1,5 @@
 """What `monitor` found, to be looked at: a page that needs nothing but itself, and its pictures."""
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +9,7 @@ from weathervane.monitor import Lately
 from weathervane.pages import data_uri, rendered
 from weathervane.pictures.drift import drift_picture
 from weathervane.pictures.photographs import strangest
+from weathervane.score_table import Origin
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -17,26 +17,16 @@ if TYPE_CHECKING:
 REPORT = "report.html"
 
 
-@dataclass(frozen=True)
-class About:
-    """Whose photographs were looked at, by which model, and on which version of the data that was trained."""
-
-    source: str
-    model: str
-    data: str
-    classes: list[str]
-
-
 def write(
     folder: Path,
-    about: About,
+    about: Origin,
     params: Monitor,
     before: "pd.DataFrame",
     after: "pd.DataFrame",
     lately: Lately,
     judged: Judged,
 ) -> None:
-    """report.html, drift.png and strangest.png; `before` and `after` as `judge` was given them."""
+    """report.html, drift.png and strangest.png, `about` whom; `before` and `after` as `judge` was given them."""
     if judged.findings:
         title = f"{about.model}: {judged.decision}"
         drift_picture(before, after, judged.findings, title, folder / "drift.png")

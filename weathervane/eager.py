@@ -11,12 +11,14 @@ from torch.optim import Optimizer
 
 
 def eager(kind: type[Optimizer]) -> type[Optimizer]:
-    """An optimiser that computes what `kind` does. Where another torch hides it elsewhere, it is imported after all."""
+    """An optimiser that computes what `kind` does; marks torch's own methods of all optimisers in this process.
+
+    Where another torch hides the mark elsewhere, torch._dynamo is imported after all.
+    """
     for method in vars(Optimizer).values():
         if inner := getattr(method, "__wrapped__", None):
-            inner.__dynamo_disable = (
-                inner  # torch looks here first, and imports torch._dynamo only where it finds nothing
-            )
+            # torch._compile imports torch._dynamo only where this attribute is missing.
+            inner.__dynamo_disable = inner
     plain = inspect.unwrap(kind.step)
 
     @torch.no_grad()

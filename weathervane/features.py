@@ -13,7 +13,7 @@ from weathervane.store import Store
 MOST = 256  # images in memory at a time
 
 
-def seen(model: Model, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def with_features(model: Model, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """uint8 [N, S', S', 3] to probabilities, float32 [N, K], and features, float32 [N, D], in one pass.
 
     Features are averaged with the mirror image's where the logits are. One thread at a time for a model.
@@ -31,8 +31,8 @@ def seen(model: Model, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return probabilities, torch.cat(features).cpu().numpy()
 
 
-def of_store(model: Model, store: Store) -> tuple[np.ndarray, np.ndarray]:
+def store_features(model: Model, store: Store) -> tuple[np.ndarray, np.ndarray]:
     """As `seen`, of all images of a store."""
-    parts = [seen(model, pixels) for pixels in store.blocks(np.arange(len(store.manifest["label"])), MOST)]
+    parts = [with_features(model, pixels) for pixels in store.blocks(np.arange(len(store.manifest["label"])), MOST)]
     probabilities, features = (np.concatenate(part) for part in zip(*parts, strict=True))
     return probabilities, features

@@ -21,14 +21,14 @@ from torch.nn import functional as F
 
 from weathervane.batches import batches, draw_ahead
 from weathervane.calibration import temperature
-from weathervane.device import active, catch_up, joined, normalise, out_of_memory
+from weathervane.cuda_graph import GraphRecorder
+from weathervane.device import active, from_side_stream, normalise, out_of_memory, side_stream_waits
 from weathervane.errors import Interrupted, TrainingError
 from weathervane.files import append
-from weathervane.gradients import GRADIENTS, WATCHED, pulls
-from weathervane.model import PROBE, Model, Spec, at_once, logits
-from weathervane.parts import Part, load
+from weathervane.gradients import GRADIENTS, WATCHED, gradient_stats
+from weathervane.model import PROBE, Model, Spec, eval_batch_size, logits
+from weathervane.parts import Part, load_fold
 from weathervane.ranks import Ranks
-from weathervane.recorded import Recorder
 from weathervane.resume import Checkpoints
 from weathervane.state import Best, State, begin
 from weathervane.store import Store
@@ -36,7 +36,7 @@ from weathervane.variant import Variant
 
 METRICS = "metrics.jsonl"
 EXPLODED = 1000.0  # times the loss of guessing: no training comes back from there
-UNRECORDED = Recorder(False)
+UNRECORDED = GraphRecorder(False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,60 +84,62 @@ def fit(
             that a GPU cannot record; or the limit is reached, and a checkpoint is written.
         Interrupted: `stop` said so; a checkpoint is written.
     """
-    train, val = load(store, variant, fold, device, memory)
+    train, val = load_fold(store, variant, fold, device, memory)
     some = torch.arange(0, len(train.images), -(-len(train.images) // WATCHED), device=device)
     watched = train.images.take(some), train.targets[some]
     spec = Spec(
-        name,
-        variant.family,
-        variant.network,
-        variant.size,
-        store.size,
-        store.classes,
-        variant.flip_test,
-        about or {},
+        variant=name,
+        family=variant.family,
+        network=variant.network,
+        size=variant.size,
+        decode_size=store.size,
+        classes=store.classes,
+        flip_test=variant.flip_test,
+        about=about or {},
     )
     with active(device), seeded(seed, device):
         state = begin(spec, variant.train, len(train.labels), device, seed, ranks)
         saved = Checkpoints(folder / "checkpoints", identity(variant, store, seed, fold))
         saved.resume(state)
-        if ranks.first:
+        if ranks.is_main:
             trim(folder, state.epoch)
         else:  # or dropout would take the same units out of every part of a batch
             seed_with(ranks.seed(seed, state.steps), device)
         while state.epoch < variant.train.epochs:
             for _ in run_epoch(state, train, variant, ranks):
-                stopped, late, due = ranks.any(stop(), state.spent > limit, ranks.first and saved.due())
+                stopped, late, due = ranks.any(stop(), state.spent > limit, ranks.is_main and saved.due())
                 if stopped or late or due:
                     mean_loss(state, train, ranks)  # raises before weights are saved that an explosion has spoilt
-                    if ranks.first:
+                    if ranks.is_main:
                         saved.save(state)
                 if stopped or late:
                     leave(state, variant.train.epochs, ranks, limit if late and not stopped else None)
             metrics = {"train_loss": mean_loss(state, train, ranks)}
-            pulled = pulls(state.net, *watched, state.epoch, variant.train.epochs)
+            pulled = gradient_stats(state.net, *watched, state.epoch, variant.train.epochs)
             metrics |= validate_epoch(state, val, variant.flip_test)
             metrics |= {"lr": state.schedule.rate, "seconds": state.end_epoch()}
-            if ranks.first:
+            if ranks.is_main:
                 record(folder / METRICS, state.epoch, metrics=metrics)
                 record(folder / GRADIENTS, state.epoch, **pulled)
                 saved.save_if_cheap(state)
     state.recorder.forget()
-    state.net.load_state_dict(state.kept)
-    spec = replace(spec, temperature=temperature(outputs(state.net, val, variant.flip_test), val.labels))
-    gap = validate(state.net, train, variant.flip_test)[0] - state.best.accuracy
-    if ranks.first:
+    state.net.load_state_dict(state.best_weights)
+    spec = replace(spec, temperature=temperature(outputs(state.net, val, spec.flip_test), val.labels))
+    if ranks.is_main:
         Model(state.net, spec, device).save(folder / "model", store.pixels(store.part("train", fold=fold)[:PROBE]))
-    parameters = sum(p.numel() for p in state.net.parameters())
-    speed = state.steps * min(variant.train.batch, len(train.labels)) / state.seconds
+    return outcome(state, spec, train, min(variant.train.batch, len(train.labels)))
+
+
+def outcome(state: State, spec: Spec, train: Part, batch: int) -> Outcome:
+    """What the finished training came to, by the weights that are kept; each step took `batch` images."""
     return Outcome(
         best_epoch=state.best.epoch,
         val_accuracy=state.best.accuracy,
-        parameters=parameters,
+        parameters=sum(p.numel() for p in state.net.parameters()),
         seconds=state.seconds,
-        images_per_second=speed,
-        overfitting_gap=gap,
-        micro_batch=state.micro,
+        images_per_second=state.steps * batch / state.seconds,
+        overfitting_gap=validate(state.net, train, spec.flip_test)[0] - state.best.accuracy,
+        micro_batch=state.micro_batch,
         notes=state.notes,
     )
 
@@ -149,7 +151,7 @@ def leave(state: State, epochs: int, ranks: Ranks, limit: float | None) -> NoRet
         TrainingError: there is a limit, in seconds, and it is reached.
         Interrupted: there is none.
     """
-    ranks.meet()  # or torchrun, once the others are gone, ends the first before it has written
+    ranks.barrier()  # or torchrun, once the others are gone, ends the first before it has written
     epoch = state.epoch + 1
     if limit is None:
         raise Interrupted(f"interrupted in epoch {epoch}; the checkpoint is written")
@@ -165,13 +167,13 @@ def validate_epoch(state: State, val: Part, flip: bool) -> dict[str, float]:
     Raises:
         TrainingError: the loss is not finite.
     """
-    judged = state.judged
+    judged = state.eval_net
     accuracy, loss = validate(judged, val, flip, state.recorder)
     if not math.isfinite(loss):
         raise TrainingError(f"validation loss is {loss} after epoch {state.epoch + 1}: lower train.lr")
     if (accuracy, -loss) > state.best[:2]:
         state.best = Best(accuracy, -loss, state.epoch + 1)
-        state.kept = {key: value.detach().clone() for key, value in judged.state_dict().items()}
+        state.best_weights = {key: value.detach().clone() for key, value in judged.state_dict().items()}
     return {"val_loss": loss, "val_accuracy": accuracy}
 
 
@@ -180,8 +182,8 @@ def run_epoch(state: State, train: Part, variant: Variant, ranks: Ranks) -> Iter
     work, learning = partial(step, state, variant.train.label_smoothing), None
     for images, targets in batches(state, train, variant):
         learning = learning or to_learning(state)  # while the device is at the first images already
-        given = ranks.part(images), ranks.part(targets)
-        state.losses.append(state.recorder.run("step", work, *given, like=(state.micro, learning)))
+        given = ranks.local_rows(images), ranks.local_rows(targets)
+        state.losses.append(state.recorder.run("step", work, *given, like=(state.micro_batch, learning)))
         state.schedule.step()
         yield
     draw_ahead(state, train, variant)
@@ -197,23 +199,23 @@ def to_learning(state: State) -> Hashable:
 
 def step(state: State, smoothing: float, images: Tensor, targets: Tensor) -> Tensor:
     """Forward, backward, optimiser, average; the mean loss of the batch."""
-    loss = gradients(state, images, targets, smoothing)
+    loss = backward(state, images, targets, smoothing)
     state.optimizer.step()
-    if state.average:
-        state.average.update()
+    if state.ema:
+        state.ema.update()
     return loss
 
 
-def gradients(state: State, images: Tensor, targets: Tensor, smoothing: float) -> Tensor:
+def backward(state: State, images: Tensor, targets: Tensor, smoothing: float) -> Tensor:
     """Gradients of the mean loss of a batch, and that loss; in halves of halves where the device's memory is short.
 
     Normalisation then sees the smaller parts, so results are not those of the whole batch to the last bit.
     """
     while True:
         state.optimizer.zero_grad(set_to_none=True)
-        parts = math.ceil(len(images) / state.micro)  # as even as can be
+        parts = math.ceil(len(images) / state.micro_batch)  # as even as can be
         try:
-            return gradients_of_parts(state, images, targets, parts, smoothing)
+            return backward_in_parts(state, images, targets, parts, smoothing)
         except RuntimeError as error:
             if not out_of_memory(error):
                 raise
@@ -221,18 +223,18 @@ def gradients(state: State, images: Tensor, targets: Tensor, smoothing: float) -
                 raise
             if state.several:  # the other processes are in the middle of this batch
                 raise TrainingError("out of memory in one of several processes: lower train.batch or size") from None
-            at_once = math.ceil(len(images) / parts)
+            now = math.ceil(len(images) / parts)
             smaller = math.ceil(len(images) / min(2 * parts, len(images) // 2))  # normalisation needs two images
-            if smaller == at_once:
-                told = f"out of memory with {at_once} images at a time: lower size or the network"
+            if smaller == now:
+                told = f"out of memory with {now} images at a time: lower size or the network"
                 raise TrainingError(told) from None
-            state.micro = smaller
-            state.notes.append(f"out of memory: {state.micro} images at a time from step {state.steps + 1} on")
+            state.micro_batch = smaller
+            state.notes.append(f"out of memory: {state.micro_batch} images at a time from step {state.steps + 1} on")
         torch.accelerator.empty_cache()
 
 
-def gradients_of_parts(state: State, images: Tensor, targets: Tensor, parts: int, smoothing: float) -> Tensor:
-    """As `gradients`, if there is memory. What it has made until it finds none goes with it, before another try."""
+def backward_in_parts(state: State, images: Tensor, targets: Tensor, parts: int, smoothing: float) -> Tensor:
+    """As `backward`, if there is memory. What it has made until it finds none goes with it, before another try."""
     kind, total = images.device.type, torch.zeros((), device=images.device)
     for part, wanted in zip(images.tensor_split(parts), targets.tensor_split(parts), strict=True):
         with torch.autocast(kind, torch.bfloat16, enabled=in_bfloat16(kind)):
@@ -269,17 +271,17 @@ def mean_loss(state: State, train: Part, ranks: Ranks) -> float:
 
 
 @torch.inference_mode()
-def outputs(net: nn.Module, part: Part, flip: bool, recorder: Recorder = UNRECORDED) -> Tensor:
+def outputs(net: nn.Module, part: Part, flip: bool, recorder: GraphRecorder = UNRECORDED) -> Tensor:
     """float32 logits [N, K] of a part, as it is."""
     net.eval()
     rows = torch.arange(len(part.images), device=part.labels.device)
-    catch_up(rows.device)
-    blocks = part.images.batches(rows.split(at_once(net, part.images.size)))
+    side_stream_waits(rows.device)
+    blocks = part.images.batches(rows.split(eval_batch_size(net, part.images.size)))
     work, kind = partial(logits, net, flip=flip), id(net)
-    return torch.cat([recorder.run(f"outputs of {len(b)}", work, b, like=kind) for b in map(joined, blocks)])
+    return torch.cat([recorder.run(f"outputs of {len(b)}", work, b, like=kind) for b in map(from_side_stream, blocks)])
 
 
-def validate(net: nn.Module, part: Part, flip: bool, recorder: Recorder = UNRECORDED) -> tuple[float, float]:
+def validate(net: nn.Module, part: Part, flip: bool, recorder: GraphRecorder = UNRECORDED) -> tuple[float, float]:
     """Accuracy (0-1) and mean cross-entropy (nats)."""
     out = outputs(net, part, flip, recorder)
     right = (out.argmax(1) == part.labels).sum().item()

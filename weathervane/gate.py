@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from pydantic import Field
 
-from weathervane.bootstrap import worth
+from weathervane.bootstrap import effective_size
 from weathervane.errors import InputError
 from weathervane.measures import holm
 from weathervane.params import Strict
@@ -226,9 +226,9 @@ def votes(right: "pd.DataFrame") -> tuple[int, int, int]:
 def difference_interval(right: "pd.DataFrame") -> tuple[float, float]:
     """95 % interval of `ours` minus `theirs`, the difference of two accuracies: what Tango's test does not rule out.
 
-    The images of `right` (group, ours, theirs) count as many as independent ones would (`bootstrap.worth`).
+    The images of `right` (group, ours, theirs) count as many as independent ones would (`bootstrap.effective_size`).
     """
-    groups, gain = worth(right["group"].to_numpy()), _gain(right)
+    groups, gain = effective_size(right["group"].to_numpy()), _gain(right)
     gained, lost = groups * float((gain > 0).mean()), groups * float((gain < 0).mean())
     return -_not_ruled_out(gained, lost, groups), _not_ruled_out(lost, gained, groups)
 
@@ -271,8 +271,18 @@ def judge(
         notes = [f"on the common classes {', '.join(champion.classes)}"] if champion.classes else []
         if champion.left_out:
             notes.append(f"{champion.left_out} test images left out because one of the two was trained on them")
-        beats_best = opens and reference.shows("better", enough)
-        return Verdict(opens, "; ".join([why, *notes]), policy, look, enough, needed, champion, best, beats_best, asks)
+        return Verdict(
+            opens=opens,
+            why="; ".join([why, *notes]),
+            policy=policy,
+            look=look,
+            level=enough,
+            needed=needed,
+            champion=champion,
+            best=best,
+            beats_best=opens and reference.shows("better", enough),
+            asks=asks,
+        )
 
     few = min(champion.images, reference.images)
     if few < rules.min_images:
@@ -284,13 +294,12 @@ def judge(
         return verdict(False, why, asks=True)
     for comparison, kind in [(champion, policy), *([(best, "not_worse")] if best else [])]:
         if not comparison.shows(kind, enough):
+            what = _doubt(comparison, kind, rules.margin)
+            than = "" if comparison is champion else f" than version {comparison.other}, the best champion so far"
+            asked = f" ({enough:.2g} is asked for at look {look} at this test set)" if look > 1 else ""
             needed = _needed(comparison, kind, look, rules)
-            why = _doubt(comparison, kind, rules.margin)
-            why += "" if comparison is champion else f" than version {comparison.other}, the best champion so far"
-            why += f", p = {comparison.p(kind):.2g}"
-            why += f" ({enough:.2g} is asked for at look {look} at this test set)" if look > 1 else ""
-            why += f"; about {needed:,} more test images would tell at the next look" if needed else ""
-            return verdict(False, f"{told}: {why}", needed)
+            more = f"; about {needed:,} more test images would tell at the next look" if needed else ""
+            return verdict(False, f"{told}: {what}{than}, p = {comparison.p(kind):.2g}{asked}{more}", needed)
     if lost:
         return verdict(False, told + lost)
     proof = "better" if policy == "better" else f"not worse by {100 * rules.margin:.2g} points"

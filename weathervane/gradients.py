@@ -10,13 +10,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from weathervane.device import normalise, unit
+from weathervane.device import normalise, to_float
 
 GRADIENTS = "gradients.jsonl"  # beside metrics.jsonl
 WATCHED = 16  # training images at most, always the same ones, whose gradient is followed back over the steps
 FOLLOWED = 10  # epochs of a training, about, in which it is: as dear as several steps of training
 
-State = tuple[Tensor, ...]  # float32 [N, H] each: h, or h and c of an LSTM
+CellState = tuple[Tensor, ...]  # float32 [N, H] each: h, or h and c of an LSTM
 CELLS = {
     "LSTM": torch.lstm_cell,
     "GRU": torch.gru_cell,
@@ -25,7 +25,7 @@ CELLS = {
 }
 
 
-def pulls(net: nn.Module, images: Tensor, targets: Tensor, epoch: int, epochs: int) -> dict[str, Any]:
+def gradient_stats(net: nn.Module, images: Tensor, targets: Tensor, epoch: int, epochs: int) -> dict[str, Any]:
     """What a line of gradients.jsonl says of an epoch that has just ended: `layers` and, in some epochs, `steps`.
 
     Args:
@@ -35,7 +35,7 @@ def pulls(net: nn.Module, images: Tensor, targets: Tensor, epoch: int, epochs: i
     """
     found: dict[str, Any] = {"layers": layer_norms(net)}
     if epoch % max(1, epochs // FOLLOWED) == 0 or epoch + 1 == epochs:
-        found["steps"] = step_norms(net, normalise(unit(images)), targets)
+        found["steps"] = step_norms(net, normalise(to_float(images)), targets)
     return found
 
 
@@ -84,7 +84,7 @@ def step_norms(net: nn.Module, images: Tensor, targets: Tensor) -> dict[str, lis
     }
 
 
-def unrolled(reader: nn.RNNBase, x: Tensor) -> list[list[State]]:
+def unrolled(reader: nn.RNNBase, x: Tensor) -> list[list[CellState]]:
     """The states of a recurrent layer after each step, which torch's own kernels do not show: [directions][T].
 
     Of a stack of layers, the top one's; without the dropout between them.
@@ -100,10 +100,10 @@ def unrolled(reader: nn.RNNBase, x: Tensor) -> list[list[State]]:
     return states
 
 
-def _walk(reader: nn.RNNBase, x: Tensor, weights: list[Tensor]) -> list[State]:
+def _walk(reader: nn.RNNBase, x: Tensor, weights: list[Tensor]) -> list[CellState]:
     cell, lstm = CELLS[reader.mode], reader.mode == "LSTM"
     zero = x.new_zeros(len(x), reader.hidden_size)
-    state: State = (zero, zero) if lstm else (zero,)
+    state: CellState = (zero, zero) if lstm else (zero,)
     states = []
     for step in x.unbind(1):
         after = cell(step, state if lstm else state[0], *weights)

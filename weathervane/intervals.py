@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from weathervane.bootstrap import blocks, mean_interval, resamples, share_interval, worth
+from weathervane.bootstrap import blocks, effective_size, mean_interval, resamples, share_interval
 from weathervane.measures import BINS, FLOOR, Answers, Z, bins, ends, measures
 
 if TYPE_CHECKING:
@@ -55,13 +55,13 @@ def intervals(table: "pd.DataFrame", classes: list[str]) -> dict[str, float]:
 
 
 def _worths(label: np.ndarray, group: np.ndarray) -> list[float]:
-    return [worth(group[label == one]) for one in np.unique(label)]
+    return [effective_size(group[label == one]) for one in np.unique(label)]
 
 
 def _areas_worth(label: np.ndarray, group: np.ndarray) -> list[float]:
     """Of each class's area under the ROC curve, which varies no more than a share of its images, or of the others if
     they are fewer, would (Birnbaum & Klose 1957); the areas of two classes are one and the same."""
-    found = [min(worth(group[label == one]), worth(group[label != one])) for one in np.unique(label)]
+    found = [min(effective_size(group[label == one]), effective_size(group[label != one])) for one in np.unique(label)]
     return found[:1] if len(found) == 2 else found
 
 

@@ -50,8 +50,10 @@ def labels(names: Sequence[str], packed: bool = False) -> dict[str, str | None]:
     if flat or folders <= outer:
         return numbered
     tops = {folder.parts[:1] for folder in folders}
-    if packed and len(tops) == 1 and len(folders - {top := PurePosixPath(*tops.pop())}) > 1:
-        outer.add(top)
+    if packed and len(tops) == 1:
+        top = PurePosixPath(*tops.pop())
+        if len(folders - {top}) > 1:
+            outer.add(top)
     return {name: None if parent in outer else class_name(parent.name) for name, parent in parents.items()}
 
 

@@ -10,7 +10,7 @@ from weathervane.errors import InputError
 from weathervane.sources import Found, names, read, stamp, unpack
 
 Reader = Callable[[], Found]
-Seen = Callable[[str, str], bool]  # of a file's name and its stamp
+Done = Callable[[str, str], bool]  # of a file's name and its stamp
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Listing:
         """Its files can be read several at once; those of an archive come one after another."""
         return self.place.is_dir()
 
-    def readers(self, seen: Seen = lambda *_: False) -> Iterator[Reader]:
+    def readers(self, seen: Done = lambda *_: False) -> Iterator[Reader]:
         """What reads each file that was not `seen` with its stamp."""
         if self.side_by_side:
             yield from (_reader(self.place, name) for name in self.names if not seen(name, _stamp(self.place / name)))

@@ -50,7 +50,7 @@ class Answers:
         return len(self.label)
 
     @property
-    def right(self) -> np.ndarray:
+    def correct(self) -> np.ndarray:
         """bool [N]."""
         return self.predicted == self.label
 
@@ -101,7 +101,7 @@ def bins(probability: np.ndarray) -> np.ndarray:
 def calibration_error(answers: Answers, weights: np.ndarray) -> np.ndarray:
     """Expected calibration error [B]: how far stated confidence and accuracy lie apart, averaged over bins."""
     inside = bins(answers.probability)[:, None] == np.arange(BINS)
-    excess = answers.right - answers.probability.max(1)
+    excess = answers.correct - answers.probability.max(1)
     return np.abs(weights @ (excess[:, None] * inside)).sum(1) / weights.sum(1)
 
 

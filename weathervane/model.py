@@ -19,7 +19,7 @@ from safetensors.torch import load, load_file, save
 from torch import Tensor, nn
 
 from weathervane import images
-from weathervane.device import normalise, resident, unit
+from weathervane.device import normalise, resident, to_float
 from weathervane.errors import InputError, in_brief
 from weathervane.files import replacing
 from weathervane.models import FAMILIES, family
@@ -115,7 +115,7 @@ class Model:
 
     def logits(self, pixels: np.ndarray) -> Tensor:
         """uint8 [N, S', S', 3] of any size S' to float32 logits [N, K] on the model's device."""
-        batch = at_once(self.net, self.spec.size)
+        batch = eval_batch_size(self.net, self.spec.size)
         blocks = (pixels[first : first + batch] for first in range(0, len(pixels), batch))
         parts = [self.forward(resident(np.ascontiguousarray(p), self.spec.size, self.device)) for p in blocks]
         return torch.cat(parts) if parts else torch.empty(0, len(self.spec.classes))
@@ -147,7 +147,7 @@ class Model:
         return self.probabilities(np.array(pixels, np.uint8).reshape(-1, side, side, 3))
 
 
-def at_once(net: nn.Module, size: int) -> int:
+def eval_batch_size(net: nn.Module, size: int) -> int:
     """Images of this size that go through the network together when it judges: what it makes of one takes room by the
     pixel, and above 128 x 128 fewer than 256 are given to it. Some enlarge them first, to their `input_size`."""
     return max(1, min(256, 256 * 128**2 // max(size, getattr(net, "input_size", 0)) ** 2))
@@ -156,7 +156,7 @@ def at_once(net: nn.Module, size: int) -> int:
 def build(spec: Spec) -> nn.Module:
     """A network with fresh weights, channels last."""
     module = family(spec.family)
-    known = getattr(module, "BEFORE", {}) | spec.network
+    known = getattr(module, "LEGACY_DEFAULTS", {}) | spec.network
     network = check(module.Network, known, f"variant {spec.variant}: network")
     net: nn.Module = module.build(network, spec.size, len(spec.classes))
     return net.to(memory_format=torch.channels_last)
@@ -164,7 +164,7 @@ def build(spec: Spec) -> nn.Module:
 
 def logits(net: nn.Module, batch: Tensor, flip: bool) -> Tensor:
     """uint8 [N, 3, S, S] to float32 [N, K], averaged with the mirror image's if `flip`; without TF32."""
-    images = normalise(unit(batch))
+    images = normalise(to_float(batch))
     with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
         out = net(images)
         return ((out + net(images.flip(-1))) / 2 if flip else out).float()

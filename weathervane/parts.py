@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from weathervane.device import catch_up
+from weathervane.device import side_stream_waits
 from weathervane.errors import InputError
-from weathervane.pixels import Pixels, room
+from weathervane.pixels import Pixels, memory_for_pixels
 from weathervane.store import Store
 from weathervane.variant import Variant
 
@@ -27,7 +27,7 @@ class Part:
     paths: np.ndarray  # str [N], as data/raw has them
 
 
-def load(
+def load_fold(
     store: Store, variant: Variant, fold: int, device: torch.device, memory: float | None = None
 ) -> tuple[Part, Part]:
     """Train and validation parts on the device, but for pixels where there are more than `memory` bytes of them."""
@@ -36,15 +36,20 @@ def load(
             f"size: {variant.size} is larger than the prepared images: set image_size: {variant.size} in "
             "params/prepare.yaml"
         )
-    numbers = np.searchsorted(store.classes, store.manifest["label"])
-    both, parts = (store.part("train", without_fold=fold), store.part("train", fold=fold)), []
-    held = 3 * variant.size**2 * sum(map(len, both)) <= (room(device) if memory is None else memory)
-    for rows in both:
+    both = {"train on": store.part("train", without_fold=fold), "validate on": store.part("train", fold=fold)}
+    for purpose, rows in both.items():
         if len(rows) < 2:
-            raise InputError(f"{store.folder}: fold {fold} leaves {len(rows)} images in a part: add images")
+            raise InputError(f"{store.folder}: fold {fold} leaves {len(rows)} images to {purpose}: add images")
+    numbers = np.searchsorted(store.classes, store.manifest["label"])
+    needed = 3 * variant.size**2 * sum(map(len, both.values()))
+    on_device = needed <= (memory_for_pixels(device) if memory is None else memory)
+
+    def part(rows: np.ndarray) -> Part:
         labels = torch.from_numpy(numbers[rows]).to(device)
         targets = F.one_hot(labels, len(store.classes)).float()
-        images = Pixels(store, rows, variant.size, device, held)
-        parts.append(Part(images, labels, targets, store.manifest["path"][rows]))
-    catch_up(device)
-    return parts[0], parts[1]
+        images = Pixels(store, rows, variant.size, device, on_device)
+        return Part(images, labels, targets, store.manifest["path"][rows])
+
+    train, val = map(part, both.values())
+    side_stream_waits(device)
+    return train, val

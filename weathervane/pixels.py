@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from weathervane import quota
-from weathervane.device import beside, block, resident
+from weathervane.device import images_per_block, on_side_stream, resident
 from weathervane.lifeline import TORCHRUN
 from weathervane.parallel import in_order
 from weathervane.store import Store
@@ -25,15 +25,16 @@ AHEAD = 4  # batches, or on a GPU what is augmented at once
 class Pixels:
     """Some rows of a store, uint8 [N, 3, S, S]; equal batches wherever they are kept."""
 
-    def __init__(self, store: Store, rows: np.ndarray, size: int, device: torch.device, held: bool) -> None:
-        """`held`: on the device, where they are brought block by block."""
+    def __init__(self, store: Store, rows: np.ndarray, size: int, device: torch.device, on_device: bool) -> None:
+        """`on_device`: they stay there, brought block by block."""
         self._store, self._rows, self.size, self._device = store, rows, size, device
         self.held = None
-        if held:
+        if on_device:
             shape, last = (len(rows), 3, size, size), torch.channels_last
             self.held = torch.empty(shape, dtype=torch.uint8, device=device, memory_format=last)
-            for some in np.split(np.arange(len(rows)), range(block(store.size), len(rows), block(store.size))):
-                self.held[some[0] : some[-1] + 1] = resident(store.pixels(rows[some]), size, device)
+            step = images_per_block(store.size)
+            for first, pixels in zip(range(0, len(rows), step), store.blocks(rows, step), strict=True):
+                self.held[first : first + step] = resident(pixels, size, device)
 
     def __len__(self) -> int:
         """N."""
@@ -52,7 +53,7 @@ class Pixels:
         return resident(pixels, self.size, self._device)
 
     def batches(self, order: Iterable[Tensor]) -> Iterator[Tensor]:
-        """`take` of each of them in turn, made `beside`, some ahead of time where they come from disk."""
+        """`take` of each of them in turn, made `on_side_stream`, some ahead of time where they come from disk."""
         if self.held is not None:
             return map(self._beside, order)
         # Asked for their rows later, a GPU would first do all that waits for it.
@@ -60,11 +61,11 @@ class Pixels:
         return in_order(self._beside, rows, ahead=AHEAD + 1, threads=READERS.get(self._device.type, 1))
 
     def _beside(self, chosen: Tensor) -> Tensor:
-        with beside(self._device):
+        with on_side_stream(self._device):
             return self.take(chosen)
 
 
-def room(device: torch.device) -> float:
+def memory_for_pixels(device: torch.device) -> float:
     """Bytes that pixels may take: a share of what is free on a GPU, of all that there is elsewhere for each process."""
     if device.type == "cuda":
         return SHARE * torch.cuda.mem_get_info(device)[0]

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 
 from weathervane.device import choose
 from weathervane.errors import InputError
@@ -24,21 +24,21 @@ from weathervane.lifeline import TORCHRUN
 class Ranks:
     """Which of how many processes this one is."""
 
-    own: int = 0
-    count: int = 1
-    local: int = 0  # which on this machine
+    rank: int = 0
+    world_size: int = 1
+    local_rank: int = 0  # which on this machine
 
     @classmethod
-    def of_environment(cls) -> "Ranks":
+    def from_environment(cls) -> "Ranks":
         """As torchrun says; one process for whoever else says such things, as a job of a cluster does."""
         if TORCHRUN not in os.environ:
             return cls()
         return cls(*(int(os.environ.get(name, no)) for name, no in (("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_RANK", 0))))
 
     @property
-    def first(self) -> bool:
+    def is_main(self) -> bool:
         """Whether this process is the one that writes."""
-        return self.own == 0
+        return self.rank == 0
 
     def device(self, name: str) -> torch.device:
         """The device called `name`; of several GPUs, that of this process.
@@ -47,86 +47,76 @@ class Ranks:
             InputError: it is not there, or there are more processes than GPUs.
         """
         chosen = choose(name)
-        if self.count == 1 or chosen.type == "cpu":
+        if self.world_size == 1 or chosen.type == "cpu":
             return chosen
         if chosen.type == "mps" and name == "auto":
             return torch.device("cpu")
         there = torch.cuda.device_count()
-        if chosen.type == "mps" or self.local >= there:
+        if chosen.type == "mps" or self.local_rank >= there:
             raise InputError(
                 f"--processes: each takes a CUDA GPU of its own, and this machine has {there}: ask for as many, or for "
                 "--device cpu"
             )
-        return torch.device(f"cuda:{self.local}")
+        return torch.device(f"cuda:{self.local_rank}")
 
     @contextmanager
-    def together(self, device: torch.device) -> Iterator[None]:
-        """Within it the processes can talk; NCCL between GPUs, else Gloo."""
-        if self.count == 1:
+    def process_group(self, device: torch.device) -> Iterator[None]:
+        """Within it the processes can talk, by NCCL between GPUs, else by Gloo."""
+        if self.world_size == 1:
             yield
             return
-        from torch import distributed
-
         if device.type == "cuda":
             torch.cuda.set_device(device)
         distributed.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
         yield
         distributed.destroy_process_group()  # not after an error: the others may wait for this one, which torchrun ends
 
-    def normalising_together(self, net: nn.Module) -> nn.Module:
+    def sync_batchnorm(self, net: nn.Module) -> nn.Module:
         """The network with batch normalisation over the whole batch; on a CPU, torch has none, and each part is one."""
-        on_gpus = self.count > 1 and next(net.parameters()).device.type == "cuda"
+        on_gpus = self.world_size > 1 and next(net.parameters()).device.type == "cuda"
         return nn.SyncBatchNorm.convert_sync_batchnorm(net) if on_gpus else net
 
-    def averaging(self, net: nn.Module) -> nn.Module:
+    def data_parallel(self, net: nn.Module) -> nn.Module:
         """The network through which a batch goes: its gradients are the mean over all processes.
 
         One that freezes a part of itself says so by `start_epoch`.
         """
-        if self.count == 1:
+        if self.world_size == 1:
             return net
-        from torch.nn.parallel import DistributedDataParallel
-
-        return DistributedDataParallel(net, find_unused_parameters=hasattr(net, "start_epoch"))
+        return nn.parallel.DistributedDataParallel(net, find_unused_parameters=hasattr(net, "start_epoch"))
 
     def check_batch(self, size: int) -> None:
         """Refuse a batch that does not fall into equal parts of two images or more, which normalisation needs."""
-        if self.count > 1 and (size % self.count or size < 2 * self.count):
+        if self.world_size > 1 and (size % self.world_size or size < 2 * self.world_size):
             raise InputError(
-                f"train.batch: {size} images cannot be shared evenly by {self.count} processes, two or more for each: "
-                f"make it a multiple of {self.count}"
+                f"train.batch: {size} images cannot be shared evenly by {self.world_size} processes, two or more for "
+                f"each: make it a multiple of {self.world_size}"
             )
 
     def seed(self, seed: int, steps: int) -> int:
         """Of this process alone, of 32 bits: torch's generator on a CPU drops the others."""
-        return int(np.random.SeedSequence([seed, self.own, steps]).generate_state(1)[0])
+        return int(np.random.SeedSequence([seed, self.rank, steps]).generate_state(1)[0])
 
-    def part(self, batch: Tensor) -> Tensor:
+    def local_rows(self, batch: Tensor) -> Tensor:
         """This process's rows of [N, ...]."""
-        return batch.chunk(self.count)[self.own]
+        return batch.chunk(self.world_size)[self.rank]
 
-    def meet(self) -> None:
+    def barrier(self) -> None:
         """Wait for the others to come as far."""
-        if self.count > 1:
-            from torch import distributed
-
+        if self.world_size > 1:
             distributed.barrier()
 
     def mean(self, values: Tensor) -> Tensor:
         """Elementwise, over the processes."""
-        if self.count == 1:
+        if self.world_size == 1:
             return values
-        from torch import distributed
-
         distributed.all_reduce(values := values.clone())
-        return values / self.count
+        return values / self.world_size
 
     def any(self, *asked: bool) -> tuple[bool, ...]:
         """Each question with the answer that all processes act upon: yes, if one of them says so."""
-        if self.count == 1:
+        if self.world_size == 1:
             return asked
-        from torch import distributed
-
         said = torch.tensor(asked, dtype=torch.uint8)
         distributed.all_reduce(said, distributed.ReduceOp.MAX)
         return tuple(bool(one) for one in said)

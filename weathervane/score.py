@@ -13,9 +13,8 @@ from typing import Any
 import numpy as np
 
 from weathervane import images
-from weathervane.features import MOST
-from weathervane.features import seen as answered
-from weathervane.listing import Listing, Reader, Seen
+from weathervane.features import MOST, with_features
+from weathervane.listing import Done, Listing, Reader
 from weathervane.model import Model
 from weathervane.parallel import in_order
 from weathervane.progress import bar
@@ -64,21 +63,24 @@ class Batch:
         Columns: path, stamp, sha256, class, probability (of that class), p_<class> for each class, the traits, problem
         (why there is no class; empty otherwise), seconds (reading, decoding, and its part of the rest).
         """
-        places, each, found = iter(range(len(self.pixels))), self.seconds / max(1, len(self.pixels)), []
+        answers = zip(self.probabilities, *self.traits.values(), strict=True)  # of the usable ones alone
+        each = self.seconds / max(1, len(self.pixels))
+        found = []
         for one in self.looked:
             row: dict[str, Any] = {"path": one.path, "stamp": one.stamp, "sha256": one.sha256, "problem": one.problem}
+            row["seconds"] = one.seconds
             if not one.problem:
-                place = next(places)
-                probability = self.probabilities[place]
+                probability, *values = next(answers)
                 best = int(probability.argmax())
                 row |= {"class": self.classes[best], "probability": float(probability[best])}
                 row |= {f"p_{name}": float(value) for name, value in zip(self.classes, probability, strict=True)}
-                row |= {name: float(values[place]) for name, values in self.traits.items()}
-            found.append(row | {"seconds": one.seconds + (0.0 if one.problem else each)})
+                row |= {name: float(value) for name, value in zip(self.traits, values, strict=True)}
+                row["seconds"] += each
+            found.append(row)
         return found
 
 
-def score(model: Model, found: Listing, what: str, seen: Seen = lambda *_: False) -> Iterator[Batch]:
+def score(model: Model, found: Listing, what: str, seen: Done = lambda *_: False) -> Iterator[Batch]:
     """The files that were not `seen`, in their order, MOST at a time, with a bar that says `what` is done.
 
     Of files side by side twice as many are decoded ahead; what reads an archive holds the bytes of all that are.
@@ -119,5 +121,5 @@ def _scored(model: Model, batch: list[Looked]) -> Batch:
     pixels = np.array([one.pixels for one in usable], np.uint8).reshape(-1, size, size, 3)
     width, height = np.array([one.size for one in usable], np.float64).reshape(-1, 2).T
     known = {"width": width, "height": height, **traits(pixels)}
-    probabilities, features = answered(model, pixels)
+    probabilities, features = with_features(model, pixels)
     return Batch(batch, pixels, probabilities, features, known, model.spec.classes, time.perf_counter() - began)

@@ -15,12 +15,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from weathervane.average import Average
+from weathervane.average import EMA
+from weathervane.cuda_graph import GraphRecorder
 from weathervane.eager import eager
 from weathervane.errors import InputError
 from weathervane.model import Spec, build
 from weathervane.ranks import Ranks
-from weathervane.recorded import Recorder
 from weathervane.schedule import Schedule
 from weathervane.variant import Train
 
@@ -42,29 +42,29 @@ class State:
 
     net: nn.Module
     forward: nn.Module  # through which a batch goes: the network itself, or with the gradients of all processes
-    average: Average | None
+    ema: EMA | None
     optimizer: torch.optim.Optimizer
     schedule: Schedule
-    recorder: Recorder  # by which the device does again what it has done before
+    recorder: GraphRecorder  # by which the device does again what it has done before
     rng: np.random.Generator  # order and blending of batches, on the host
     generator: torch.Generator  # augmentation, on the device
-    planned: int  # images that go through the network at once
-    micro: int  # the same; fewer where memory is short
+    planned_micro_batch: int  # images that go through the network at once
+    micro_batch: int  # the same; fewer where memory is short
     epoch: int = 0  # finished ones
     order: Tensor | None = None  # row numbers of the epoch that is under way, int64 [steps, batch]
     coming: Coming | None = None  # the next one's, where it is drawn ahead
     losses: list[Tensor] = field(default_factory=list)  # of its steps so far
     best: Best = field(default_factory=Best)
-    kept: dict[str, Tensor] = field(default_factory=dict)  # the weights of that epoch
+    best_weights: dict[str, Tensor] = field(default_factory=dict)  # the weights of that epoch
     seconds: float = 0.0  # spent in the loop, by all processes that worked at it
     epoch_seconds: float = 0.0  # of them, in the epoch that is under way
     since: float = field(default_factory=time.perf_counter)  # when they were last counted
     notes: list[str] = field(default_factory=list)  # what a person should know of this training
 
     @property
-    def judged(self) -> nn.Module:
+    def eval_net(self) -> nn.Module:
         """The weights that are validated and kept: the averaged ones, where there are any."""
-        return self.average.read(self.steps) if self.average else self.net
+        return self.ema.read(self.steps) if self.ema else self.net
 
     @property
     def several(self) -> bool:
@@ -84,14 +84,16 @@ class State:
     def count_time(self) -> None:
         """Add what has passed since to the seconds."""
         now = time.perf_counter()
-        self.seconds, self.epoch_seconds = self.seconds + now - self.since, self.epoch_seconds + now - self.since
+        self.seconds += now - self.since
+        self.epoch_seconds += now - self.since
         self.since = now
 
     def end_epoch(self) -> float:
         """Turn to the next epoch; the seconds that this one took."""
         self.count_time()
         took, self.epoch_seconds = self.epoch_seconds, 0.0
-        self.epoch, self.order, self.losses = self.epoch + 1, None, []
+        self.epoch += 1
+        self.order, self.losses = None, []
         return took
 
 
@@ -100,23 +102,33 @@ def begin(spec: Spec, train: Train, n: int, device: torch.device, seed: int, ran
     net = build(spec)
     if hasattr(net, "pretrain"):
         net.pretrain()
-    net = ranks.normalising_together(net.to(device))
+    net = ranks.sync_batchnorm(net.to(device))
     batch = min(train.batch, n)
     ranks.check_batch(batch)
     optimizer, schedule = optimization(net, train, train.epochs * (n // batch))
-    rng, generator = np.random.default_rng(seed), torch.Generator(device).manual_seed(seed)
-    share = batch // ranks.count
-    micro = math.ceil(share / train.accumulate)
+    share = batch // ranks.world_size
     if share // train.accumulate < 2:  # normalisation needs two images
         raise InputError(
             f"train.accumulate: {train.accumulate} parts of {share} images: a part needs 2 or more: lower it"
             f"{', or raise train.batch' if batch < n else ''}"
         )
-    forward = ranks.averaging(compiled(net, device) if train.compile else net)
-    average = Average(net, train.ema) if train.ema else None
-    recorded, notes = device.type == "cuda" and ranks.count == 1 and train.record, list[str]()
-    recorder = Recorder(recorded, generator, notes)
-    return State(net, forward, average, optimizer, schedule, recorder, rng, generator, micro, micro, notes=notes)
+    micro_batch = math.ceil(share / train.accumulate)
+    generator = torch.Generator(device).manual_seed(seed)
+    notes: list[str] = []
+    recorded = device.type == "cuda" and ranks.world_size == 1 and train.record
+    return State(
+        net=net,
+        forward=ranks.data_parallel(compiled(net, device) if train.compile else net),
+        ema=EMA(net, train.ema) if train.ema else None,
+        optimizer=optimizer,
+        schedule=schedule,
+        recorder=GraphRecorder(recorded, generator, notes),
+        rng=np.random.default_rng(seed),
+        generator=generator,
+        planned_micro_batch=micro_batch,
+        micro_batch=micro_batch,
+        notes=notes,
+    )
 
 
 def compiled(net: nn.Module, device: torch.device) -> nn.Module:
@@ -134,9 +146,9 @@ def compiled(net: nn.Module, device: torch.device) -> nn.Module:
 def tensors(state: State) -> dict[str, Tensor]:
     """Whatever of the state is a tensor, by name."""
     found = {f"net.{name}": value for name, value in state.net.state_dict().items()}
-    found |= {f"kept.{name}": value for name, value in state.kept.items()}
-    if state.average:
-        found |= {f"sum.{name}": value for name, value in state.average.sums.items()}
+    found |= {f"kept.{name}": value for name, value in state.best_weights.items()}
+    if state.ema:
+        found |= {f"sum.{name}": value for name, value in state.ema.sums.items()}
     for number, slots in state.optimizer.state_dict()["state"].items():
         found |= {f"optimizer.{number}.{slot}": value for slot, value in slots.items() if value is not None}
     if state.order is not None:
@@ -155,9 +167,9 @@ def content(state: State) -> dict[str, Any]:
     return {
         "rng": state.rng.bit_generator.state,
         "steps": state.steps,
-        "micro": state.micro if state.micro < state.planned else None,
+        "micro": state.micro_batch if state.micro_batch < state.planned_micro_batch else None,
         "epoch": state.epoch,
-        "best": list(state.best) if state.kept else None,
+        "best": list(state.best) if state.best_weights else None,
         "seconds": [state.seconds, state.epoch_seconds],
         "notes": state.notes,
     }
@@ -175,8 +187,8 @@ def restore(state: State, held: dict[str, Tensor], rest: dict[str, Any]) -> None
 
     device = state.generator.device
     state.net.load_state_dict(below("net."))
-    if state.average:
-        for name, value in state.average.sums.items():
+    if state.ema:
+        for name, value in state.ema.sums.items():
             value.copy_(held[f"sum.{name}"])
     _restore_optimizer(state.optimizer, below("optimizer."))
     state.schedule.go_to(rest["steps"])
@@ -192,9 +204,9 @@ def restore(state: State, held: dict[str, Tensor], rest: dict[str, Any]) -> None
         state.order, state.losses = held["order"].to(device), list(held["losses"].to(device))
         for name, value in below("gradient.").items():
             state.net.get_parameter(name).grad = _like(state.net.get_parameter(name), value)
-    state.kept = {name: value.to(device) for name, value in below("kept.").items()}
+    state.best_weights = {name: value.to(device) for name, value in below("kept.").items()}
     state.best = Best(*rest["best"]) if rest["best"] else state.best
-    state.micro, state.epoch = rest["micro"] or state.micro, rest["epoch"]
+    state.micro_batch, state.epoch = rest["micro"] or state.micro_batch, rest["epoch"]
     state.seconds, state.epoch_seconds = rest["seconds"]
     state.notes[:] = rest["notes"]
 
@@ -223,7 +235,7 @@ def optimization(net: nn.Module, train: Train, steps: int) -> tuple[torch.optim.
     on_gpu = device.type == "cuda"
 
     groups: list[dict[str, Any]] = []
-    for parameters, share in net.parts() if hasattr(net, "parts") else [(list(net.parameters()), 1.0)]:
+    for parameters, share in net.param_groups() if hasattr(net, "param_groups") else [(list(net.parameters()), 1.0)]:
         flat = [p for p in parameters if p.ndim < 2]
         deep = [p for p in parameters if p.ndim >= 2]
         for some, decay in ((deep, train.weight_decay), (flat, 0.0)):

@@ -9,11 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
-from weathervane.errors import InputError
+from weathervane.errors import InputError, in_brief
 from weathervane.files import replacing, sha256
 from weathervane.parallel import in_order
 
 MANIFEST, PIXELS, SUMS = "manifest.parquet", "pixels", "SHA256SUMS"
+AGAIN = "run 'weathervane retrain' to have it made again"
 
 
 def shard_name(number: int) -> str:
@@ -52,7 +53,7 @@ def _shard(path: Path) -> np.ndarray:
             raise ValueError(f"{shard.dtype} {list(shard.shape)}, uint8 [N, S, S, 3] is expected")
         return shard
     except (ValueError, EOFError) as error:  # what is no array, or an array of objects, is never unpickled
-        raise InputError(f"{path}: not an array of pixels: {' '.join(str(error).split())[:200]}") from None
+        raise InputError(f"{path}: not an array of pixels ({in_brief(error)}): {AGAIN}") from None
 
 
 class Store:
@@ -67,9 +68,7 @@ class Store:
         if not (folder / MANIFEST).is_file():
             raise InputError(f"{folder}: no {MANIFEST}: run 'dvc repro prepare' or 'weathervane retrain'")
         if name := changed(folder):
-            raise InputError(
-                f"{folder / name}: not as it was prepared: run 'weathervane retrain' to have it made again"
-            )
+            raise InputError(f"{folder / name}: not as it was prepared: {AGAIN}")
 
     @cached_property
     def manifest(self) -> dict[str, np.ndarray]:
@@ -79,7 +78,7 @@ class Store:
         try:
             table = pq.ParquetFile(self.folder / MANIFEST).read()  # read_table imports pandas
         except ValueError as error:
-            raise InputError(f"{self.folder / MANIFEST}: {' '.join(str(error).split())[:200]}") from None
+            raise InputError(f"{self.folder / MANIFEST}: not a manifest ({in_brief(error)}): {AGAIN}") from None
         return {name: np.array(table[name].to_pylist()) for name in table.column_names}
 
     @cached_property

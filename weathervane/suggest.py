@@ -8,7 +8,7 @@ from itertools import cycle
 
 import numpy as np
 
-from weathervane.drift import Bank, unit
+from weathervane.drift import Bank, l2_normalised
 
 UNSURE, STRANGE = "unsure", "unfamiliar"
 
@@ -81,7 +81,7 @@ class Coverage:
     """Core-set, greedily, on features of length 1."""
 
     def __init__(self, features: np.ndarray, known: np.ndarray) -> None:
-        self._features = unit(features)
+        self._features = l2_normalised(features)
         self._apart = Bank(known, neighbour=1).distances(features)
 
     def next(self, left: np.ndarray) -> int:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from weathervane.features import of_store
+from weathervane.features import store_features
 from weathervane.model import Model
 from weathervane.store import Store
 
@@ -29,7 +29,7 @@ def suspects(model: Model, store: Store) -> "pd.DataFrame":
     import pandas as pd
 
     classes, label = np.unique(store.manifest["label"], return_inverse=True)
-    probability = out_of_sample(of_store(model, store)[1], label, store.manifest["group"])
+    probability = out_of_sample(store_features(model, store)[1], label, store.manifest["group"])
     suggested = doubted(probability, label)
     rows = np.flatnonzero(suggested != label)
     columns = {name: store.manifest[name][rows] for name in ("sha256", "path", "source", "split", "label")}

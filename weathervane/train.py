@@ -69,10 +69,10 @@ def train(folder: Path, stop: Callable[[], bool] = lambda: False) -> dict[str, A
 
     if job.threads:
         torch.set_num_threads(job.threads)
-    ranks, started = Ranks.of_environment(), time.perf_counter()
+    ranks, started = Ranks.from_environment(), time.perf_counter()
     device, store = ranks.device(job.device), Store(Path(job.data))
     try:
-        with ranks.together(device):
+        with ranks.process_group(device):
             outcome = fit(
                 job.name,
                 job.variant,
@@ -90,18 +90,18 @@ def train(folder: Path, stop: Callable[[], bool] = lambda: False) -> dict[str, A
     except RuntimeError as error:
         if not out_of_memory(error):  # of a step itself, fit makes do with parts of the batch
             raise
-        lower = "size (network.input_size, where there is one), train.batch or --memory"
+        lower = "size (network.input_size, where there is one), the network, train.batch or --memory"
         raise TrainingError(f"out of memory ({in_brief(error)}): lower {lower}") from None
     result = asdict(outcome) | {
         "device": str(device),
         "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "threads": torch.get_num_threads(),
-        "processes": ranks.count,
+        "processes": ranks.world_size,
         "whole_seconds": time.perf_counter() - started,
         "peak_memory_bytes": _peak_memory(),
         "peak_device_memory_bytes": torch.cuda.max_memory_allocated(device) if device.type == "cuda" else 0,
     }
-    if ranks.first:
+    if ranks.is_main:
         with replacing(folder / "outcome.json") as file:
             json.dump(result, file, indent=1)
     return result

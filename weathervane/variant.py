@@ -49,7 +49,7 @@ class Train(Strict):
     ema: float = Field(ge=0, lt=1)  # decay a step of the averaged weights; 0 is off
     accumulate: int = Field(1, ge=1)  # parts of a batch that go through the network one after another; for less memory
     compile: bool = False  # torch.compile; docs/speed.md: when it pays
-    record: bool = True  # on a GPU: record a step once and replay it, see weathervane/recorded.py
+    record: bool = True  # on a GPU: record a step once and replay it, see weathervane/cuda_graph.py
 
 
 class Variant(Strict):

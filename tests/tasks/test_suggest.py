@@ -16,7 +16,7 @@ from weathervane.errors import InputError
 from weathervane.listing import Listing, listing
 from weathervane.model import Model, Spec, build
 from weathervane.score import Looked, score
-from weathervane.scores import photographs
+from weathervane.score_table import photographs
 from weathervane.suggest import Pick
 
 CLASSES = ["cloudy", "rain", "shine", "sunrise"]

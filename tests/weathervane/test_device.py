@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from torch.nn import functional
 
-from weathervane.device import choose, normalise, resident, unit
+from weathervane.device import choose, normalise, resident, to_float
 from weathervane.errors import InputError
 
 CPU = torch.device("cpu")
@@ -80,6 +80,6 @@ def test_shrinking_is_antialiased() -> None:
 
 def test_units() -> None:
     """255 is 1; ImageNet's mean colour becomes 0, one of its standard deviations above it 1."""
-    assert unit(torch.tensor([0, 51, 255], dtype=torch.uint8)).tolist() == pytest.approx([0, 0.2, 1])
+    assert to_float(torch.tensor([0, 51, 255], dtype=torch.uint8)).tolist() == pytest.approx([0, 0.2, 1])
     colour = torch.tensor([[0.485, 0.456 + 0.224, 0.406 - 0.225]])[:, :, None, None].expand(1, 3, 2, 2)
     assert torch.allclose(normalise(colour)[0, :, 1, 1], torch.tensor([0.0, 1.0, -1.0]), atol=1e-6)

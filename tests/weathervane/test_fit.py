@@ -13,12 +13,12 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from tests.weathervane.test_augment import OFF
-from weathervane.average import Average
+from weathervane.average import EMA
 from weathervane.batches import batches, drawn, shuffled
 from weathervane.errors import InputError, TrainingError
 from weathervane.fit import Outcome, fit, run_epoch
 from weathervane.model import Model, Spec
-from weathervane.parts import load
+from weathervane.parts import load_fold
 from weathervane.ranks import Ranks
 from weathervane.schedule import Schedule, one_cycle
 from weathervane.state import begin, compiled, optimization
@@ -208,7 +208,7 @@ def test_biases_and_normalisation_do_not_decay() -> None:
 def test_the_average_counts_the_first_steps_fully() -> None:
     """ema: 0.9 weighs each step 0.9 of the next, and the weights of steps sum to 1 from the first step on."""
     net = nn.BatchNorm1d(1)
-    average, given = Average(net, 0.9), [1.0, 2.0, 5.0]
+    average, given = EMA(net, 0.9), [1.0, 2.0, 5.0]
     for steps in range(1, 4):
         with torch.no_grad():
             net.weight.fill_(given[steps - 1])
@@ -226,7 +226,7 @@ def test_the_average_counts_the_first_steps_fully() -> None:
 def test_after_many_steps_the_average_is_torchs() -> None:
     """What torch's exponential average begins with is forgotten after 300 steps: both are equal then."""
     net, generator = nn.Sequential(nn.Linear(5, 7), nn.BatchNorm1d(7)), torch.Generator().manual_seed(0)
-    ours = Average(net, 0.9)
+    ours = EMA(net, 0.9)
     theirs = AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(0.9), use_buffers=True)
     for _ in range(300):
         with torch.no_grad():
@@ -245,7 +245,7 @@ def test_weights_that_a_network_uses_twice_are_averaged_once() -> None:
     """Tied weights stand twice in a network's state, and are read as what they are."""
     net = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
     net[1].weight = net[0].weight
-    average = Average(net, 0.9)
+    average = EMA(net, 0.9)
     average.update()
     assert torch.allclose(average.read(1)[1].weight, net[0].weight)
 
@@ -269,7 +269,7 @@ def test_steps_whose_images_are_made_together_are_the_same(
 ) -> None:
     """What a GPU does, six steps at four a time, gives each step the images and targets that it has one by one."""
     one = Variant.model_validate(small(batch=8).model_dump() | {"augment": OFF | on})
-    train, _ = load(store, one, 0, CPU)
+    train, _ = load_fold(store, one, 0, CPU)
     made = []
     for many in (1, 4):
         monkeypatch.setattr("weathervane.batches.together", lambda device, each, many=many: many)
@@ -285,7 +285,7 @@ def test_steps_whose_images_are_made_together_are_the_same(
 def test_an_epoch_drawn_ahead_is_the_same(store: Store) -> None:
     """A GPU begins with the next epoch's images while it is at the last steps of one: losses stay what they were."""
     one = Variant.model_validate(small(batch=8).model_dump() | {"augment": OFF | {"mixup": 0.4, "rotate": 10}})
-    train, _ = load(store, one, 0, CPU)
+    train, _ = load_fold(store, one, 0, CPU)
     spec = Spec("small", one.family, one.network, one.size, store.size, store.classes, one.flip_test)
     curves = []
     for early in (False, True):

@@ -10,13 +10,13 @@ from torch import Tensor
 
 from tests.conftest import ROOT
 from weathervane import variant
-from weathervane.device import beside, catch_up, joined
+from weathervane.cuda_graph import SEEN, GraphRecorder
+from weathervane.device import from_side_stream, on_side_stream, side_stream_waits
 from weathervane.errors import Interrupted
 from weathervane.fit import fit, outputs, run_epoch
 from weathervane.model import Model, Spec
-from weathervane.parts import load
+from weathervane.parts import load_fold
 from weathervane.ranks import Ranks
-from weathervane.recorded import SEEN, Recorder
 from weathervane.state import State, begin
 from weathervane.store import Store
 from weathervane.variant import Variant
@@ -40,16 +40,16 @@ def epochs(
 ) -> tuple[State, list[float]]:
     """The losses of some epochs, and what they led to."""
     torch.manual_seed(0)
-    train, val = load(store, one, 0, GPU, memory)
+    train, val = load_fold(store, one, 0, GPU, memory)
     spec = Spec("test", one.family, one.network, one.size, store.size, store.classes, one.flip_test)
     state, losses = begin(spec, one.train, len(train.labels), GPU, 0, Ranks()), list[Tensor]()
-    recorder = state.recorder if recorded else Recorder(False)
+    recorder = state.recorder if recorded else GraphRecorder(False)
     state.recorder = recorder
     for _ in range(count):
         for _ in run_epoch(state, train, one, Ranks()):
             pass
         losses += state.losses
-        losses.append(outputs(state.judged, val, one.flip_test, recorder).square().mean())
+        losses.append(outputs(state.eval_net, val, one.flip_test, recorder).square().mean())
         state.end_epoch()
     return state, [loss.item() for loss in losses]
 
@@ -65,14 +65,14 @@ def test_a_recording_computes_what_the_host_would_have_launched(store: Store, na
 @pytest.mark.parametrize("name", ["cuda", "cuda:0"])
 def test_what_is_made_beside_is_waited_for(name: str) -> None:
     """The usual work sees what was made beside it, however long that took, and its memory is not given away before."""
-    with beside(torch.device(name)):
+    with on_side_stream(torch.device(name)):
         torch.cuda._sleep(10**8)
         made = torch.ones(1 << 20, device=name)
-    doubled = joined(made) * 2
+    doubled = from_side_stream(made) * 2
     torch.cuda._sleep(10**8)
     tripled = made * 3
     del made
-    with beside(torch.device(name)):
+    with on_side_stream(torch.device(name)):
         torch.zeros(1 << 20, device=name)
     assert (doubled.sum().item(), tripled.sum().item()) == (2 << 20, 3 << 20)
 
@@ -81,10 +81,10 @@ def test_what_is_made_beside_finds_what_it_caught_up_with() -> None:
     """However long the usual work takes to make it."""
     torch.cuda._sleep(10**8)
     made = torch.ones(1 << 20, device=GPU)
-    catch_up(GPU)
-    with beside(GPU):
+    side_stream_waits(GPU)
+    with on_side_stream(GPU):
         doubled = made * 2
-    assert joined(doubled).sum().item() == 2 << 20
+    assert from_side_stream(doubled).sum().item() == 2 << 20
 
 
 @pytest.mark.parametrize("memory", [None, 0.0])
@@ -113,7 +113,7 @@ def test_nothing_in_an_epoch_waits_for_the_device(store: Store, name: str) -> No
     """torch raises where the host would wait for the GPU: once all is recorded it never does."""
     one = chosen(name)
     state, _ = epochs(one, store, True)
-    train, _ = load(store, one, 0, GPU)
+    train, _ = load_fold(store, one, 0, GPU)
     torch.cuda.set_sync_debug_mode("error")
     try:
         for _ in run_epoch(state, train, one, Ranks()):
@@ -131,14 +131,14 @@ def test_a_recording_that_finds_no_memory_is_done_without() -> None:
             raise torch.OutOfMemoryError("by hand")
         return given * 2
 
-    recorder = Recorder(True)
+    recorder = GraphRecorder(True)
     for number in range(2 * SEEN):
         assert recorder.run("twice", work, torch.full((3,), float(number), device=GPU)).tolist() == [2.0 * number] * 3
 
 
 def test_another_shape_or_kind_is_recorded_anew() -> None:
     """What was recorded of three values is never taken for four, nor for work that is now said to be other work."""
-    recorder, factor = Recorder(True), 2
+    recorder, factor = GraphRecorder(True), 2
     for count, factor in ((3, 2), (4, 2), (4, 5)):
         for number in range(2 * SEEN):
             given = torch.full((count,), float(number), device=GPU)

@@ -13,7 +13,7 @@ from tests.weathervane.test_fit import small
 from tests.weathervane.test_resume import After
 from weathervane.errors import Interrupted
 from weathervane.fit import fit
-from weathervane.gradients import layer_norms, pulls, step_norms, unrolled
+from weathervane.gradients import gradient_stats, layer_norms, step_norms, unrolled
 from weathervane.layers import Bands, Recurrent
 from weathervane.store import Store
 
@@ -138,7 +138,10 @@ def test_watching_changes_no_weight_and_no_random_number() -> None:
     images, targets = torch.randint(0, 256, (40, 3, 8, 8), dtype=torch.uint8), torch.eye(3)[torch.arange(40) % 3]
     net(torch.randn(4, 3, 8, 8)).sum().backward()
     held = [(p.clone(), p.grad.clone()) for p in net.parameters()], torch.get_rng_state()
-    first, second = pulls(net.train(), images, targets, 0, 5), pulls(net.train(), images, targets, 0, 5)
+    first, second = (
+        gradient_stats(net.train(), images, targets, 0, 5),
+        gradient_stats(net.train(), images, targets, 0, 5),
+    )
     assert first == second and len(first["steps"]["2.reader"][0]) == 4 and len(first["layers"]) == 3
     assert torch.equal(torch.get_rng_state(), held[1])
     assert all(
@@ -151,7 +154,7 @@ def test_the_way_back_over_the_steps_is_looked_at_in_some_epochs_only() -> None:
     """In the first, the last and about ten in all, as it costs more than a training step; the layers in each."""
     net = nn.Sequential(Bands(2), Recurrent(nn.LSTM(3 * 2 * 8, 5, batch_first=True)), nn.Linear(5, 3))
     images, targets = torch.zeros(4, 3, 8, 8, dtype=torch.uint8), torch.eye(3)[[0, 1, 2, 0]]
-    found = [pulls(net, images, targets, epoch, 104) for epoch in range(104)]
+    found = [gradient_stats(net, images, targets, epoch, 104) for epoch in range(104)]
     followed = [epoch for epoch, line in enumerate(found) if "steps" in line]
     assert followed == [*range(0, 104, 10), 103] and all("layers" in line for line in found)
 

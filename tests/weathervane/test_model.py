@@ -17,7 +17,7 @@ from torch import nn
 from weathervane.errors import InputError
 from weathervane.files import sha256
 from weathervane.images import BadImage, decode
-from weathervane.model import PROBE, Model, Spec, at_once, build
+from weathervane.model import PROBE, Model, Spec, build, eval_batch_size
 
 CPU = torch.device("cpu")
 CLASSES = ["rain", "cloudy", "shine"]  # not in alphabetical order: the model's own order counts
@@ -189,7 +189,7 @@ def test_blocks_and_sizes_make_no_difference(monkeypatch: pytest.MonkeyPatch) ->
     """Logits do not depend on how many images go at once; any resolution is shrunk to the network's; none give none."""
     model = fresh()
     together = model.logits(pixels())
-    monkeypatch.setattr("weathervane.model.at_once", lambda net, size: 3)
+    monkeypatch.setattr("weathervane.model.eval_batch_size", lambda net, size: 3)
     assert torch.allclose(model.logits(pixels()), together, atol=1e-5)
     assert model.logits(pixels(size=100)).shape == (10, 3)
     assert model.logits(pixels(0)).shape == (0, 3)
@@ -198,10 +198,10 @@ def test_blocks_and_sizes_make_no_difference(monkeypatch: pytest.MonkeyPatch) ->
 def test_large_images_go_fewer_at_a_time() -> None:
     """Above 128 x 128 the pixels of a block are bounded, and so is its memory; one image always goes. What counts
     is the size that the network works at."""
-    assert [at_once(nn.Identity(), size) for size in (32, 128, 256, 512, 4096)] == [256, 256, 64, 16, 1]
+    assert [eval_batch_size(nn.Identity(), size) for size in (32, 128, 256, 512, 4096)] == [256, 256, 64, 16, 1]
     enlarging = nn.Identity()
     enlarging.input_size = 512  # type: ignore[assignment]
-    assert at_once(enlarging, 96) == 16
+    assert eval_batch_size(enlarging, 96) == 16
 
 
 def test_mirror_images_are_scored_alike() -> None:

@@ -11,8 +11,8 @@ from safetensors.torch import load_file
 
 from tests.weathervane.test_fit import small
 from weathervane.fit import fit
-from weathervane.parts import load
-from weathervane.pixels import AHEAD, Pixels, room
+from weathervane.parts import load_fold
+from weathervane.pixels import AHEAD, Pixels, memory_for_pixels
 from weathervane.store import Store
 
 CPU = torch.device("cpu")
@@ -32,7 +32,7 @@ def test_a_batch_is_the_same_wherever_it_comes_from(store: Store, size: int) -> 
 def test_only_some_batches_are_read_ahead(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """A slow device does not fill the memory, and a loop that is left ends the reader."""
     taken = []
-    pixels, before = Pixels(store, store.part("train"), 32, CPU, held=False), threading.active_count()
+    pixels, before = Pixels(store, store.part("train"), 32, CPU, on_device=False), threading.active_count()
     read = pixels.take
     monkeypatch.setattr(pixels, "take", lambda chosen: taken.append(chosen) or read(chosen))
     batches = pixels.batches(torch.arange(40).view(-1, 1))
@@ -47,7 +47,7 @@ def test_what_fits_stays_on_the_device(store: Store) -> None:
     """Both parts together have to be within the limit; without one, a few images are within half of the memory."""
     count = len(store.part("train"))
     for memory, kept in ((None, True), (3 * 32**2 * count, True), (3 * 32**2 * count - 1, False)):
-        parts = load(store, small(), 0, CPU, memory)
+        parts = load_fold(store, small(), 0, CPU, memory)
         assert [part.images.held is not None for part in parts] == [kept, kept]
 
 
@@ -65,8 +65,8 @@ def test_training_from_disk_is_training_from_memory(store: Store, tmp_path: Path
 
 def test_a_container_counts_with_its_own_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a control group allows, where that is less than the machine has; half of it is for pixels."""
-    limit, whole = tmp_path / "memory.max", room(CPU)
+    limit, whole = tmp_path / "memory.max", memory_for_pixels(CPU)
     monkeypatch.setattr("weathervane.quota.GROUPS", tmp_path)
     for text, expected in (("max\n", whole), ("1000000\n", 500_000), (f"{10**18}\n", whole)):
         limit.write_text(text)
-        assert room(CPU) == expected
+        assert memory_for_pixels(CPU) == expected

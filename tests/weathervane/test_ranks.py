@@ -161,9 +161,9 @@ def test_what_a_job_of_a_cluster_says_is_not_ours(monkeypatch: pytest.MonkeyPatc
     for name, value in {"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1"}.items():
         monkeypatch.setenv(name, value)
     monkeypatch.delenv("TORCHELASTIC_RUN_ID", raising=False)
-    assert Ranks.of_environment() == Ranks()
+    assert Ranks.from_environment() == Ranks()
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
-    assert Ranks.of_environment() == Ranks(1, 2, 1)
+    assert Ranks.from_environment() == Ranks(1, 2, 1)
 
 
 @pytest.mark.drill

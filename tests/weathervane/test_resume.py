@@ -20,7 +20,7 @@ import torch
 from benchmarks.drills.kill import result, small
 from weathervane import checkpoint, resume
 from weathervane.errors import InputError, Interrupted, TrainingError
-from weathervane.fit import Outcome, fit, gradients, record
+from weathervane.fit import Outcome, backward, fit, record
 from weathervane.model import Spec
 from weathervane.models import FAMILIES
 from weathervane.ranks import Ranks
@@ -312,8 +312,8 @@ def test_what_found_no_memory_is_gone_before_the_next_try(store: Store, monkeypa
     state.net.register_forward_pre_hook(look)
     state.net.register_forward_hook(fail)
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda held: held):
-        gradients(state, images, targets, 0.0)
-    assert state.micro == 8 and len(kept) > 20 and left[:2] == [0, 0]
+        backward(state, images, targets, 0.0)
+    assert state.micro_batch == 8 and len(kept) > 20 and left[:2] == [0, 0]
 
 
 @pytest.mark.fault(36, drilled=20)
@@ -323,13 +323,13 @@ def test_a_loss_that_explodes_keeps_the_last_good_checkpoint(
     """The error names epoch, step and an image of the batch; the checkpoint before it loads."""
     from weathervane import fit as module
 
-    real, calls = module.gradients, [0]
+    real, calls = module.backward, [0]
 
     def poisoned(*arguments: Any) -> torch.Tensor:
         calls[0] += 1
         return real(*arguments) * (1e9 if calls[0] == 10 + again else 1)
 
-    monkeypatch.setattr(module, "gradients", poisoned)
+    monkeypatch.setattr(module, "backward", poisoned)
     with pytest.raises(TrainingError, match=r"epoch (\d), step (\d) of \d \(its batch: \w+/\w+\.jpg and 7 others\)"):
         run(store, tmp_path / "dnn")
     monkeypatch.undo()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from weathervane.features import of_store
+from weathervane.features import store_features
 from weathervane.model import Model, Spec, build
 from weathervane.models import FAMILIES
 from weathervane.store import Store
@@ -46,8 +46,8 @@ def test_features_are_what_the_logits_are_made_of(
     """In every family, the features are the input of the layer that gives the logits, also of images that go through
     the network in several blocks; the model is as it was after."""
     model = untrained(store, family, flip_test)
-    monkeypatch.setattr("weathervane.model.at_once", lambda net, size: 7)
-    found = of_store(model, store)[1]
+    monkeypatch.setattr("weathervane.model.eval_batch_size", lambda net, size: 7)
+    found = store_features(model, store)[1]
     last = [module for module in model.net.modules() if isinstance(module, torch.nn.Linear)][-1]
     made = last(torch.from_numpy(found)).detach()
     rows = np.arange(len(store.manifest["label"]))

@@ -133,18 +133,26 @@ def test_a_dataset_that_is_not_there_is_bad_input(job: dict[str, Any], tmp_path:
         train(write(tmp_path, job | {"data": str(tmp_path / "nowhere")}))
 
 
+def no_memory_on_a_cpu() -> RuntimeError:
+    """As torch itself raises it."""
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(1 << 60, dtype=torch.uint8)
+    return caught.value
+
+
 def test_out_of_memory_between_steps_is_one_line(
     job: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Augmentation or validation that find no memory on a GPU end the training with what to lower; raised by hand. What
-    a step has said of it stands as it is."""
-    lower = r": lower size \(.*\), train.batch or --memory$"
+    """Augmentation or validation that find no memory on a GPU or a CPU end the training with what to lower; raised by
+    hand. What a step has said of it stands as it is."""
+    lower = r": lower size \(.*\), the network, train.batch or --memory$"
     for error, told in (
         (
             torch.OutOfMemoryError("tried to allocate\n2.00 GiB"),
             r"^out of memory \(tried to allocate 2.00 GiB\)" + lower,
         ),
         (RuntimeError("MPS backend out of memory"), r"^out of memory \(MPS backend out of memory\)" + lower),
+        (no_memory_on_a_cpu(), r"^out of memory \(.*can't allocate memory.*\)" + lower),
         (TrainingError("out of memory with 2 images"), "^out of memory with 2 images$"),
     ):
         monkeypatch.setattr("weathervane.fit.validate", Mock(side_effect=error))

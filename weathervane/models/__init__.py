@@ -5,12 +5,12 @@ A family is a module with a pydantic schema `Network` (the `network:` section of
 and gives logits [N, classes]. Schemas are read without importing torch, so `build` imports it itself. A
 schema may have `check_size(size)`, which raises ValueError where network and image size do not go together,
 and `any_size`, true where the network takes images of other sizes than the one it was built for, too.
-A module may have `BEFORE`, the keys that models lack which were saved before there were such keys, with what they
-then stood for, and `REQUIRES`, packages that its networks need beyond torch.
+A module may have `LEGACY_DEFAULTS`, the keys that models lack which were saved before there were such keys, with what
+they then stood for, and `REQUIRES`, packages that its networks need beyond torch.
 
 A network may have methods that a training asks for; one that has none of them is trained as a whole from scratch.
-`pretrain()` is called once, before the first step, and never when a saved model is loaded; `parts()` gives lists of
-parameters, each with a factor of the learning rate; `start_epoch(epoch)` is called when `epoch` epochs are
+`pretrain()` is called once, before the first step, and never when a saved model is loaded; `param_groups()` gives lists
+of parameters, each with a factor of the learning rate; `start_epoch(epoch)` is called when `epoch` epochs are
 finished, of a network that is in training mode. On a GPU a step is recorded and replayed: a network that waits for the
 device or decides by a value that lies there cannot be, and needs `train.record: false`.
 """

@@ -33,7 +33,7 @@ class Network(Strict):
             raise ValueError(f"network.stages: {self.stages} halvings leave nothing of size: {size}")
 
 
-BEFORE = {"residual": True}
+LEGACY_DEFAULTS = {"residual": True}
 
 
 def build(network: Network, size: int, classes: int) -> "nn.Module":

@@ -21,7 +21,7 @@ class Network(Strict):
     input_size: int = Field(ge=4)
 
 
-BEFORE = {"activation": "relu", "norm": True}
+LEGACY_DEFAULTS = {"activation": "relu", "norm": True}
 
 
 def build(network: Network, size: int, classes: int) -> "nn.Module":

@@ -31,7 +31,7 @@ class Network(Strict):
                 raise ValueError(f"network.{name}: {pixels} does not divide size: {size}")
 
 
-BEFORE = {"columns": 0}
+LEGACY_DEFAULTS = {"columns": 0}
 
 
 def build(network: Network, size: int, classes: int) -> "nn.Module":

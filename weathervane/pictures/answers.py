@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from weathervane.bootstrap import share_interval
-from weathervane.intervals import scores
-from weathervane.measures import BINS, Answers, bins
+from weathervane.measures import BINS, Answers, bins, calibration_error
 from weathervane.pictures.style import AFTER, BAR, BEFORE, CLASSES, GREY, bare, colours, save
 from weathervane.words import brief
 
@@ -105,17 +104,17 @@ def reliability_picture(
     for table, colour, name in ((before, BEFORE, "before"), (after, AFTER, "after")):
         answers = Answers.of(table, classes)
         inside, confidence = bins(answers.probability), answers.probability.max(1)
-        error = scores(table, classes)["ece"]
+        (error,) = calibration_error(answers, np.ones((1, len(table))))
         axes.plot([], [], "o", color=colour, label=f"{name} temperature scaling: error {error:.3f}")
         for number in np.unique(inside):
             mine = inside == number
-            place, right = confidence[mine].mean(), answers.right[mine]
+            place, right = confidence[mine].mean(), answers.correct[mine]
             ends = share_interval(right.mean(), table["group"].to_numpy()[mine])
             axes.plot([place, place], ends, color=colour, linewidth=1.2)
             axes.plot(place, right.mean(), "o", color=colour, clip_on=False)
-    axes.bar(
-        (np.arange(BINS) + 0.5) / BINS, np.bincount(inside, minlength=BINS) / len(inside) / 4, 0.9 / BINS, color=BAR
-    )
+    stated = bins(Answers.of(after, classes).probability)
+    shares = np.bincount(stated, minlength=BINS) / len(stated)
+    axes.bar((np.arange(BINS) + 0.5) / BINS, shares / 4, 0.9 / BINS, color=BAR)
     bare(axes, title)
     axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="stated probability", ylabel="share that is right")
     figure.legend(frameon=False, fontsize=9, loc="outside lower center")

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from weathervane.device import resident
-from weathervane.model import Model, at_once, logits
+from weathervane.model import Model, eval_batch_size, logits
 from weathervane.pictures.style import colours, save
 from weathervane.store import Store
 from weathervane.words import brief
@@ -108,6 +108,6 @@ def answer(model: Model, images: Tensor, number: int) -> Tensor:
 
     Without that of their mirror images, which would move half of the evidence to the other side.
     """
-    blocks = images.split(at_once(model.net, images.shape[-1]))
+    blocks = images.split(eval_batch_size(model.net, images.shape[-1]))
     out = torch.cat([logits(model.net, block, flip=False) for block in blocks])
     return (out / model.spec.temperature).softmax(1)[:, number]

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from weathervane.device import normalise, resident, unit
-from weathervane.model import Model, at_once
+from weathervane.device import normalise, resident, to_float
+from weathervane.model import Model, eval_batch_size
 from weathervane.pictures.deconvolution import deconvolved, feature_maps, guided, middle
 from weathervane.pictures.style import colours, save
 from weathervane.pictures.tiles import grid, signed
@@ -78,20 +78,20 @@ def patches(net: nn.Module, images: Tensor, labels: np.ndarray) -> Patches | Non
         labels: str [N].
     """
     size = images.shape[-1]
-    few = max(1, at_once(net, size) // 4)  # because all maps of a batch are kept
+    few = max(1, eval_batch_size(net, size) // 4)  # because all maps of a batch are kept
     layer = middle(net, size)
     if layer is None:
         return None
     level, corner, side = layer
     with torch.no_grad():
-        found = [peaks(feature_maps(net, normalise(unit(block)))[level]) for block in images.split(few)]
+        found = [peaks(feature_maps(net, normalise(to_float(block)))[level]) for block in images.split(few)]
     values, places = map(torch.cat, zip(*found, strict=True))
     units = telling(values, labels)
     best = values[:, units].argsort(dim=0, descending=True, stable=True)[:BEST].T
     channels = torch.tensor(units, device=images.device)[:, None].expand_as(best)
     corners = (corner + places[best, channels].cpu() * size).round().long().clamp(0, size - side)
     shown = zip(best.flatten().split(few), channels.flatten().split(few), strict=True)
-    caused = torch.cat([deconvolved(net, normalise(unit(images[some])), level, own) for some, own in shown])
+    caused = torch.cat([deconvolved(net, normalise(to_float(images[some])), level, own) for some, own in shown])
     return Patches(units, best.cpu(), corners, side, caused.unflatten(0, best.shape).cpu())
 
 

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from weathervane.device import normalise, resident, unit
-from weathervane.model import Model, at_once
+from weathervane.device import normalise, resident, to_float
+from weathervane.model import Model, eval_batch_size
 from weathervane.pictures.style import AFTER, bare, colours, save
 from weathervane.store import Store
 
@@ -24,7 +24,7 @@ def saliency_picture(model: Model, store: Store, rows: np.ndarray, title: str, p
     from matplotlib.figure import Figure
 
     labels, pixels = store.manifest["label"][rows], store.pixels(rows)
-    images, colour = normalise(unit(resident(pixels, model.spec.size, model.device))), colours(model.spec.classes)
+    images, colour = normalise(to_float(resident(pixels, model.spec.size, model.device))), colours(model.spec.classes)
     numbers = torch.tensor([model.spec.classes.index(label) for label in labels], device=model.device)
     share, places = step_saliency(model.net, images, numbers).cpu(), step_places(model.net, model.spec.size).cpu()
     figure = Figure(figsize=(8.2, 0.6 + 2.7 * 8.2 / len(rows)), layout="constrained")
@@ -69,7 +69,7 @@ def step_places(net: nn.Module, size: int) -> Tensor:
     device = next(net.parameters()).device
     noise = torch.rand(1, 3, size, size, generator=torch.Generator().manual_seed(0)).to(device)
     seen = []
-    for some in torch.arange(_steps(net, noise)[0].shape[1]).split(max(1, at_once(net, size) // 4)):
+    for some in torch.arange(_steps(net, noise)[0].shape[1]).split(max(1, eval_batch_size(net, size) // 4)):
         images = noise.repeat(len(some), 1, 1, 1).requires_grad_()
         own = _steps(net, images)[0][torch.arange(len(some)), some].sum()
         seen.append(torch.autograd.grad(own, images)[0].abs().sum(1))

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from tests.conftest import fresh
 from weathervane import variant
-from weathervane.device import normalise, resident, unit
+from weathervane.device import normalise, resident, to_float
 from weathervane.errors import InputError
 from weathervane.fit import Outcome, fit
 from weathervane.model import Model, Spec, build
@@ -102,7 +102,7 @@ def test_overfits_one_batch(name: str, store: Store) -> None:
     """A network that can learn brings the loss on 16 rendered skies under 0.1 within 60 steps."""
     chosen = variant.load(ROOT, name, {"size": 32} | fresh(name))
     rows = store.part("train")[::4][:16]
-    images = normalise(unit(resident(store.pixels(rows), 32, CPU)))
+    images = normalise(to_float(resident(store.pixels(rows), 32, CPU)))
     labels = torch.from_numpy(np.searchsorted(store.classes, store.manifest["label"][rows]))
     net = network(chosen).train()
     optimizer = torch.optim.AdamW(net.parameters(), lr=5e-3)
@@ -182,7 +182,7 @@ def test_every_network_parameter_counts(name: str) -> None:
 def test_older_models_lack_keys_that_came_later(name: str) -> None:
     """What a family says of keys that came later are keys of its own, and a model that was saved before them is built
     as it was then."""
-    before = getattr(family(name), "BEFORE", {})
+    before = getattr(family(name), "LEGACY_DEFAULTS", {})
     assert set(before) <= set(family(name).Network.model_fields)
     some = next(chosen for chosen in VARIANTS if variant.load(ROOT, chosen).family == name)
     whole = variant.load(ROOT, some, {f"network.{key}": value for key, value in before.items()})

@@ -25,7 +25,7 @@ from weathervane.fingerprint import ingredients
 from weathervane.fit import fit, run_epoch
 from weathervane.model import Model, Spec, build
 from weathervane.models import family
-from weathervane.parts import load
+from weathervane.parts import load_fold
 from weathervane.ranks import Ranks
 from weathervane.state import begin, optimization
 from weathervane.store import Store
@@ -129,7 +129,7 @@ def test_after_the_frozen_epochs_all_of_it_learns(
 ) -> None:
     """The first epoch leaves the backbone to the last bit as it was, the second moves every weight and statistic."""
     one = chosen(weights="IMAGENET1K_V1", freeze=1)
-    part, _ = load(store, one, 0, torch.device("cpu"))
+    part, _ = load_fold(store, one, 0, torch.device("cpu"))
     spec = Spec("t", "transfer", one.network, 32, 32, store.classes, False)
     state = begin(spec, one.train, len(part.labels), torch.device("cpu"), 0, Ranks())
     floats = [key for key, value in weights.items() if value.is_floating_point() and not key.startswith("fc.")]
@@ -275,9 +275,9 @@ def test_without_weights_nothing_is_frozen() -> None:
     net.train()
     net.start_epoch(0)
     assert all(p.requires_grad for p in net.parameters())
-    assert [rate for _, rate in net.parts()] == [1.0, 1.0]
+    assert [rate for _, rate in net.param_groups()] == [1.0, 1.0]
     assert net.backbone.training
-    assert net.input_size == 32  # by which `at_once` goes
+    assert net.input_size == 32  # by which `eval_batch_size` goes
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,9 @@ from torch.nn import functional as F
 
 from tests.weathervane.pictures.look import looked_at, uncut
 from weathervane import variant
-from weathervane.device import normalise, resident, unit
+from weathervane.device import normalise, resident, to_float
 from weathervane.evaluate import predictions
-from weathervane.gradients import pulls
+from weathervane.gradients import gradient_stats
 from weathervane.layers import Bands, Recurrent, conv_norm
 from weathervane.model import Model, Spec, build
 from weathervane.pictures.inside import inside_pictures
@@ -39,8 +39,8 @@ def test_every_variant_is_looked_into(name: str, store: Store, tmp_path: Path) -
     net, rows = build(spec), store.part("train")[:16]
     images = resident(store.pixels(rows), 32, CPU)
     targets = F.one_hot(torch.from_numpy(np.searchsorted(store.classes, store.manifest["label"][rows])), 4).float()
-    F.cross_entropy(net.train()(normalise(unit(images))), targets).backward()
-    record = [{"epoch": epoch} | pulls(net, images, targets, epoch, 2) for epoch in (1, 2)]
+    F.cross_entropy(net.train()(normalise(to_float(images))), targets).backward()
+    record = [{"epoch": epoch} | gradient_stats(net, images, targets, epoch, 2) for epoch in (1, 2)]
     model = Model(net, spec, CPU)
     held, random = {key: value.clone() for key, value in net.state_dict().items()}, torch.get_rng_state()
 
@@ -70,6 +70,6 @@ def test_a_network_that_has_died_is_drawn(store: Store, tmp_path: Path) -> None:
     images, targets = torch.zeros(8, 3, 32, 32, dtype=torch.uint8), torch.eye(4).repeat(2, 1)
     F.cross_entropy(net(images.float()), targets).backward()
     model = Model(net, Spec("dead", "cnn", {}, 32, store.size, store.classes, False), CPU)
-    record = [{"epoch": 1} | pulls(net, images, targets, 0, 1)]
+    record = [{"epoch": 1} | gradient_stats(net, images, targets, 0, 1)]
     inside_pictures(model, store, predictions(model, store, "test"), record, tmp_path)
     assert {path.stem for path in tmp_path.iterdir()} == {"gradients", "filters", "occlusion", "steps", "saliency"}

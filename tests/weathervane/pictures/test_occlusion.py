@@ -18,7 +18,7 @@ def test_a_class_that_hangs_on_one_pixel_falls_where_that_is_covered(
 ) -> None:
     """The network reads one pixel and nothing else: its answer goes where the square lies on it, and stays as it is
     everywhere else, to the last bit; also where a few images at a time go through it."""
-    monkeypatch.setattr("weathervane.pictures.occlusion.at_once", lambda net, size: 7)
+    monkeypatch.setattr("weathervane.pictures.occlusion.eval_batch_size", lambda net, size: 7)
     store, number = exam(tmp_path), 21  # row 2, column 5 of 8 x 8
     pixels = np.zeros((1, 8, 8, 3), np.uint8)
     pixels[0, 2, 5, 1] = 255

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from tests.weathervane.pictures.look import looked_at, uncut
-from weathervane.device import normalise, unit
+from weathervane.device import normalise, to_float
 from weathervane.model import Model, Spec
 from weathervane.pictures.deconvolution import feature_maps
 from weathervane.pictures.patches import BEST, patches, patches_picture, peaks, telling, windows
@@ -53,7 +53,7 @@ def shrunk(store: Store) -> torch.Tensor:
 
 
 def inputs(store: Store) -> torch.Tensor:
-    return normalise(unit(shrunk(store)))
+    return normalise(to_float(shrunk(store)))
 
 
 def test_peaks_are_the_true_maxima() -> None:
@@ -80,7 +80,7 @@ def test_units_that_tell_a_class_apart_come_first() -> None:
 def test_patches_hold_what_the_unit_fires_at(squares: Store, net: nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nine images of the unit's own colour, the brightest first, of all that went through the network in several
     blocks; the square that the unit sees lies on the coloured one, and nothing outside of it has caused anything."""
-    monkeypatch.setattr("weathervane.pictures.patches.at_once", lambda net, size: 28)
+    monkeypatch.setattr("weathervane.pictures.patches.eval_batch_size", lambda net, size: 28)
     images = inputs(squares)
     found = patches(net, shrunk(squares), squares.manifest["label"])
     assert found is not None and found.side == 5 and sorted(found.units) == [0, 1]

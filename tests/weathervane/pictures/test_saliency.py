@@ -53,7 +53,7 @@ def test_shares_are_of_gradient_times_input() -> None:
 
 def test_a_step_sees_its_band_or_its_neighbourhood(monkeypatch: pytest.MonkeyPatch) -> None:
     """Bands see their own rows and no others, each pixel of them; behind convolutions a step sees what they see."""
-    monkeypatch.setattr("weathervane.pictures.saliency.at_once", lambda net, size: 12)  # three steps together
+    monkeypatch.setattr("weathervane.pictures.saliency.eval_batch_size", lambda net, size: 12)  # three steps together
     places = step_places(nn.Sequential(Bands(4), Reader(3 * 4 * 16)), 16) > 0
     assert places.shape == (4, 16, 16)
     for step in range(4):

@@ -16,7 +16,7 @@ from typing import Any
 
 import PIL
 
-from weathervane.errors import InputError
+from weathervane.errors import InputError, in_brief
 from weathervane.files import append, replacing, writable
 from weathervane.layout import shown
 from weathervane.listing import Listing, listing
@@ -77,7 +77,7 @@ def check_out(out: Path) -> None:
                 )
 
 
-class Scores:
+class ScoreTable:
     """Rows that are being made for the file `out`, which `check_out` has seen."""
 
     def __init__(self, out: Path, origin: Origin) -> None:
@@ -198,19 +198,21 @@ def photographs(text: str) -> Listing:
 def _of_table(table: Path) -> Listing:
     import pandas as pd
 
-    texts = {"source": str, "path": str}
+    columns = ["source", "path"]
     read = {
-        ".parquet": pd.read_parquet,
-        ".csv": partial(pd.read_csv, dtype=texts),
-        ".jsonl": partial(pd.read_json, lines=True, dtype=texts),
+        ".parquet": partial(pd.read_parquet, columns=columns),
+        ".csv": partial(pd.read_csv, usecols=columns, dtype=str, keep_default_na=False),  # a file may be called NA
+        ".jsonl": partial(pd.read_json, lines=True, dtype=dict.fromkeys(columns, str)),
     }
     try:
         rows = read[table.suffix](table)
-        (source,), listed = rows["source"].unique(), rows["path"].tolist()
-        place = Path(source)
+        (source,) = rows["source"].unique()
+        if not source:
+            raise ValueError("its source is blank")
+        place, listed = Path(source), rows["path"].tolist()
     except (OSError, ValueError, KeyError, TypeError) as error:
-        why = " ".join(str(error).split())[:200]
-        raise InputError(f"{table}: not a table that 'weathervane predict' wrote, or an empty one: {why}") from None
+        told = f"{table}: not a table that 'weathervane predict' wrote, or an empty one: {in_brief(error)}"
+        raise InputError(told) from None
     if not place.exists():
         raise InputError(f"{table}: its photographs were in {place}, which is not there any more")
     there = {shown(name): name for name in names(place)}  # a table holds names as they can be read

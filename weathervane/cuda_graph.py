@@ -15,7 +15,7 @@ from weathervane.errors import TrainingError, in_brief
 SEEN = 3  # calls before the recording: libraries choose their kernels, optimisers make their state
 
 
-class Recorder:
+class GraphRecorder:
     """Calls work on tensors; with `on`, from the fourth time on as a recording of it.
 
     Work that is recorded reads whatever else it uses where it lay then, launches the same again, and must not wait for
