@@ -92,7 +92,7 @@ def fit_efficiency(name: str, store: Store, device: torch.device, rounds: int) -
     def with_data() -> None:
         for _ in run_epoch(state, train, one, ALONE):
             pass
-        state.order, state.losses = None, []
+        state.draws, state.losses = None, []
 
     def network() -> None:
         for _ in range(steps):
@@ -116,10 +116,10 @@ def pipeline(name: str, store: Store, raw: Path, device: torch.device, rounds: i
 
     one, state, train = ready(name, store, device)
     steps = len(train.labels) // one.train.batch
-    state.order = torch.randperm(len(train.labels), device=device)[: steps * one.train.batch].view(steps, -1)
-    images = state.order.numel()
+    images = steps * one.train.batch
 
     def ours() -> None:
+        state.draws = None
         for made, _ in batches(state, train, one):
             normalise(made)
 
@@ -170,9 +170,8 @@ def ready(
 
 def constant(state: State, train: Part, one: variant.Variant) -> Callable[[], Tensor]:
     """A step as `run_epoch` takes it, always on the same batch."""
-    state.order = torch.arange(one.train.batch, device=train.labels.device)[None]
     images, targets = next(batches(state, train, one))
-    state.order, work = None, partial(step, state, one.train.label_smoothing)
+    state.draws, work = None, partial(step, state, one.train.label_smoothing)
     return lambda: state.recorder.run("constant", work, images, targets)
 
 

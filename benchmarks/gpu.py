@@ -144,7 +144,7 @@ def whole(
     def epoch() -> None:
         for _ in run_epoch(state, train, one, ALONE):
             pass
-        state.order, state.losses = None, []
+        state.draws, state.losses = None, []
 
     for _ in range(SEEN + 1):
         epoch()

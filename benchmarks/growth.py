@@ -111,7 +111,7 @@ def train(folder: Path, device: str) -> dict[str, float]:
             done, most = done + 1, max(most, anonymous())
             if done == steps:
                 break
-        state.order, state.losses = None, []
+        state.draws, state.losses = None, []
     idle()
     counted = steps - steps // 10 - 1
     return {"speed": counted * one.train.batch / (time.perf_counter() - began), "memory": most - before}

@@ -17,6 +17,7 @@ def augment(root: Path, plan: Plan, candidate: Candidate, run: str) -> None:
     import torch
 
     from weathervane.augment import augment as change
+    from weathervane.augment import chances
     from weathervane.device import resident, to_float
     from weathervane.pictures.photographs import contact_sheet
     from weathervane.store import Store
@@ -26,7 +27,8 @@ def augment(root: Path, plan: Plan, candidate: Candidate, run: str) -> None:
     pixels = store.pixels(rows[:: max(1, len(rows) // IMAGES)][:IMAGES])
     images = resident(pixels, candidate.variant.size, torch.device("cpu"))
     generator = torch.Generator().manual_seed(plan.seed)
-    draws = [change(to_float(images), candidate.variant.augment, generator) for _ in range(DRAWS)]
+    policy = candidate.variant.augment
+    draws = [change(to_float(images), policy, one) for one in chances(DRAWS, len(images), policy, generator)]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "augmentation.png"
         after = [(draw * 255).round().byte().permute(0, 2, 3, 1).numpy() for draw in draws]

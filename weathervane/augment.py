@@ -1,8 +1,8 @@
 """Random changes of a training batch, on the device that trains; nothing augmented is ever stored.
 
-Legend: N = images, S = size, K = classes. Images are float32 [N, 3, S, S] in 0-1 throughout; `affine` may
-make S smaller. What differs from image to image is drawn from a torch generator on the images' device, what
-holds for a whole batch from a numpy generator on the host, so that no draw waits for the device.
+Legend: N = images, S = size, K = classes, B = batches, R = rows of chances. Images are float32 [N, 3, S, S] in 0-1;
+`affine` may make S smaller. Nothing is drawn here while images change: what differs from image to image has been drawn
+on their device (`chances`), what holds for a whole batch on the host (`blends`), so that nothing waits for the device.
 """
 
 import math
@@ -16,22 +16,30 @@ from weathervane.device import to_device_float
 from weathervane.variant import Augment
 
 GREY = (0.299, 0.587, 0.114)  # ITU-R BT.601 luma
+AFFINE, COLOUR, ERASE = 6, 3, 5  # how many chances each takes of an image
 
 
-def augment(images: Tensor, policy: Augment, generator: Generator) -> Tensor:
-    """Everything that happens to one image by itself: geometry, colour, erasing."""
-    images = colour_(affine(images, policy, generator), policy, generator)
-    return erase_(images, policy.erase, generator) if policy.erase else images
+def chances(steps: int, batch: int, policy: Augment, generator: Generator) -> Tensor:
+    """What `augment` leaves to chance in so many batches: float32 [steps, R, batch] in 0-1, where the generator is."""
+    rows = AFFINE + COLOUR + (ERASE if policy.erase else 0)
+    return torch.rand(steps, rows, batch, device=generator.device, generator=generator)
 
 
-def affine(images: Tensor, policy: Augment, generator: Generator) -> Tensor:
+def augment(images: Tensor, policy: Augment, chances: Tensor) -> Tensor:
+    """Everything that happens to one image by itself: geometry, colour, erasing; `chances` are float32 [R, N]."""
+    of_affine, of_colour, of_erase = chances.tensor_split([AFFINE, AFFINE + COLOUR])
+    images = colour_(affine(images, policy, of_affine), policy, of_colour)
+    return erase_(images, policy.erase, of_erase) if policy.erase else images
+
+
+def affine(images: Tensor, policy: Augment, chances: Tensor) -> Tensor:
     """Crop, aspect, rotation and flip as one bilinear resample to `policy.scale` * S pixels; edges are mirrored.
 
     The crop is that of Szegedy et al. 2014 (arXiv 1409.4842): an area share, an aspect ratio, a place. Cropping
     magnifies: at scale 1 a network trains on larger and more blurred things than it is tested on, at the root of the
     mean area share on things of the same size, for a part of the work (Touvron et al. 2019, arXiv 1906.06423).
     """
-    area, ratio, angle, across, down, mirror = _uniform(images, 6, generator)
+    area, ratio, angle, across, down, mirror = chances
     area = policy.crop[0] + area * (policy.crop[1] - policy.crop[0])
     stretch = torch.exp((2 * ratio - 1) * math.log(policy.ratio) / 2)
     width = (area.sqrt() * stretch).clamp(max=1)
@@ -60,13 +68,13 @@ def sampled_at(theta: Tensor, size: int) -> Tensor:
     return (across + down).add_(theta[:, :, 2, None, None]).permute(0, 2, 3, 1)
 
 
-def colour_(images: Tensor, policy: Augment, generator: Generator) -> Tensor:
+def colour_(images: Tensor, policy: Augment, chances: Tensor) -> Tensor:
     """Brightness, then contrast about the image's mean grey, then saturation about each pixel's grey; in place.
 
     Together they give a pixel a share of itself, of its grey and of that mean: the images are gone through once, not
     once for each operation.
     """
-    drawn = 2 * _uniform(images, 3, generator)[:, :, None, None, None] - 1
+    drawn = 2 * chances[:, :, None, None, None] - 1
     bright, hard = 1 + drawn[0] * policy.brightness, 1 + drawn[1] * policy.contrast
     vivid, both = 1 + drawn[2] * policy.saturation, bright * hard
     grey = images[:, :1] * GREY[0]
@@ -77,11 +85,11 @@ def colour_(images: Tensor, policy: Augment, generator: Generator) -> Tensor:
     return torch.addcmul(rest, images, both * vivid, out=images).clamp_(0, 1)
 
 
-def erase_(images: Tensor, share: float, generator: Generator) -> Tensor:
+def erase_(images: Tensor, share: float, chances: Tensor) -> Tensor:
     """A `share` of the images lose a rectangle of 2-25 % of the area to grey, but for what lies beyond the edges (after
     Zhong et al. 2017, arXiv 1708.04896); in place."""
     size = images.shape[-1]
-    chosen, area, ratio, across, down = _uniform(images, 5, generator)
+    chosen, area, ratio, across, down = chances
     side = (0.02 + 0.23 * area).sqrt() * size
     stretch = torch.exp((2 * ratio - 1) * math.log(2) / 2)
     side = torch.where(chosen < share, side, 0)
@@ -89,33 +97,46 @@ def erase_(images: Tensor, share: float, generator: Generator) -> Tensor:
     return images.masked_fill_(inside, 0.5)
 
 
-def mix(images: Tensor, targets: Tensor, policy: Augment, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+def blends(steps: int, policy: Augment, rng: np.random.Generator) -> np.ndarray:
+    """What `mix` leaves to chance in so many batches, float64 [steps, 3] in 0-1: how much of itself an image keeps, and
+    where the middle of the other's rectangle lies (NaN where whole images are blended). All is NaN without blending.
+    """
+    found = np.full((steps, 3), np.nan)
+    for row in found if policy.mixup or policy.cutmix else ():
+        cut = policy.cutmix > 0 and (policy.mixup == 0 or rng.random() < 0.5)
+        alpha = policy.cutmix if cut else policy.mixup
+        row[0] = rng.beta(alpha, alpha)
+        if cut:
+            row[1:] = rng.random(2)
+    return found
+
+
+def mix(images: Tensor, targets: Tensor, policy: Augment, blends: np.ndarray) -> tuple[Tensor, Tensor]:
     """Mixup (Zhang et al. 2017, arXiv 1710.09412) or CutMix (Yun et al. 2019, arXiv 1905.04899) of each batch.
 
     Args:
         images: float32 [B, N, 3, S, S], B batches.
         targets: float32 [B, N, K], rows that sum to 1.
+        policy: of which mixup and cutmix are used.
+        blends: float64 [B, 3].
 
     Returns:
         Both, each batch blended with itself turned round by one place.
     """
     if not (policy.mixup or policy.cutmix):
         return images, targets
-    kept = np.stack([_kept(policy, images.shape[-1], rng) for _ in images])
+    side = images.shape[-1] if policy.cutmix else 1
+    kept = np.stack([_kept(side, *blend) for blend in blends])
     images = _blended(images, kept[:, None, None])
     return images, _blended(targets, kept.mean((1, 2))[:, None, None])
 
 
-def _kept(policy: Augment, size: int, rng: np.random.Generator) -> np.ndarray:
-    """How much of itself an image keeps, in 0-1: float64 [S, S], or [1, 1] where no rectangles are cut at all."""
-    cut = policy.cutmix > 0 and (policy.mixup == 0 or rng.random() < 0.5)
-    alpha = policy.cutmix if cut else policy.mixup
-    keep = float(rng.beta(alpha, alpha))
-    side = size if policy.cutmix else 1
-    if not cut:
+def _kept(side: int, keep: float, row: float, column: float) -> np.ndarray:
+    """How much of itself an image keeps, in 0-1: float64 [side, side]."""
+    if math.isnan(row):
         return np.full((side, side), keep)
-    centre, half = rng.uniform(0, size, 2), size * math.sqrt(1 - keep) / 2
-    corners = np.rint([centre - half, centre + half]).clip(0, size).astype(int).tolist()
+    centre, half = side * np.array([row, column]), side * math.sqrt(1 - keep) / 2
+    corners = np.rint([centre - half, centre + half]).clip(0, side).astype(int).tolist()
     (top, left), (bottom, right) = corners
     kept = np.ones((side, side))
     kept[top:bottom, left:right] = 0
@@ -135,8 +156,3 @@ def _rectangle(size: int, width: Tensor, height: Tensor, x: Tensor, y: Tensor) -
     across = (place[None] - x[:, None]).abs() < width[:, None] / 2
     down = (place[None] - y[:, None]).abs() < height[:, None] / 2
     return (down[:, :, None] & across[:, None, :])[:, None]
-
-
-def _uniform(images: Tensor, rows: int, generator: Generator) -> Tensor:
-    """float32 [rows, N] in 0-1."""
-    return torch.rand(rows, len(images), device=images.device, generator=generator)

@@ -1,22 +1,23 @@
 """The augmented batches of an epoch; a GPU makes the first ones of the next epoch while it works at this one's steps.
 
-Legend: N = images, S = size, K = classes, B = images of a batch.
+Legend: N = images, S = size, K = classes, B = images of a batch, R = rows of chances.
 """
 
 from collections.abc import Iterator
 from itertools import chain, islice
 
-import numpy as np
-import torch
 from torch import Tensor
 
 from weathervane.augment import augment, mix
-from weathervane.device import from_side_stream, on_side_stream, side_stream_waits, to_device, to_float
+from weathervane.device import from_side_stream, on_side_stream, side_stream_waits, to_float
+from weathervane.draws import Draws, draw
 from weathervane.parts import Part
 from weathervane.state import Coming, State
 from weathervane.variant import Variant
 
-TOGETHER = 1 << 26  # bytes of images that a GPU augments at once
+# Bytes of float32 images that are augmented at once. A GPU's kernels are so short that their number is what counts; on
+# a CPU what is called for counts less than what its caches hold.
+TOGETHER = {"cuda": 1 << 26, "cpu": 1 << 22}
 
 
 def batches(state: State, train: Part, variant: Variant) -> Iterator[tuple[Tensor, Tensor]]:
@@ -24,58 +25,60 @@ def batches(state: State, train: Part, variant: Variant) -> Iterator[tuple[Tenso
 
     The epoch is the next one where none is under way.
     """
-    if state.order is None:
-        state.order, made = state.coming or drawn(state, train, variant)
+    if state.draws is None:
+        state.draws, made = state.coming or begun(state, train, variant)
         state.coming = None
     else:
-        side_stream_waits(state.order.device)
-        made = blocks(state, state.order[len(state.losses) :], train, variant)
-    for block in made:
-        yield from zip(*map(from_side_stream, block), strict=True)
+        side_stream_waits(train.labels.device)
+        made = blocks(state, train, variant, state.draws, len(state.losses))
+    for images, targets in made:
+        yield from zip(from_side_stream(images), from_side_stream(targets), strict=True)
 
 
 def draw_ahead(state: State, train: Part, variant: Variant) -> None:
     """Begin with the next epoch on a GPU, which has steps to do still, and would wait for the host after them."""
     if train.labels.device.type == "cuda" and state.epoch + 1 < variant.train.epochs:
-        state.coming = drawn(state, train, variant)
+        state.coming = begun(state, train, variant)
 
 
-def drawn(state: State, train: Part, variant: Variant) -> Coming:
-    """The order of an epoch, and its blocks, of which the first is made now."""
-    device = train.labels.device
-    with on_side_stream(device):
-        order = to_device(shuffled(len(train.labels), variant.train.batch, state.rng), device)
-    made = blocks(state, order, train, variant)
-    return order, chain([*islice(made, 1)], made)
+def begun(state: State, train: Part, variant: Variant) -> Coming:
+    """The draws of an epoch, and its blocks, of which the first is made now."""
+    with on_side_stream(train.labels.device):
+        draws = draw(len(train.labels), variant.train.batch, variant.augment, state.rng, state.generator)
+    made = blocks(state, train, variant, draws)
+    return draws, chain([*islice(made, 1)], made)
 
 
-def blocks(state: State, left: Tensor, train: Part, variant: Variant) -> Iterator[tuple[Tensor, Tensor]]:
+def blocks(state: State, train: Part, variant: Variant, draws: Draws, done: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
     """Images and targets of some steps at a time, made `on_side_stream`; as `batches`, but for a first axis, the steps.
 
-    A GPU makes those of many steps at once: its kernels are so short there that their number is what counts.
+    The first `done` steps are left out, of blocks that are those of the whole epoch: the last bit of an image may
+    depend on what it is augmented with.
     """
-    device = left.device
-    each = left.shape[1] * max(12 * variant.size**2, train.images.on_its_way)
-    orders = left.split(together(device, each)) if len(left) else ()
+    device = train.labels.device
+    count = together(variant, train, draws.order.shape[1])
+    first = done // count * count
 
-    def augmented(pixels: Tensor) -> Tensor:
-        return augment(to_float(pixels), variant.augment, state.generator)
+    def augmented(pixels: Tensor, chances: Tensor) -> Tensor:
+        return augment(to_float(pixels), variant.augment, chances)
 
+    orders = draws.order[first:].split(count)
     with on_side_stream(device):
         coming = train.images.batches(order.flatten() for order in orders)
-    for order, pixels in zip(orders, coming, strict=True):
+    for number, (order, pixels) in enumerate(zip(orders, coming, strict=True)):
+        steps = slice(first + number * count, first + (number + 1) * count)
         with on_side_stream(device):
-            images = state.recorder.run(f"{len(pixels)} images", augmented, pixels).unflatten(0, order.shape)
-            made = mix(images, train.targets[order], variant.augment, state.rng)
-        yield made
+            chances = draws.chances[steps].transpose(0, 1).flatten(1)
+            images = state.recorder.run(f"{len(pixels)} images", augmented, pixels, chances).unflatten(0, order.shape)
+            made = mix(images, train.targets[order], variant.augment, draws.blends[steps].numpy())
+        skipped = max(0, done - steps.start)
+        yield made[0][skipped:], made[1][skipped:]
 
 
-def together(device: torch.device, each: int) -> int:
-    """How many steps' images, of so many bytes each, are augmented at once."""
-    return max(1, TOGETHER // each) if device.type == "cuda" else 1
-
-
-def shuffled(n: int, size: int, rng: np.random.Generator) -> Tensor:
-    """Row numbers, int64 [steps, size]; the rest that fills no batch waits for the next shuffle."""
-    size = min(size, n)
-    return torch.from_numpy(rng.permutation(n)[: n // size * size].reshape(-1, size))
+def together(variant: Variant, train: Part, batch: int) -> int:
+    """How many steps' images are augmented at once, in batches of so many."""
+    kind = train.labels.device.type
+    each = batch * 12 * variant.size**2
+    if kind == "cuda":
+        each = max(each, batch * train.images.on_its_way)
+    return max(1, TOGETHER.get(kind, 0) // each)

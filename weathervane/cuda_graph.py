@@ -19,12 +19,12 @@ class GraphRecorder:
     """Calls work on tensors; with `on`, from the fourth time on as a recording of it.
 
     Work that is recorded reads whatever else it uses where it lay then, launches the same again, and must not wait for
-    the device or decide anything by what it finds there. Its random numbers go on, those of `generator` too.
+    the device or decide anything by what it finds there. Random numbers of torch's own generators go on.
     """
 
-    def __init__(self, on: bool, generator: torch.Generator | None = None, notes: list[str] | None = None) -> None:
+    def __init__(self, on: bool, notes: list[str] | None = None) -> None:
         """`notes`: where it is said that something could not be recorded."""
-        self._on, self._generator, self._notes = on, generator, [] if notes is None else notes
+        self._on, self._notes = on, [] if notes is None else notes
         self._made: dict[str, tuple[Hashable, _Recording]] = {}
 
     def run(self, name: str, work: Callable[..., Tensor], *given: Tensor, like: Hashable = None) -> Tensor:
@@ -41,7 +41,7 @@ class GraphRecorder:
         held, recording = self._made.get(name, (None, None))
         if recording is None or held != key:
             self._made.pop(name, None)  # first, so that its memory is free
-            recording = _Recording(name, work, self._generator, self._notes)
+            recording = _Recording(name, work, self._notes)
             self._made[name] = key, recording
         return recording(*given)
 
@@ -51,10 +51,8 @@ class GraphRecorder:
 
 
 class _Recording:
-    def __init__(
-        self, name: str, work: Callable[..., Tensor], generator: torch.Generator | None, notes: list[str]
-    ) -> None:
-        self._name, self._work, self._generator, self._notes = name, work, generator, notes
+    def __init__(self, name: str, work: Callable[..., Tensor], notes: list[str]) -> None:
+        self._name, self._work, self._notes = name, work, notes
         self._seen, self._stream = 0, torch.cuda.Stream()
         self._graph: torch.cuda.CUDAGraph | None = None
 
@@ -80,8 +78,6 @@ class _Recording:
 
     def _record(self, given: tuple[Tensor, ...]) -> None:
         graph = torch.cuda.CUDAGraph()
-        if self._generator is not None:
-            graph.register_generator_state(self._generator)
         try:
             self._given = [one.clone() for one in given]
             usual = torch.cuda.stream(torch.cuda.current_stream())  # back to it, also from a recording that fails

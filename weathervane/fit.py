@@ -259,11 +259,11 @@ def mean_loss(state: State, train: Part, ranks: Ranks) -> float:
     """
     mean = ranks.mean(torch.stack(state.losses))
     state.losses, values = list(mean), mean.tolist()
-    assert state.order is not None
+    assert state.draws is not None
     for number, value in enumerate(values):
         if not value < EXPLODED * math.log(train.targets.shape[1]):
-            first, *others = train.paths[state.order[number].cpu().numpy()]
-            place = f"epoch {state.epoch + 1}, step {number + 1} of {len(state.order)}"
+            first, *others = train.paths[state.draws.order[number].cpu().numpy()]
+            place = f"epoch {state.epoch + 1}, step {number + 1} of {len(state.draws.order)}"
             raise TrainingError(
                 f"loss is {value:g} in {place} (its batch: {first} and {len(others)} others): lower train.lr"
             )

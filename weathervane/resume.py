@@ -12,7 +12,7 @@ from weathervane.machine import processor
 from weathervane.progress import say
 from weathervane.state import State, content, restore, tensors
 
-FORMAT = 3
+FORMAT = 4
 LONG = 60.0  # seconds after which an epoch that is not over yet gets a checkpoint, if writing takes little of them
 SHARE = 0.05  # of the training's time that checkpoints may take; shorter epochs share one
 RATE = 1e8  # bytes a second at which the first one is taken to be written; the others as the one before
@@ -38,7 +38,7 @@ class Checkpoints:
             return
         held, rest = found
         if (rest["format"], rest["identity"]) != (FORMAT, self.identity):
-            say("the checkpoints are of other parameters or data: training starts anew")
+            say("the checkpoints are of other parameters, data or code: training starts anew")
             return
         restore(state, held, rest["state"])
         here, alone = machine(state), not state.several

@@ -8,7 +8,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, NamedTuple, cast
 
 import numpy as np
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from weathervane.average import EMA
 from weathervane.cuda_graph import GraphRecorder
+from weathervane.draws import Draws
 from weathervane.eager import eager
 from weathervane.errors import InputError
 from weathervane.model import Spec, build
@@ -24,8 +25,8 @@ from weathervane.ranks import Ranks
 from weathervane.schedule import Schedule
 from weathervane.variant import Train
 
-# The order of an epoch, and its images and targets, float32 [B, N, ...], of B steps at a time.
-Coming = tuple[Tensor, Iterator[tuple[Tensor, Tensor]]]
+# What an epoch leaves to chance, and its images and targets, float32 [B, N, ...], of B steps at a time.
+Coming = tuple[Draws, Iterator[tuple[Tensor, Tensor]]]
 
 
 class Best(NamedTuple):
@@ -51,7 +52,7 @@ class State:
     planned_micro_batch: int  # images that go through the network at once
     micro_batch: int  # the same; fewer where memory is short
     epoch: int = 0  # finished ones
-    order: Tensor | None = None  # row numbers of the epoch that is under way, int64 [steps, batch]
+    draws: Draws | None = None  # of the epoch that is under way
     coming: Coming | None = None  # the next one's, where it is drawn ahead
     losses: list[Tensor] = field(default_factory=list)  # of its steps so far
     best: Best = field(default_factory=Best)
@@ -93,7 +94,7 @@ class State:
         self.count_time()
         took, self.epoch_seconds = self.epoch_seconds, 0.0
         self.epoch += 1
-        self.order, self.losses = None, []
+        self.draws, self.losses = None, []
         return took
 
 
@@ -113,7 +114,6 @@ def begin(spec: Spec, train: Train, n: int, device: torch.device, seed: int, ran
             f"{', or raise train.batch' if batch < n else ''}"
         )
     micro_batch = math.ceil(share / train.accumulate)
-    generator = torch.Generator(device).manual_seed(seed)
     notes: list[str] = []
     recorded = device.type == "cuda" and ranks.world_size == 1 and train.record
     return State(
@@ -122,9 +122,9 @@ def begin(spec: Spec, train: Train, n: int, device: torch.device, seed: int, ran
         ema=EMA(net, train.ema) if train.ema else None,
         optimizer=optimizer,
         schedule=schedule,
-        recorder=GraphRecorder(recorded, generator, notes),
+        recorder=GraphRecorder(recorded, notes),
         rng=np.random.default_rng(seed),
-        generator=generator,
+        generator=torch.Generator(device).manual_seed(seed),
         planned_micro_batch=micro_batch,
         micro_batch=micro_batch,
         notes=notes,
@@ -151,9 +151,10 @@ def tensors(state: State) -> dict[str, Tensor]:
         found |= {f"sum.{name}": value for name, value in state.ema.sums.items()}
     for number, slots in state.optimizer.state_dict()["state"].items():
         found |= {f"optimizer.{number}.{slot}": value for slot, value in slots.items() if value is not None}
-    if state.order is not None:
-        found |= {"order": state.order, "losses": torch.stack(state.losses)}
-        if len(state.losses) == len(state.order):  # no step will come that makes them again, for the epoch's record
+    if state.draws is not None:
+        found |= {f"draws.{field.name}": getattr(state.draws, field.name) for field in fields(Draws)}
+        found["losses"] = torch.stack(state.losses)
+        if len(state.losses) == len(state.draws.order):  # no step comes that makes them again, for the epoch's record
             named = state.net.named_parameters()
             found |= {f"gradient.{name}": p.grad for name, p in named if p.grad is not None}
     found |= {"random.global": torch.get_rng_state(), "random.generator": state.generator.get_state()}
@@ -200,8 +201,10 @@ def restore(state: State, held: dict[str, Tensor], rest: dict[str, Any]) -> None
         state.generator.manual_seed(state.generator.initial_seed() + rest["steps"])
     if device.type == "cuda" and "random.cuda" in held:
         torch.cuda.set_rng_state(held["random.cuda"], device)
-    if "order" in held:
-        state.order, state.losses = held["order"].to(device), list(held["losses"].to(device))
+    if "losses" in held:
+        drawn = below("draws.")
+        state.draws = Draws(drawn["order"].to(device), drawn["chances"].to(device), drawn["blends"])
+        state.losses = list(held["losses"].to(device))
         for name, value in below("gradient.").items():
             state.net.get_parameter(name).grad = _like(state.net.get_parameter(name), value)
     state.best_weights = {name: value.to(device) for name, value in below("kept.").items()}

@@ -7,7 +7,19 @@ import pytest
 import torch
 from torch import Generator, Tensor
 
-from weathervane.augment import affine, augment, colour_, erase_, mix, sampled_at
+from weathervane.augment import (
+    AFFINE,
+    COLOUR,
+    ERASE,
+    affine,
+    augment,
+    blends,
+    chances,
+    colour_,
+    erase_,
+    mix,
+    sampled_at,
+)
 from weathervane.variant import Augment
 
 OFF = {
@@ -44,6 +56,14 @@ def seeded(seed: int = 0) -> Generator:
     return torch.Generator().manual_seed(seed)
 
 
+def chance(rows: int, images: Tensor, seed: int = 0) -> Tensor:
+    return torch.rand(rows, len(images), generator=seeded(seed))
+
+
+def augmented(images: Tensor, policy: Augment, seed: int = 0) -> Tensor:
+    return augment(images, policy, chances(1, len(images), policy, seeded(seed))[0])
+
+
 @pytest.fixture(scope="module")
 def images() -> Tensor:
     """Eight smooth coloured pictures, float32 [8, 3, 32, 32] in 0-1."""
@@ -58,7 +78,7 @@ def test_every_policy_key_is_walked() -> None:
 
 def test_all_off_is_the_identity(images: Tensor) -> None:
     """With every strength off an image stays as it is (float32 rounding of the resample apart)."""
-    assert torch.allclose(augment(images, policy(), seeded()), images, atol=1e-5)
+    assert torch.allclose(augmented(images, policy()), images, atol=1e-5)
 
 
 @pytest.mark.parametrize("size", [16, 33, 64, 224])
@@ -73,7 +93,7 @@ def test_the_grid_is_torchs_own(size: int) -> None:
 def test_each_key_changes_images(images: Tensor, key: str) -> None:
     """Every key has an effect of its own; shape, dtype and the range 0-1 are kept."""
     for strength in (policy(**{key: EACH[key]}), policy(**EACH)):
-        out = augment(images, strength, seeded())
+        out = augmented(images, strength)
         assert (out.shape, out.dtype) == (images.shape, torch.float32)
         assert out.min() >= 0 and out.max() <= 1
         assert (out - images).abs().max() > 0.05
@@ -82,22 +102,22 @@ def test_each_key_changes_images(images: Tensor, key: str) -> None:
 def test_each_image_is_changed_in_its_own_way(images: Tensor) -> None:
     """Nothing is drawn once for a whole batch: eight copies of one image become eight images."""
     for key in EACH:
-        out = augment(images[:1].repeat(8, 1, 1, 1), policy(**{key: EACH[key]}), seeded())
+        out = augmented(images[:1].repeat(8, 1, 1, 1), policy(**{key: EACH[key]}))
         different = {tensor.numpy().tobytes() for tensor in out}
         assert len(different) == (2 if key == "flip" else 8), key
 
 
 def test_a_seed_decides_every_draw(images: Tensor) -> None:
     """Equal generators, equal images to the last bit; another seed, others. The global generator plays no part."""
-    first = augment(images, policy(**EACH), seeded(1))
+    first = augmented(images, policy(**EACH), 1)
     torch.rand(3)
-    assert torch.equal(first, augment(images, policy(**EACH), seeded(1)))
-    assert not torch.equal(first, augment(images, policy(**EACH), seeded(2)))
+    assert torch.equal(first, augmented(images, policy(**EACH), 1))
+    assert not torch.equal(first, augmented(images, policy(**EACH), 2))
 
 
 def test_flip_mirrors_half_of_the_images(images: Tensor) -> None:
     """An image is as it was or mirrored left to right, about as often the one as the other."""
-    out = affine(images[:1].repeat(400, 1, 1, 1), policy(flip=True), seeded())
+    out = affine(images[:1].repeat(400, 1, 1, 1), policy(flip=True), torch.rand(AFFINE, 400, generator=seeded()))
     same = (out - images[:1]).abs().amax((1, 2, 3)) < 1e-5
     mirrored = (out - images[:1].flip(-1)).abs().amax((1, 2, 3)) < 1e-5
     assert (same ^ mirrored).all()
@@ -107,8 +127,8 @@ def test_flip_mirrors_half_of_the_images(images: Tensor) -> None:
 def test_scale_makes_images_smaller(images: Tensor) -> None:
     """At scale 0.5 each pixel of a whole image is the mean of four; every other change works on the smaller ones."""
     halved = torch.nn.functional.avg_pool2d(images, 2)
-    assert torch.allclose(augment(images, policy(scale=0.5), seeded()), halved, atol=1e-5)
-    out = augment(images, policy(scale=0.66, **EACH), seeded())
+    assert torch.allclose(augmented(images, policy(scale=0.5)), halved, atol=1e-5)
+    out = augmented(images, policy(scale=0.66, **EACH))
     assert (out.shape, out.dtype) == ((8, 3, 21, 21), torch.float32)
     assert out.min() >= 0 and out.max() <= 1
 
@@ -116,10 +136,10 @@ def test_scale_makes_images_smaller(images: Tensor) -> None:
 def test_affine_is_what_a_loop_over_pixels_does(images: Tensor) -> None:
     """The batched resample equals one written pixel by pixel: crop, aspect, rotation, flip, mirrored edges."""
     chosen = policy(crop=(0.3, 0.9), ratio=1.5, rotate=25, flip=True)
-    out = affine(images, chosen, seeded(3))
-    draws = torch.rand(6, len(images), generator=seeded(3)).tolist()
+    drawn = chance(AFFINE, images, 3)
+    out = affine(images, chosen, drawn)
     for number in (0, 5):
-        wanted = by_loop(images[number].tolist(), chosen, [row[number] for row in draws])
+        wanted = by_loop(images[number].tolist(), chosen, drawn[:, number].tolist())
         assert torch.allclose(out[number], torch.tensor(wanted), atol=1e-4)
 
 
@@ -159,7 +179,8 @@ def test_a_crop_lies_inside_the_image() -> None:
     """Without rotation nothing but the image is seen, and area and aspect are what the policy says."""
     place = (torch.arange(SIZE) + 0.5) / SIZE
     ramps = torch.stack([place.expand(SIZE, SIZE), place[:, None].expand(SIZE, SIZE), torch.zeros(SIZE, SIZE)])
-    out = affine(ramps.repeat(500, 1, 1, 1), policy(crop=(0.3, 0.5), ratio=1.4), seeded())
+    chosen = policy(crop=(0.3, 0.5), ratio=1.4)
+    out = affine(ramps.repeat(500, 1, 1, 1), chosen, torch.rand(AFFINE, 500, generator=seeded()))
     x, y = out[:, 0], out[:, 1]
     assert (x.diff(dim=2) > -1e-6).all() and (y.diff(dim=1) > -1e-6).all()  # a mirrored edge would turn back
     middle = SIZE // 2
@@ -175,7 +196,7 @@ def test_a_crop_lies_inside_the_image() -> None:
 def test_brightness_scales_an_image() -> None:
     """All pixels of an image by one factor from 1 - b to 1 + b."""
     grey = 0.2 + 0.3 * torch.rand(300, 3, 4, 4, generator=seeded())
-    factor = colour_(grey.clone(), policy(brightness=0.5), seeded()) / grey
+    factor = colour_(grey.clone(), policy(brightness=0.5), chance(COLOUR, grey)) / grey
     assert torch.allclose(factor, factor[:, :1, :1, :1].expand_as(factor), atol=1e-5)
     assert 0.5 <= factor.min() < 0.52 and 1.48 < factor.max() <= 1.5
 
@@ -187,10 +208,10 @@ def test_contrast_keeps_the_mean_and_saturation_every_pixels_grey() -> None:
     def luma(x: Tensor) -> Tensor:
         return 0.299 * x[:, 0] + 0.587 * x[:, 1] + 0.114 * x[:, 2]
 
-    hard = colour_(soft.clone(), policy(contrast=0.5), seeded())
+    hard = colour_(soft.clone(), policy(contrast=0.5), chance(COLOUR, soft))
     assert torch.allclose(luma(hard).mean((1, 2)), luma(soft).mean((1, 2)), atol=1e-5)
     assert (hard.std((1, 2, 3)) / soft.std((1, 2, 3)) - 1).abs().max() > 0.3
-    vivid = colour_(soft.clone(), policy(saturation=0.5), seeded())
+    vivid = colour_(soft.clone(), policy(saturation=0.5), chance(COLOUR, soft))
     assert torch.allclose(luma(vivid), luma(soft), atol=1e-5)
     assert (vivid - soft).abs().max() > 0.03
 
@@ -198,21 +219,21 @@ def test_contrast_keeps_the_mean_and_saturation_every_pixels_grey() -> None:
 def test_colours_change_one_after_the_other() -> None:
     """Brightness, then contrast, then saturation, of the same draws, come to what all three do together."""
     images = 0.3 + 0.3 * torch.rand(20, 3, 4, 4, generator=seeded())
-    drawn = 2 * torch.rand(3, 20, generator=seeded())[:, :, None, None, None] - 1
+    drawn = 2 * chance(COLOUR, images)[:, :, None, None, None] - 1
     luma = torch.tensor([0.299, 0.587, 0.114])[:, None, None]
     wanted = images * (1 + 0.1 * drawn[0])
     mean = (wanted * luma).sum(1, keepdim=True).mean((2, 3), keepdim=True)
     wanted = mean + (wanted - mean) * (1 + 0.2 * drawn[1])
     own = (wanted * luma).sum(1, keepdim=True)
     wanted = own + (wanted - own) * (1 + 0.3 * drawn[2])
-    together = colour_(images.clone(), policy(brightness=0.1, contrast=0.2, saturation=0.3), seeded())
+    together = colour_(images.clone(), policy(brightness=0.1, contrast=0.2, saturation=0.3), chance(COLOUR, images))
     assert torch.allclose(together, wanted.clamp(0, 1), atol=1e-6)
 
 
 def test_erasing_takes_one_grey_rectangle() -> None:
     """A share of the images loses a rectangle of at most 25 % of the area to grey; all else is untouched."""
     white = torch.ones(2000, 3, SIZE, SIZE)
-    out = erase_(white.clone(), 0.3, seeded())
+    out = erase_(white.clone(), 0.3, chance(ERASE, white))
     gone = out != 1
     assert (out[gone] == 0.5).all()
     hit = gone.flatten(1).any(1)
@@ -230,7 +251,7 @@ TARGETS = torch.eye(6)
 
 
 def mixed(images: Tensor, targets: Tensor, policy: Augment, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-    out = mix(images[None], targets[None], policy, rng)
+    out = mix(images[None], targets[None], policy, blends(1, policy, rng))
     return out[0][0], out[1][0]
 
 
@@ -238,7 +259,7 @@ def test_no_blending_returns_the_batch_itself() -> None:
     """With mixup and cutmix off nothing is copied or drawn."""
     rng = np.random.default_rng(0)
     before = rng.bit_generator.state
-    images, targets = mix(NUMBERED, TARGETS, policy(), rng)
+    images, targets = mix(NUMBERED, TARGETS, policy(), blends(1, policy(), rng))
     assert images is NUMBERED and targets is TARGETS and rng.bit_generator.state == before
 
 
@@ -300,11 +321,25 @@ def test_blending_follows_its_generator(name: str) -> None:
 
 
 def test_batches_blended_together_are_those_blended_one_by_one() -> None:
-    """Three batches in one call draw what three calls draw, and come out the same: a GPU blends many at once."""
+    """Three batches in one call draw what three calls draw, and come out the same: many are blended at once."""
     images, targets = torch.rand(3, 6, 3, 8, 8, generator=seeded()), TARGETS.expand(3, 6, 6)
     for on in ({"mixup": 0.4}, {"cutmix": 1.0}, {"mixup": 0.4, "cutmix": 1.0}):
         rng, again = np.random.default_rng(1), np.random.default_rng(1)
-        together = mix(images, targets, policy(**on), rng)
+        together = mix(images, targets, policy(**on), blends(3, policy(**on), rng))
         alone = [mixed(*batch, policy(**on), again) for batch in zip(images, targets, strict=True)]
         for part, parts in zip(together, zip(*alone, strict=True), strict=True):
             assert torch.equal(part, torch.stack(parts))
+
+
+@pytest.mark.parametrize("size", [32, 33])
+def test_batches_augmented_together_are_those_augmented_one_by_one(size: int) -> None:
+    """An epoch's chances are those that its batches would draw one after another, and give the same images to the last
+    bit: how many batches are augmented at once decides nothing."""
+    images, strength = torch.rand(5, 7, 3, size, size, generator=seeded(4)), policy(**EACH)
+    at_once = chances(5, 7, strength, seeded())
+    again = seeded()
+    for one in at_once:
+        assert torch.equal(one, torch.cat([torch.rand(rows, 7, generator=again) for rows in (AFFINE, COLOUR, ERASE)]))
+    together = augment(images.flatten(0, 1), strength, at_once.transpose(0, 1).flatten(1))
+    alone = [augment(batch, strength, one) for batch, one in zip(images, at_once, strict=True)]
+    assert torch.equal(together, torch.cat(alone))

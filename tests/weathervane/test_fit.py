@@ -14,7 +14,8 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from tests.weathervane.test_augment import OFF
 from weathervane.average import EMA
-from weathervane.batches import batches, drawn, shuffled
+from weathervane.batches import batches, begun
+from weathervane.draws import shuffled
 from weathervane.errors import InputError, TrainingError
 from weathervane.fit import Outcome, fit, run_epoch
 from weathervane.model import Model, Spec
@@ -267,17 +268,19 @@ def test_a_rate_on_the_device_stays_where_it_is() -> None:
 def test_steps_whose_images_are_made_together_are_the_same(
     store: Store, monkeypatch: pytest.MonkeyPatch, on: dict[str, float]
 ) -> None:
-    """What a GPU does, six steps at four a time, gives each step the images and targets that it has one by one."""
+    """Six steps at four a time have the images and targets that they have one by one; so has the rest of an epoch of
+    which five are done."""
     one = Variant.model_validate(small(batch=8).model_dump() | {"augment": OFF | on})
     train, _ = load_fold(store, one, 0, CPU)
     made = []
     for many in (1, 4):
-        monkeypatch.setattr("weathervane.batches.together", lambda device, each, many=many: many)
+        monkeypatch.setattr("weathervane.batches.together", lambda *_, many=many: many)
         spec = Spec("small", one.family, one.network, one.size, store.size, store.classes, one.flip_test)
         state = begin(spec, one.train, len(train.labels), CPU, 0, Ranks())
-        state.order = shuffled(len(train.labels), 8, state.rng)
         made.append(list(batches(state, train, one)))
-    assert len(made[0]) == len(made[1]) == 6
+        state.losses = [torch.zeros(())] * 5
+        made[-1] += batches(state, train, one)
+    assert len(made[0]) == len(made[1]) == 7 and torch.equal(made[0][5][0], made[0][6][0])
     for alone, beside in zip(*made, strict=True):
         assert all(torch.equal(*pair) for pair in zip(alone, beside, strict=True))
 
@@ -294,7 +297,7 @@ def test_an_epoch_drawn_ahead_is_the_same(store: Store) -> None:
         for _ in range(2):
             for _ in run_epoch(state, train, one, Ranks()):
                 pass
-            state.coming = drawn(state, train, one) if early else None
+            state.coming = begun(state, train, one) if early else None
             losses += [loss.item() for loss in state.losses]
             state.end_epoch()
         curves.append(losses)

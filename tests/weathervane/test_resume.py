@@ -115,7 +115,7 @@ def test_interrupted_after_an_epochs_last_step_nothing_of_its_record_is_lost(
     with pytest.raises(Interrupted):
         run(store, tmp_path / "cut", family, stop=After(5))
     found, _ = checkpoint.newest(tmp_path / "cut/checkpoints")
-    assert found is not None and len(found[0]["losses"]) == len(found[0]["order"]) == 6
+    assert found is not None and len(found[0]["losses"]) == len(found[0]["draws.order"]) == 6
     run(store, tmp_path / "cut", family)
     run(store, tmp_path / "whole", family)
     layers = [
