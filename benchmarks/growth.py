@@ -96,7 +96,7 @@ def train(folder: Path, device: str) -> dict[str, float]:
     from weathervane.state import begin
     from weathervane.store import Store
 
-    store, one, where = Store(folder), variant.load(ROOT, "dnn"), choose(device)
+    store, one, where = Store(folder), variant.load(ROOT, "dnn", {"size": SIZE}), choose(device)
     len(store.manifest["label"])
     before = anonymous()
     part, _ = load_fold(store, one, 0, where, LIMIT)

@@ -9,12 +9,26 @@ from typing import Annotated
 import typer
 
 app = typer.Typer(
-    help="Retrain image classifiers, compare them, and keep a champion.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        typer.echo(f"weathervane {version('weathervane')}")
+        raise typer.Exit
+
+
+@app.callback()
+def weathervane(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Say which.")] = False,
+) -> None:
+    """Retrain image classifiers, compare them, and keep a champion."""
 
 
 FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
@@ -82,7 +96,7 @@ def retrain(
 
     Does nothing where nothing changed.
     """
-    from flows.command import Request, run_retrain
+    from flows.retrain_command import Request, run_retrain
 
     request = Request(
         source=source,
@@ -138,9 +152,9 @@ def predict(
 
     Started again after a kill, it scores what is missing.
     """
-    from flows.predict_command import run_predict
+    from flows import model_commands
 
-    run_predict(source, out, model, device)
+    model_commands.predict(source, out, model, device)
 
 
 @app.command()
@@ -155,9 +169,9 @@ def monitor(
     device: Device = "auto",
 ) -> None:
     """Say whether new photographs still look like the training data."""
-    from flows.monitor_command import run_monitor
+    from flows import model_commands
 
-    run_monitor(source, days, model, device)
+    model_commands.monitor(source, days, model, device)
 
 
 @app.command()
@@ -172,9 +186,9 @@ def suggest(
 
     The model is unsure of them, or they are unlike what it has learnt from; each kind once.
     """
-    from flows.suggest_command import run_suggest
+    from flows import model_commands
 
-    run_suggest(source, n, out, model, device)
+    model_commands.suggest(source, n, out, model, device)
 
 
 @app.command()
@@ -187,11 +201,11 @@ def export(
 ) -> None:
     """Write a model for other runtimes.
 
-    It has to give there what it gives here; says how fast both are.
+    The file is kept only if it gives what the model gives; says how fast both are.
     """
-    from flows.export_command import run_export
+    from flows import model_commands
 
-    run_export(model, to, out)
+    model_commands.export(model, to, out)
 
 
 @app.command()
@@ -216,8 +230,7 @@ def check(
 ) -> None:
     """Say what would become of a source's files.
 
-    And whether they are enough for a dataset, or can join the one that is there; exit status 2 if not. Nothing is taken
-    in.
+    Takes nothing in. The exit status is 2 if they are too few for a dataset, or cannot join the one that is there.
     """
     from flows.data_command import check
 
@@ -228,7 +241,7 @@ def check(
 def data_versions() -> None:
     """List the versions of data/raw.
 
-    With md5, date, images a class, and what changed.
+    Each with its md5, its date, its images a class, and what changed.
     """
     from flows.data_command import list_versions
 
@@ -255,9 +268,9 @@ def data_gc(
 ) -> None:
     """Say which models need which data; remove what nobody needs.
 
-    From DVC's cache.
+    What nobody needs goes from DVC's cache, with --yes.
     """
-    from flows.house_command import collect_data
+    from flows.maintenance_command import collect_data
 
     collect_data(yes, heads_only)
 
@@ -270,11 +283,11 @@ app.add_typer(runs, name="runs")
 def runs_clean() -> None:
     """End the runs whose process is gone.
 
-    In MLflow and in Prefect, with the reason.
+    They end in MLflow and in Prefect, with the reason.
     """
-    from flows.runs_command import clean
+    from flows.maintenance_command import end_dead
 
-    clean()
+    end_dead()
 
 
 @app.command()
@@ -312,7 +325,7 @@ def lineage(
 ) -> None:
     """Say what a model was made of, or which models met an image.
 
-    Or which met a version of the data.
+    WHAT may be a version of the data, too.
     """
     from flows.lineage_command import show
 
@@ -338,9 +351,9 @@ def clean(
 ) -> None:
     """Remove old artifacts, versions and leftovers nobody needs.
 
-    Quarantined files, too.
+    The bytes of quarantined files are among them.
     """
-    from flows.house_command import clean
+    from flows.maintenance_command import clean
 
     raise typer.Exit(clean(older_than, yes))
 
@@ -351,7 +364,7 @@ def backup(file: Annotated[Path, typer.Argument(help="The tar file to write.")])
 
     Runs may go on meanwhile.
     """
-    from flows.house_command import backup
+    from flows.maintenance_command import backup
 
     backup(file)
 
@@ -363,9 +376,9 @@ def restore(
 ) -> None:
     """Put a backup in place, once all of it has been checked.
 
-    Here, or in another clone.
+    It may be another clone than the one that it was made in.
     """
-    from flows.house_command import restore
+    from flows.maintenance_command import restore
 
     restore(file, force)
 
@@ -379,7 +392,7 @@ def notify(
 ) -> None:
     """Store an address for notifications on Prefect's server.
 
-    It is asked for, or taken from WEATHERVANE_NOTIFY_URL, and gets a test message first.
+    You are asked for it, unless WEATHERVANE_NOTIFY_URL holds it; it gets a test message first.
     """
     from flows.notify_command import store
 
@@ -406,7 +419,7 @@ def demo(
 ) -> None:
     """Serve a page that shows a model's answer to a photograph.
 
-    On loopback, until Ctrl-C.
+    It is served on loopback, until Ctrl-C.
     """
     from flows.demo import serve
 
@@ -423,7 +436,7 @@ def up(
 ) -> None:
     """Run a team's servers, deployments and worker until Ctrl-C.
 
-    Prefect's and MLflow's servers, on loopback.
+    The servers are Prefect's and MLflow's, and listen on loopback.
     """
     from flows.up import up
 
@@ -434,7 +447,7 @@ def up(
 def deploy() -> None:
     """Put the deployments of prefect.yaml on the Prefect server.
 
-    With work pool and automations, on the server that is configured.
+    Makes the work pool and the automations as well. PREFECT_API_URL or a profile names the server.
     """
     from flows.deploy import deploy
 
@@ -445,7 +458,7 @@ def deploy() -> None:
 def worker() -> None:
     """Work in this clone for the Prefect server, until Ctrl-C.
 
-    The one that is configured.
+    PREFECT_API_URL or a profile names the server.
     """
     from flows.worker import work
 
@@ -456,7 +469,9 @@ def worker() -> None:
 def trigger(
     flow: Annotated[
         str,
-        typer.Argument(help="retrain, ingest, crossval, predict, monitor, or a deployment as in retrain/nightly."),
+        typer.Argument(
+            help="First: retrain, ingest, crossval, predict, monitor, or a deployment as in retrain/nightly."
+        ),
     ],
     variants: Variants = None,
     set_: Changes = None,
@@ -499,8 +514,8 @@ def trigger(
 def main() -> None:
     """Entry point: exit status 0 done, unchanged or not promoted; 1 it failed; 2 bad input; 130 interrupted."""
     from flows.beside import hint
-    from flows.child import ServerError
     from flows.environment import apply
+    from flows.service import ServerError
     from weathervane.errors import InputError, without_secrets
 
     try:

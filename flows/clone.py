@@ -7,9 +7,8 @@ gets code to it; the data comes by DVC, where `data/raw.dvc` says that there is 
 import sys
 from pathlib import Path
 
-from tasks.alone import alone
 from tasks.git import git
-from tasks.locks import lock
+from tasks.locks import lock, retrain_lock
 from weathervane.files import replacing
 from weathervane.progress import say
 
@@ -30,7 +29,7 @@ def bring_up_to_date(root: Path = ROOT) -> dict[str, str]:
     Raises:
         RuntimeError: the code wants other packages than are installed.
     """
-    with lock(root, "pull"), alone(root, wait=False) as mine:  # another pull is waited for, a retraining is not
+    with lock(root, "pull"), retrain_lock(root, wait=False) as mine:  # another pull is waited for, a retraining is not
         if mine and _git(root, "rev-parse", "--abbrev-ref", "@{upstream}") is not None:
             before = _head(root)
             _pull(root)

@@ -11,14 +11,15 @@ from flows.elsewhere import decoder, fold_elsewhere
 from flows.outcome import VariantsFailed, outcome
 from flows.runner import Runner, check_runner, servers
 from flows.trainings import Begun, Failed, closed_by_errors, in_turn, reused
-from tasks.alone import alone
 from tasks.crossval import close_crossval, pool_folds, record_of, train_fold
 from tasks.data import refuse_another
 from tasks.dead_runs import end_dead_runs
 from tasks.ingest import ingest
+from tasks.locks import retrain_lock
 from tasks.plan import Candidate, Plan, check_sizes, finished_crossval, make_plan, read_variants
 from tasks.prepare import prepare
 from tasks.runs import open_retraining, open_variant
+from tasks.turns import tell_dataset
 from weathervane import project
 from weathervane.folds import Crossing
 from weathervane.params import Device, Seed, check
@@ -65,12 +66,13 @@ def work(variants: list[str], changes: list[str], folds: int, share: float, seed
     check_sizes(root, chosen)
     check_runner(root)
     project.check_writable(root)
-    with alone(root):
+    with retrain_lock(root):
         refuse_another(root)
         end_dead_runs(root)
         ingest(root)
         prepare(root, decoder(root, servers()))
         plan = make_plan(root, chosen, seed, crossing=crossing)
+        tell_dataset(plan.dataset)
         if finished := finished_crossval(root, plan):
             say(f"unchanged since run {finished.run_id}")
             return record_of(root, finished.run_id)

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from flows.child import ending_as_by_ctrl_c
-from flows.command import check_surroundings, going_on, prepare_here, ready
 from flows.server import own_server
-from tasks.alone import alone
+from flows.service import ending_as_by_ctrl_c
+from flows.session import check_surroundings, going_on, prepare_here, ready
 from tasks.data import INGEST, brought_in, current, dataset_of, ingest_and_record
+from tasks.locks import retrain_lock
 from tasks.plan import check_sizes, finished_crossval, make_plan, read_variants
 from weathervane import project
 from weathervane.errors import InputError
@@ -63,7 +63,7 @@ def run_crossval(request: Request) -> int:
     check_surroundings(root, request.device)
     with going_on(), ExitStack() as stack:
         server = own_server(root, stack)
-        with ending_as_by_ctrl_c(), alone(root):  # while the server boots; the flow's own steps find nothing to do
+        with ending_as_by_ctrl_c(), retrain_lock(root):  # while the server boots; its own steps find nothing to do
             ingest_and_record(root)
             stack.enter_context(brought_in(dataset_of(root)))
             if prepare_here(root):
@@ -79,7 +79,12 @@ def _run_flow(request: Request) -> int:
     status = 0
     try:
         record = crossval(
-            request.variants or [], request.changes, request.folds, request.share, request.seed, request.device
+            variants=request.variants or [],
+            changes=request.changes,
+            folds=request.folds,
+            share=request.share,
+            seed=request.seed,
+            device=request.device,
         )["record"]
     except VariantsFailed as error:
         record, status = error.summary, 1

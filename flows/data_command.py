@@ -2,7 +2,7 @@
 
 from collections import Counter
 
-from flows.edit_ingest import SYNTHETIC, from_root
+from flows.edit_ingest import SYNTHETIC_DATASET, from_root
 from tasks.data import INGEST
 from tasks.data_versions import difference, ledger_of, resolve, versions
 from weathervane import project
@@ -23,7 +23,7 @@ def check(source: str) -> bool:
     root = project.root()
     params, held = load(Ingest, root / INGEST), Ledger.read(root / project.RAW)
     asked = named(from_root(source, root)), params, root
-    joins = held.rows and held.dataset == params.dataset != SYNTHETIC
+    joins = held.rows and held.dataset == params.dataset != SYNTHETIC_DATASET
     with borrowed(root) as record:
         report, refusal = inspect(*asked, Ledger(root / project.RAW), record)
         joined, hindrance = inspect(*asked, held, record) if joins else (report, refusal)

@@ -11,7 +11,7 @@ from weathervane.errors import InputError
 from weathervane.ingest import Ingest
 from weathervane.sources import Local, Synthetic, named
 
-SYNTHETIC = "weather-synthetic"
+SYNTHETIC_DATASET = "weather-synthetic"
 
 
 def edited(path: Path, root: Path, source: str | None, dataset: str | None) -> str:
@@ -34,8 +34,8 @@ def edited(path: Path, root: Path, source: str | None, dataset: str | None) -> s
         if content["sources"] != sources:
             content["sources"] = sources
             if isinstance(wanted, Synthetic):
-                content["dataset"] = SYNTHETIC
-            elif content["dataset"] == SYNTHETIC:
+                content["dataset"] = SYNTHETIC_DATASET
+            elif content["dataset"] == SYNTHETIC_DATASET:
                 content["dataset"] = "weather"
     elif dataset not in (None, content["dataset"]):
         _refuse_foreign_sources(root, dataset, params.check(Ingest, content, path))

@@ -6,10 +6,11 @@ from contextlib import contextmanager
 
 from flows.secrets import keep_secrets, parted
 from flows.server import configured
-from flows.unheard import outlive_the_reader
+from tasks.tracking_read import SQLITE, local
 from weathervane.errors import InputError, without_secrets
 from weathervane.process import collect_seldom
 from weathervane.progress import SETTING, about, as_json, logger
+from weathervane.unheard import outlive_the_reader
 
 QUIET = {
     "DO_NOT_TRACK": "true",
@@ -49,9 +50,12 @@ def apply() -> None:
         raise InputError(f"{SETTING}: 'json' is a line of JSON for each that is said; unset it for plain text")
     collect_seldom()
     keep_secrets()
-    _set_credentials_aside()
     for name, value in (QUIET | (JSON if as_json() else TEXT)).items():
         os.environ.setdefault(name, value)
+    _set_credentials_aside()
+    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"):  # a server that is started works in another folder
+        if (database := local(os.environ.get(name, ""))) and database.name != ":memory:":
+            os.environ[name] = f"{SQLITE}{database}"
     _ask_no_proxy_for_loopback()
 
 

@@ -10,12 +10,12 @@ from prefect import flow
 from prefect.events import emit_event
 
 from flows.outcome import outcome
-from tasks.alone import alone
 from tasks.announced import announce, announced
 from tasks.data import current, dataset_of
 from tasks.data_versions import difference
 from tasks.dvc_lock import raw_md5
 from tasks.ingest import ingest as take_in
+from tasks.locks import retrain_lock
 from tasks.publish import publish
 from weathervane import project
 from weathervane.errors import InputError
@@ -38,7 +38,7 @@ def work() -> dict[str, Any]:
     root = project.root()
     dataset = dataset_of(root)
     summary = {"dataset": dataset, "decision": "unchanged", "why": "nothing new"}
-    with alone(root, wait=False) as mine:
+    with retrain_lock(root, wait=False) as mine:
         if not mine:
             return summary | {"decision": "skipped", "why": "a retraining is at work, and the next looks itself"}
         before = announced(root)

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from flows.child import Child, free
+from flows.service import Child, free
 
 
 def start(root: Path, log: Path, port: int, arguments: list[str], environment: dict[str, str], option: str) -> Child:

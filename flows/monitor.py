@@ -15,6 +15,7 @@ from tasks.monitor import asked
 from tasks.monitor import monitor as look
 from tasks.step import step
 from tasks.tracking_read import check_server, uri
+from tasks.turns import tell_dataset
 from weathervane import project
 from weathervane.params import Device
 
@@ -49,6 +50,7 @@ def work(source: str, days: float | None, model: str, device: str) -> dict[str, 
     params = asked(root, source, days)
     check_server(uri(root))
     seen = step(name="monitor")(look)(root, params, model, device, str(runtime.flow_run.id))
+    tell_dataset(seen.dataset)
     if seen.judged.decision == "drift":
         resource = {"prefect.resource.id": f"weathervane.dataset.{seen.dataset}", "prefect.resource.name": seen.dataset}
         emit_event(SEEN, resource, payload={"model": seen.model, "why": seen.judged.why, "run_id": seen.run_id})

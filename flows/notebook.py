@@ -6,9 +6,9 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from flows.command import ready
 from flows.environment import apply
 from flows.server import own_server
+from flows.session import ready
 from tasks.tracking_read import tracked_root
 
 if TYPE_CHECKING:

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from tasks import promotion
 from tasks.data import dataset_of
+from tasks.locks import champion_lock
 from tasks.promotion import Move
 from tasks.tracking_read import WAITING
 from weathervane import project
@@ -21,7 +22,7 @@ def promote(version: str, why: str) -> None:
     number = version.removeprefix(f"models:/{name}/")
     if not number.isascii() or not number.isdigit():
         raise InputError(f"{version}: a version is a number, as 'weathervane history' shows them")
-    with promotion.alone(project.root(), name):
+    with champion_lock(project.root(), name):
         _told(name, promotion.promote(client, name, number, reason, promotion.person()))
 
 
@@ -29,14 +30,14 @@ def rollback(why: str) -> None:
     """Make the version champion that was it before."""
     reason = _reason(why)
     client, name = _registry()
-    with promotion.alone(project.root(), name):
+    with champion_lock(project.root(), name):
         _told(name, promotion.rollback(client, name, reason, promotion.person()))
 
 
 def show_history() -> None:
     """Print every move of the alias `champion`: when, from, to, by whom, on what evidence."""
     client, name = _registry()
-    with promotion.alone(project.root(), name):
+    with champion_lock(project.root(), name):
         now = promotion.standing(client, name)
     for entry in promotion.history(now):
         if isinstance(entry, str):

@@ -18,13 +18,13 @@ from flows.server import OWN
 from flows.trainings import Begun, Failed, closed_by_errors, in_turn, reused
 from flows.variant import train_and_evaluate
 from tasks import approval
-from tasks.alone import alone
 from tasks.announced import announce
 from tasks.approval import Waiting
 from tasks.data import dataset_of, refuse_another
 from tasks.dead_runs import end_dead_runs
 from tasks.dvc_lock import raw_md5
 from tasks.ingest import ingest
+from tasks.locks import retrain_lock
 from tasks.plan import Candidate, Plan, Result, challenger, check_sizes, make_plan, read_variants
 from tasks.prepare import prepare
 from tasks.publish import publish
@@ -89,7 +89,7 @@ def work(variants: list[str], changes: list[str], seed: int, data_version: str, 
         return {"rows": [], "decision": "skipped", "why": why, "parent": None, "dataset": dataset}
     seconds: dict[str, float] = {}
     with ExitStack() as stack:
-        stack.enter_context(alone(root))
+        stack.enter_context(retrain_lock(root))
         refuse_another(root)
         end_dead_runs(root)  # first, or one that was killed would be waited for
         if not os.environ.get(OWN):  # on a server of our own nobody else can be at work

@@ -12,23 +12,36 @@ import json
 import logging
 import os
 import socket
+import subprocess
 import sys
 import time
 import tomllib
 from base64 import b64encode
 from collections.abc import AsyncIterator
+from functools import cache
 from http import HTTPStatus
 from pathlib import Path
 from types import FrameType
 from typing import Any, Self
 from urllib.parse import urlsplit
 
-from flows.child import Child, listener
 from flows.secrets import keep_secrets
+from flows.service import Child, listener
 from tasks.tls import trusting
 from weathervane import lifeline, project
 from weathervane.errors import InputError
 
+ASK = """
+import json
+from prefect import settings
+
+found = {}
+for name in ("URL", "AUTH_STRING", "KEY", "SSL_CERT_FILE", "TLS_INSECURE_SKIP_VERIFY"):
+    value = getattr(settings, f"PREFECT_API_{name}").value()
+    if value := value.get_secret_value() if hasattr(value, "get_secret_value") else value:
+        found[f"PREFECT_API_{name}"] = str(value)
+print(json.dumps(found))
+"""
 OWN = "WEATHERVANE_OWN_SERVER"  # set where the server belongs to this process alone
 ENVIRONMENT = {
     "DO_NOT_TRACK": "true",
@@ -119,8 +132,11 @@ def required() -> str:
 
 
 def _setting(name: str) -> str | None:
-    """One of Prefect's settings, from the environment or the active profile, without importing Prefect."""
+    """One of Prefect's settings, from the environment, the folder's own files or the active profile, without importing
+    Prefect: that takes seconds, and from then on it does not look at the environment any more."""
     if value := os.environ.get(name):
+        return value
+    if value := _set_here().get(name):
         return value
     home = Path(os.environ.get("PREFECT_HOME") or "~/.prefect").expanduser()
     path = Path(os.environ.get("PREFECT_PROFILES_PATH") or home / "profiles.toml")
@@ -131,6 +147,17 @@ def _setting(name: str) -> str | None:
     active = os.environ.get("PREFECT_PROFILE") or content.get("active", "")
     value = content.get("profiles", {}).get(active, {}).get(name)
     return str(value) if value else None
+
+
+@cache
+def _set_here() -> dict[str, str]:
+    """What files of the current folder say of Prefect's API: Prefect's own answer, from a process that ends with it."""
+    for name, sign in (("prefect.toml", "api"), (".env", "PREFECT_API_"), ("pyproject.toml", "[tool.prefect")):
+        with contextlib.suppress(OSError, UnicodeDecodeError):
+            if sign in Path(name).read_text(encoding="utf-8"):
+                done = subprocess.run([sys.executable, "-c", ASK], capture_output=True, text=True)
+                return dict(json.loads(done.stdout)) if done.returncode == 0 else {}
+    return {}
 
 
 def check(address: str) -> None:

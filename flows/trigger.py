@@ -17,7 +17,7 @@ from prefect.settings import PREFECT_UI_URL
 
 from flows.server import check, required
 from tasks.tracking_read import page, runs
-from tasks.turns import HOLDS
+from tasks.turns import HOLDS, OF
 from weathervane.errors import InputError, masked
 from weathervane.progress import as_json, console, logger, say
 
@@ -135,7 +135,7 @@ def _show_result(run: FlowRun) -> int:
     address = os.environ.get("MLFLOW_TRACKING_URI")
     if not address:
         say("MLFLOW_TRACKING_URI is not set: the figures are on the team's MLflow server")
-    elif dataset := run.labels.get(HOLDS):
+    elif dataset := run.labels.get(HOLDS) or run.labels.get(OF):
         try:
             for found in runs(address, str(dataset), "prefect_flow_run_id", [str(run.id)])[:1]:
                 _show_markdown(found.tags.get("mlflow.note.content", ""))

@@ -1,7 +1,7 @@
 """`weathervane ui`: MLflow's pages with two processes instead of a dozen, opened at the runs."""
 
 from flows import mlflow_server
-from flows.child import free
+from flows.service import free
 from tasks import view
 from tasks.data import dataset_of
 from tasks.tracking_read import served, uri

@@ -19,9 +19,9 @@ from filelock import FileLock, Timeout
 
 from flows import mlflow_server
 from flows.beside import noted
-from flows.child import Child, ServerError, end_as_by_ctrl_c, free
 from flows.deploy import DONE, PARTLY
 from flows.server import LocalServer
+from flows.service import Child, ServerError, end_as_by_ctrl_c, free
 from flows.worker import Worker
 from tasks.tracking_read import check_server
 from weathervane import project

@@ -7,10 +7,10 @@ from typing import Any
 
 import psutil
 
-from flows.child import GRACE, Child, end_as_by_ctrl_c
 from flows.deploy import POOL
 from flows.environment import LOUD, WORKER
 from flows.server import check, required
+from flows.service import GRACE, Child, end_as_by_ctrl_c
 from tasks.tracking_read import check_server, uri
 from weathervane import project
 from weathervane.errors import masked

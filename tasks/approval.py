@@ -21,7 +21,8 @@ from pydantic import Field
 
 from tasks import promotion, tracking
 from tasks.dead_runs import OWNER
-from tasks.momentary import patiently
+from tasks.locks import champion_lock
+from tasks.retries import patiently
 from tasks.tracking_read import NOT_PROMOTED, PROMOTED, WAITING, Run, runs, uri
 from tasks.turns import HOLDS
 from weathervane.errors import InputError
@@ -69,14 +70,14 @@ def waiting(root: Path, dataset: str) -> Waiting | None:
 def _take(root: Path, dataset: str) -> Waiting | None:
     """The question that is this flow run's from here on. Those of runs that ended badly are closed if they are moot."""
     mine, client = str(runtime.flow_run.id), tracking.client(root)
-    with promotion.alone(root, dataset):
+    with champion_lock(root, dataset):
         questions = runs(uri(root), dataset, "decision", [WAITING])
         own = [run for run in questions if run.tags["prefect_flow_run_id"] == mine]
         for run in own or questions:
             version, state = run.tags["model_version"], None if own else _state(run.tags["prefect_flow_run_id"])
             if state and not state.is_final():
                 continue
-            found = tracking.found(partial(client.get_model_version, dataset, version))
+            found = tracking.or_none(partial(client.get_model_version, dataset, version))
             moot = _moot(client, dataset, run, found) if found is None or not own else None
             if state and state.is_cancelled():
                 moot = moot or (NOT_PROMOTED, "the run that asked was cancelled")
@@ -169,7 +170,7 @@ def ask(root: Path, one: Waiting, evidence: str = "") -> dict[str, Any]:
 def _carry_out(root: Path, one: Waiting, answer: Approval, why: str) -> tuple[bool, str]:
     """Whether the version is champion now, and why."""
     client, promoted = tracking.client(root), False
-    with promotion.alone(root, one.dataset):
+    with champion_lock(root, one.dataset):
         now = promotion.standing(client, one.dataset)
         if now.champion == one.version:  # by an earlier try, or by hand
             promoted = True

@@ -4,8 +4,8 @@ import tempfile
 from pathlib import Path
 
 from tasks import tracking
-from tasks.momentary import RETRY
 from tasks.plan import Candidate, Plan
+from tasks.retries import RETRY
 from tasks.step import step
 
 IMAGES, DRAWS = 6, 6

@@ -21,8 +21,7 @@ from typing import IO
 
 from pydantic import Field
 
-from tasks.alone import alone
-from tasks.locks import STORE, lock
+from tasks.locks import BACKUP, STORE, lock, retrain_lock, waited_for
 from tasks.tracking_read import local, opened, uri
 from weathervane import archives, project
 from weathervane.errors import InputError
@@ -111,7 +110,7 @@ def restore(root: Path, source: Path, force: bool) -> tuple[Manifest, list[Path]
         manifest = _unpack(source, folder)
         _move_paths(folder / DATABASE, manifest.home, str(database.parent))
         _end_runs(folder / DATABASE, manifest.made)
-        with alone(root), lock(root, STORE):
+        with retrain_lock(root), lock(root, STORE):
             there = _set_aside(database)
             for path, name in there.items():  # the database first, and last: at no moment does one name missing files
                 path.replace(name)
@@ -147,7 +146,10 @@ def _store(root: Path) -> Path:
 def _work(home: Path, name: str) -> Iterator[Path]:
     """A temporary folder on the store's own disk."""
     (home / project.WORK).mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f"{name}-", dir=home / project.WORK) as folder:
+    with (
+        waited_for(lock(home, BACKUP), "another backup, or a restore"),
+        tempfile.TemporaryDirectory(prefix=f"{name}-", dir=home / project.WORK) as folder,
+    ):
         yield Path(folder)
 
 

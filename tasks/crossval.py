@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tasks import tracking
-from tasks.child import folder_of, job_of, train_in_child
-from tasks.momentary import RETRY, patiently
 from tasks.plan import Candidate, Plan
+from tasks.retries import RETRY, patiently
 from tasks.step import step
+from tasks.training_process import folder_of, job_of, train_in_child
 from weathervane.fingerprint import digest
 from weathervane.folds import Outer, placed
 from weathervane.progress import say

@@ -29,7 +29,7 @@ from weathervane.errors import InputError
 
 
 @dataclass
-class Standing:
+class VersionUse:
     """A version of data/raw: what needs it, and where all of its bytes are.
 
     `git` names the work tree and the heads that track it, `commits` else a commit, `models` the model versions that
@@ -55,16 +55,16 @@ class Standing:
 class Census:
     """The versions on record or in the cache; the cache's objects that nothing needs, with their bytes."""
 
-    versions: list[Standing]
+    versions: list[VersionUse]
     unneeded: dict[Path, int]
 
     @property
-    def bereft(self) -> list[Standing]:
+    def bereft(self) -> list[VersionUse]:
         """Models were trained on it, and its bytes are neither in the cache nor in the remote."""
         return [one for one in self.versions if one.models and not one.cache and not one.remote]
 
     @property
-    def endangered(self) -> list[Standing]:
+    def endangered(self) -> list[VersionUse]:
         """Models were trained on it, and a plain `dvc gc` would take the only copy: no branch or tag names it."""
         return [one for one in self.versions if one.models and one.cache and not one.remote and not one.git]
 
@@ -101,7 +101,7 @@ def collect(root: Path, heads_only: bool = False) -> Census:
     return found
 
 
-def _needed(root: Path, heads_only: bool) -> dict[str, Standing]:
+def _needed(root: Path, heads_only: bool) -> dict[str, VersionUse]:
     """Every version that anything knows of, by md5, with what needs it."""
     if not os.environ.get("MLFLOW_TRACKING_URI") and (root / project.SERVERS).exists():
         raise InputError(
@@ -112,31 +112,31 @@ def _needed(root: Path, heads_only: bool) -> dict[str, Standing]:
     if own.exists() and local(uri(root)) != own:  # of bare commands, before the team had servers
         stores[f"{SQLITE}{own}"] = inventory(root, own)
     known = [*(one.md5 for one in versions(root)), *cached(root)]
-    found = {md5: Standing(md5) for md5 in known}
+    found = {md5: VersionUse(md5) for md5 in known}
     if today:
         found[today].git.append("today's")
     for name, md5 in heads(root).items():
-        found.setdefault(md5, Standing(md5)).git.append(name)
+        found.setdefault(md5, VersionUse(md5)).git.append(name)
     for md5, commit in {} if heads_only else committed(root).items():
-        if not found.setdefault(md5, Standing(md5)).git:
+        if not found.setdefault(md5, VersionUse(md5)).git:
             found[md5].commits.append(commit)
     for address, stock in stores.items():
         _note_what_it_needs(root, address, stock, found)
     return found
 
 
-def _note_what_it_needs(root: Path, address: str, stock: Inventory, found: dict[str, Standing]) -> None:
+def _note_what_it_needs(root: Path, address: str, stock: Inventory, found: dict[str, VersionUse]) -> None:
     """Add the models and runs of one of MLflow's stores to the versions that they need."""
     trained = [run for run in stock.runs.values() if "data_md5" in run.tags]
     for run in trained:
-        found.setdefault(run.tags["data_md5"], Standing(run.tags["data_md5"]))
+        found.setdefault(run.tags["data_md5"], VersionUse(run.tags["data_md5"]))
     for version in stock.versions:
         if trained_on := stock.runs[version.run_id].tags.get("data_md5"):
             found[trained_on].models.append(str(version))
     # The ledger of a dataset's last version decides who is in test, should the project return to it.
     for dataset in sorted({run.dataset for run in trained} | set(left_datasets(root))):
         if last := last_version(root, dataset, address):
-            one, need = found.setdefault(last, Standing(last)), f"the last of {dataset}"
+            one, need = found.setdefault(last, VersionUse(last)), f"the last of {dataset}"
             if need not in one.runs:  # of another store
                 one.runs.append(need)
     for md5 in {run.tags["data_md5"] for run in trained if run.status == "RUNNING"}:

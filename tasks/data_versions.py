@@ -11,9 +11,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from tasks.dvc_lock import md5, raw_md5, tracked_dataset
+from tasks.dvc_lock import md5, raw_md5, tracked_dataset, tracked_in
 from tasks.git import git
 from tasks.tracking_read import KINDS, OLDER, moment, runs, uri
 from weathervane import project
@@ -277,11 +276,10 @@ def _tracked_at(root: Path, revision: str) -> str | None:
     from ruamel.yaml import YAML
     from ruamel.yaml.error import YAMLError
 
-    try:
-        content: dict[str, Any] = YAML(typ="safe", pure=True).load(text)
-        return str(content["outs"][0]["md5"])
-    except (YAMLError, KeyError, IndexError, TypeError):
-        raise InputError(f"data/raw.dvc at {revision}: no file of DVC's: mend it there (a conflict of git?)") from None
+    content = None
+    with suppress(YAMLError):
+        content = YAML(typ="safe", pure=True).load(text)
+    return tracked_in(content, f"data/raw.dvc at {revision}").outs[0].md5
 
 
 def _counted(what: str, names: Iterable[str]) -> Iterator[str]:

@@ -19,10 +19,10 @@ from prefect.exceptions import ObjectNotFound
 from prefect.states import Crashed
 
 from tasks import tracking
-from tasks.momentary import RETRY
+from tasks.retries import RETRY
 from tasks.step import step
 from tasks.tracking_read import KINDS, MONITORING, Run, running, uri
-from weathervane.owner import gone, here, me
+from weathervane.owner import gone, here, in_words, me
 from weathervane.progress import say
 
 OWNER = "weathervane.owner"  # the label of a flow run
@@ -92,5 +92,4 @@ def _end(root: Path, run: Run, why: str) -> str:
 
 
 def _why(owner: str) -> str:
-    host, _, pid, _ = owner.split(" ")
-    return f"its process {pid} on {host} is gone"
+    return f"its {in_words(owner)} is gone"

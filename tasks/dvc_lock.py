@@ -8,21 +8,63 @@ import json
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel, Field, ValidationError
+
 from weathervane import params
 from weathervane.errors import InputError
 from weathervane.parallel import in_order
 
 
+class Entry(BaseModel):
+    """A file or a folder, and what it held."""
+
+    path: str
+    md5: str
+
+
+class Tracked(BaseModel):
+    """A .dvc file, as far as it is read here."""
+
+    outs: list[Entry] = Field(min_length=1)
+    meta: dict[str, Any] = Field(default_factory=dict)
+
+
+class Locked(BaseModel):
+    """A stage of dvc.lock."""
+
+    cmd: str
+    deps: list[Entry] = Field(default_factory=list)
+    params: dict[str, Any] = Field(default_factory=dict)
+    outs: list[Entry]
+
+
+def tracked_in(content: object, where: Path | str) -> Tracked:
+    """What a .dvc file says.
+
+    Raises:
+        InputError: it is none, such as one with the marks of a conflict.
+    """
+    try:
+        return Tracked.model_validate(content)
+    except ValidationError:
+        raise InputError(f"{where}: no file of DVC's: mend it there (a conflict of git?)") from None
+
+
 def raw_md5(root: Path) -> str | None:
     """md5 of data/raw as `data/raw.dvc` records it; None where nothing is tracked yet."""
-    tracked = root / "data/raw.dvc"
-    return str(params.read(tracked)["outs"][0]["md5"]) if tracked.is_file() else None
+    tracked = _raw(root)
+    return tracked.outs[0].md5 if tracked else None
 
 
 def tracked_dataset(root: Path) -> str | None:
     """Name of the dataset that data/raw.dvc tracks; None where nothing is tracked yet."""
-    tracked = root / "data/raw.dvc"
-    return params.read(tracked).get("meta", {}).get("dataset") if tracked.is_file() else None
+    tracked = _raw(root)
+    return tracked.meta.get("dataset") if tracked else None
+
+
+def _raw(root: Path) -> Tracked | None:
+    path = root / "data/raw.dvc"
+    return tracked_in(params.read(path), path) if path.is_file() else None
 
 
 def prepared_md5(root: Path) -> str:
@@ -31,9 +73,8 @@ def prepared_md5(root: Path) -> str:
     Raises:
         InputError: the stage has never run.
     """
-    outs = {out["path"]: out["md5"] for out in _locked(root, "prepare").get("outs", ())}
-    if outs:
-        return _together(outs)
+    if locked := _locked(root, "prepare"):
+        return _together({out.path: out.md5 for out in locked.outs})
     raise InputError("dvc.lock: the stage 'prepare' has not run: run 'dvc repro prepare' or 'weathervane retrain'")
 
 
@@ -52,22 +93,22 @@ def stale_because(root: Path, stage: str) -> str | None:
     if not locked:
         return f"{stage} has never run"
     for what, wanted, held in (
-        ("command", declared["cmd"], locked["cmd"]),
-        ("dependencies", set(declared["deps"]), {dep["path"] for dep in locked["deps"]}),
-        ("parameters", {path for file in declared.get("params", ()) for path in file}, set(locked.get("params", ()))),
-        ("outputs", set(declared["outs"]), {out["path"] for out in locked["outs"]}),
+        ("command", declared["cmd"], locked.cmd),
+        ("dependencies", set(declared["deps"]), {dep.path for dep in locked.deps}),
+        ("parameters", {path for file in declared.get("params", ()) for path in file}, set(locked.params)),
+        ("outputs", set(declared["outs"]), {out.path for out in locked.outs}),
     ):
         if wanted != held:
             return f"the {what} of {stage} changed in dvc.yaml"
-    for dependency in locked["deps"]:
-        if md5(root / dependency["path"]) != dependency["md5"]:
-            return f"{dependency['path']} changed"
-    for path, recorded in locked.get("params", {}).items():
+    for dependency in locked.deps:
+        if md5(root / dependency.path) != dependency.md5:
+            return f"{dependency.path} changed"
+    for path, recorded in locked.params.items():
         if params.read(root / path) != recorded:
             return f"{path} changed"
-    for out in locked["outs"]:
-        if md5(root / out["path"]) != out["md5"]:
-            return f"{out['path']} is missing or changed"
+    for out in locked.outs:
+        if md5(root / out.path) != out.md5:
+            return f"{out.path} is missing or changed"
     return None
 
 
@@ -88,6 +129,11 @@ def _together(outs: dict[str, str]) -> str:
     return hashlib.md5(json.dumps(sorted(outs.items())).encode(), usedforsecurity=False).hexdigest()
 
 
-def _locked(root: Path, stage: str) -> dict[str, Any]:
+def _locked(root: Path, stage: str) -> Locked | None:
+    """What is on record of a stage; None where it never ran, or what a merge has left is no record."""
     lock = root / "dvc.lock"
-    return dict(params.read(lock)["stages"].get(stage, {})) if lock.is_file() else {}
+    stages = params.read(lock).get("stages") if lock.is_file() else None
+    try:
+        return Locked.model_validate(stages.get(stage)) if isinstance(stages, dict) else None
+    except ValidationError:
+        return None

@@ -6,7 +6,6 @@ DVC's repository lock is never held while a step works, so that `dvc status` and
 import logging
 import os
 import shutil
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -14,14 +13,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from tasks.data_versions import CACHE, has_bytes
 from tasks.dvc_lock import md5, raw_md5, stale_because
+from tasks.retries import patiently
 from weathervane.errors import InputError
 from weathervane.files import replacing
-from weathervane.progress import say
 
 if TYPE_CHECKING:
     from dvc.repo import Repo
 
-Result = TypeVar("Result")
+T = TypeVar("T")
 SITE = Path(".dvc/tmp/site-cache")
 PATIENCE = 120.0  # seconds to wait for another process that holds DVC's lock
 
@@ -259,7 +258,7 @@ def _open(root: Path) -> "Repo":
         raise InputError(f"{root}: no DVC repository: run 'dvc init' there") from None
 
 
-def _patiently(work: Callable[[], Result]) -> Result:
+def _patiently(work: Callable[[], T]) -> T:
     """Another process may hold DVC's lock for a moment.
 
     Raises:
@@ -267,14 +266,10 @@ def _patiently(work: Callable[[], Result]) -> Result:
     """
     from dvc.lock import LockError
 
-    deadline = time.monotonic() + PATIENCE
-    while True:
-        try:
-            return work()
-        except LockError:
-            if time.monotonic() > deadline:
-                raise InputError(
-                    f"another process has worked on this DVC repository for {PATIENCE:g} s: wait for it, or end it"
-                ) from None
-            say("waiting for another process that works on this DVC repository")
-            time.sleep(2)
+    whom = "another process that works on this DVC repository"
+    try:
+        return patiently(work, lambda error: isinstance(error, LockError), whom, PATIENCE)
+    except LockError:
+        raise InputError(
+            f"another process has worked on this DVC repository for {PATIENCE:g} s: wait for it, or end it"
+        ) from None

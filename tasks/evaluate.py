@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tasks import tracking
-from tasks.child import Lines, record
-from tasks.momentary import RETRY
 from tasks.plan import Candidate, Plan, Result
+from tasks.retries import RETRY
 from tasks.step import step
+from tasks.training_process import Lines, record
 from tasks.view import PICTURES
 from weathervane.errors import InputError, TrainingError
 from weathervane.folds import VALIDATION

@@ -14,20 +14,18 @@ if TYPE_CHECKING:
     from weathervane.export import Parity
     from weathervane.model import Model
 
-FORMATS = {"onnx": ".onnx"}
+ENDING = ".onnx"
 MOST = 256  # photographs that both are asked
 
 
-def check_out(to: str, out: Path) -> None:
+def check_out(out: Path) -> None:
     """Before any work.
 
     Raises:
-        InputError: no such format, or not a place for a file of it.
+        InputError: not a place for the file.
     """
-    if to not in FORMATS:
-        raise InputError(f"--to {to}: there is {', '.join(FORMATS)}")
-    if out.suffix != FORMATS[to] or out.is_dir() or not out.parent.is_dir():
-        raise InputError(f"--out {out}: the name of a {FORMATS[to]} file in a folder that is there is needed")
+    if out.suffix != ENDING or out.is_dir() or not out.parent.is_dir():
+        raise InputError(f"--out {out}: the name of a {ENDING} file in a folder that is there is needed")
     if not writable(out):
         raise InputError(f"--out {out}: the folder {out.parent} cannot be written to: name another file")
 
@@ -38,13 +36,17 @@ def export(root: Path, what: str, to: str, out: Path | None) -> tuple[str, Path,
     They are compared on random pixels, and on the test part of data/prepared where that has the model's size.
 
     Raises:
-        InputError: as of `check_out`, `named`, `answering` and `to_onnx`; nothing is written then.
+        InputError: another form than onnx; or as of `check_out`, `named`, `answering` and `to_onnx`. Nothing is written
+            then.
     """
+    if to != "onnx":
+        raise InputError(f"--to {to}: there is onnx")
     if out:
-        check_out(to, out)
+        check_out(out)
     version = named(root, what)
-    out = out or Path(f"{version.name}-{version.version}{FORMATS.get(to, '')}")
-    check_out(to, out)
+    if not out:
+        out = Path(f"{version.name}-{version.version}{ENDING}")
+        check_out(out)
     from weathervane.export import to_onnx
 
     answers = answering(root, version, "cpu")

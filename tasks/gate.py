@@ -143,7 +143,7 @@ def _draw(
 
 
 def _registered(client: "MlflowClient", name: str, version: str) -> "ModelVersion":
-    found = tracking.found(lambda: client.get_model_version(name, version))
+    found = tracking.or_none(lambda: client.get_model_version(name, version))
     if found is None:
         raise InputError(
             f"version {version}, the best champion so far, was deleted: 'weathervane promote VERSION --why ...' "

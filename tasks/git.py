@@ -1,10 +1,16 @@
-"""Git, by its command."""
+"""Git, by its command: what it says, and commits checked out beside the work tree."""
 
 import os
+import shutil
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+from weathervane.errors import InputError
+
 ABSENT, LATE = 127, 124  # the shell's status of a command that is not there, and `timeout`'s
+NO_HOOKS = ("-c", f"core.hooksPath={os.devnull}")  # DVC's would check out data
 LIMIT = 600.0  # seconds: a host that went silent must not hold the clone's locks for hours
 
 
@@ -25,3 +31,25 @@ def git(root: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
         return subprocess.CompletedProcess(arguments, ABSENT, "", str(error))
     except subprocess.TimeoutExpired:
         return subprocess.CompletedProcess(arguments, LATE, "", f"git {arguments[0]}: no end after {LIMIT:.0f} s")
+
+
+def has_commit(root: Path, commit: str) -> bool:
+    """True if this clone holds the commit."""
+    return git(root, "cat-file", "-e", f"{commit}^{{commit}}").returncode == 0
+
+
+@contextmanager
+def checked_out(root: Path, commit: str, folder: Path) -> Iterator[Path]:
+    """A commit's files in `folder`, which is made for it and removed afterwards; work tree and branches stay.
+
+    Raises:
+        InputError: git cannot check it out.
+    """
+    shutil.rmtree(folder, ignore_errors=True)  # of one that was killed; the forces are for git's record of it
+    done = git(root, *NO_HOOKS, "worktree", "add", "--force", "--force", "--detach", str(folder), commit)
+    try:
+        if done.returncode:
+            raise InputError(f"commit {commit}: git cannot check it out: {' '.join(done.stderr.split())}")
+        yield folder
+    finally:
+        git(root, *NO_HOOKS, "worktree", "remove", "--force", "--force", str(folder))

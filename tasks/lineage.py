@@ -11,10 +11,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from tasks.code_versions import has_commit
 from tasks.data_versions import has_bytes, ledger_of, versions
+from tasks.git import has_commit
 from tasks.promotion import BY_HAND, CHAMPION
-from tasks.tracking_inventory import Held, Inventory, Registered, inventory
+from tasks.tracking_inventory import Inventory, Registered, RunRecord, inventory
 from tasks.tracking_read import moment
 from weathervane.errors import InputError
 from weathervane.files import sha256
@@ -121,7 +121,7 @@ def users(root: Path, text: str) -> Users:
     return Users(what, sorted(uses, key=lambda use: use.ended, reverse=True), unread)
 
 
-def _use(stock: Inventory, run: Held, how: str) -> Use:
+def _use(stock: Inventory, run: RunRecord, how: str) -> Use:
     made = ", ".join(str(one) for one in stock.versions if one.run_id == run.run_id)
     return Use(made or f"run {run.run_id}", run.tags["variant"], run.ended, run.tags["data_md5"], how)
 

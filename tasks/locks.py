@@ -1,12 +1,19 @@
 """Locks of this clone, which the system frees when their holder is killed."""
 
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from weathervane import project
+from weathervane.files import replacing
+from weathervane.owner import in_words, me
+from weathervane.progress import say
 
 DATA, STORE, RETRAIN = "data", "mlflow", "retrain"
+REPRODUCE, BACKUP = "reproduce", "backup"
 
 
 def lock(root: Path, name: str, timeout: float = -1) -> FileLock:
@@ -19,6 +26,45 @@ def lock(root: Path, name: str, timeout: float = -1) -> FileLock:
     return FileLock(place / f"{name}.lock", timeout=timeout)
 
 
-def champion(dataset: str) -> str:
-    """The name of the lock of decisions about a dataset's champion."""
-    return f"champion-{dataset}"
+def champion_lock(root: Path, dataset: str) -> FileLock:
+    """One decision at a time about a dataset's champion."""
+    return lock(root, f"champion-{dataset}")
+
+
+@contextmanager
+def waited_for(mine: FileLock, whom: str) -> Iterator[None]:
+    """Holds the lock; where another process has it, says for whom it waits."""
+    try:
+        mine.acquire(timeout=0)
+    except Timeout:
+        say(f"waiting for {whom}")
+        mine.acquire()
+    try:
+        yield
+    finally:
+        mine.release()
+
+
+@contextmanager
+def retrain_lock(root: Path, wait: bool = True) -> Iterator[bool]:
+    """One retraining at a time: the second waits, and says for whom.
+
+    Yields True; or False, without the lock, where another has it and this one does not `wait`.
+    """
+    mine, holder = lock(root, RETRAIN), root / project.LOCKS / "retrain.holder"
+    try:
+        mine.acquire(timeout=0)
+    except Timeout:
+        if not wait:
+            yield False
+            return
+        other = holder.read_text(encoding="utf-8") if holder.is_file() else "it has just started"
+        say(f"waiting for another retraining in {root}: {other}")
+        mine.acquire()
+    try:
+        with replacing(holder) as file:
+            file.write(f"{in_words(me())}, since {time.strftime('%Y-%m-%d %H:%M:%S')}")
+        yield True
+    finally:
+        holder.unlink(missing_ok=True)
+        mine.release()

@@ -156,39 +156,68 @@ def make_plan(
     if crossing:
         check_folds(grouped((row.group, row.label, row.split) for row in ledger.rows), crossing.folds)
         needed = {name: found | crossing.told() for name, found in needed.items()}
-    address, kind = uri(root), KINDS["crossval" if crossing else "retraining"]
-    earlier = [run for run in runs(address, dataset, "variant", variants) if run.tags.get("kind") == kind]
-    finished = [run for run in earlier if run.status == "FINISHED" and CLEANED not in run.tags]
-    parents = {run.run_id: run for run in runs(address, dataset, "kind", ["retraining"])} if finished else {}
-    closed = [run for run in parents.values() if run.status == "FINISHED" and "decision" in run.tags]
-    asked = sorted({run.tags["model_version"] for run in closed if run.tags["decision"] == WAITING}, key=int)
-    question = "waits for a person's word, unless 'weathervane history' tells of it"
-    waiting = f"{question}: {dataset} {', '.join(asked)}" if asked else ""
-    decided = [run for run in closed if stands(root, run.tags, older=home is not None)]
-    reused = {run_id for run in decided for run_id in run.tags.get("reused_runs", "").split()}
+    past = _past(root, dataset, list(variants), KINDS["crossval" if crossing else "retraining"], home is not None)
     candidates = []
     for name, chosen in variants.items():
-        fingerprint = digest(needed[name])
-        told = {"fingerprint": fingerprint, "variant": name}  # two names may have equal parameters
-        equal = next((run for run in finished if told.items() <= run.tags.items()), None)
-        of_name = [run for run in earlier if run.tags["variant"] == name]
-        last_finished = next((run for run in of_name if run.status == "FINISHED"), None)
-        last = last_finished or next(iter(of_name), None)
-        parent = parents.get(equal.tags.get("mlflow.parentRunId", "")) if equal else None
+        equal, last = past.equal(name, digest(needed[name])), past.last(name)
         candidates.append(
             Candidate(
                 name,
                 chosen,
-                fingerprint,
+                digest(needed[name]),
                 needed[name],
                 why="unchanged" if equal else what_changed(root, last, name, needed[name], data, ledger),
                 run=equal,
-                settled=equal is not None and (parent in decided or equal.run_id in reused),
-                seconds=_seconds(last_finished, chosen) if last_finished else None,
+                settled=equal is not None and past.settled(equal),
+                seconds=_seconds(last, chosen) if last and last.status == "FINISHED" else None,
             )
         )
     place, synthetic = (home or root) / project.PREPARED, any(row.source == SYNTHETIC for row in ledger.rows)
+    question = "waits for a person's word, unless 'weathervane history' tells of it"
+    waiting = f"{question}: {dataset} {', '.join(past.waiting)}" if past.waiting else ""
     return Plan(dataset, data, place, seed, candidates, home is not None, synthetic, crossing, waiting)
+
+
+@dataclass(frozen=True)
+class Past:
+    """What MLflow has on record of some variants, the newest runs first."""
+
+    runs: list[Run]
+    decided: set[str]  # ids of retrainings whose decision stands
+    reused: set[str]  # ids of the runs that they had not trained themselves
+    waiting: list[str]  # versions that a retraining asked a person about
+
+    def equal(self, name: str, fingerprint: str) -> Run | None:
+        """The last finished run of this very training; two names may have equal parameters."""
+        told = {"fingerprint": fingerprint, "variant": name}
+        return next((run for run in self.runs if _usable(run) and told.items() <= run.tags.items()), None)
+
+    def last(self, name: str) -> Run | None:
+        """The variant's last finished run, or else the last one."""
+        of_name = [run for run in self.runs if run.tags["variant"] == name]
+        return next((run for run in of_name if run.status == "FINISHED"), next(iter(of_name), None))
+
+    def settled(self, run: Run) -> bool:
+        """A retraining that had this run has come to a decision that stands."""
+        return run.tags.get("mlflow.parentRunId", "") in self.decided or run.run_id in self.reused
+
+
+def _past(root: Path, dataset: str, variants: list[str], kind: str, older: bool) -> Past:
+    address = uri(root)
+    earlier = [run for run in runs(address, dataset, "variant", variants) if run.tags.get("kind") == kind]
+    retrainings = runs(address, dataset, "kind", ["retraining"]) if any(map(_usable, earlier)) else []
+    closed = [run for run in retrainings if run.status == "FINISHED" and "decision" in run.tags]
+    decided = [run for run in closed if stands(root, run.tags, older=older)]
+    return Past(
+        runs=earlier,
+        decided={run.run_id for run in decided},
+        reused={run_id for run in decided for run_id in run.tags.get("reused_runs", "").split()},
+        waiting=sorted({run.tags["model_version"] for run in closed if run.tags["decision"] == WAITING}, key=int),
+    )
+
+
+def _usable(run: Run) -> bool:
+    return run.status == "FINISHED" and CLEANED not in run.tags
 
 
 def finished_crossval(root: Path, plan: Plan) -> Run | None:

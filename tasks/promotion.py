@@ -11,13 +11,9 @@ import os
 import secrets
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from filelock import FileLock
-
 from tasks import tracking
-from tasks.locks import champion, lock
 from weathervane.errors import InputError
 
 if TYPE_CHECKING:
@@ -54,11 +50,6 @@ class Standing:
     best: str
     moves: list[Move]
     elsewhere: str  # in words, if the champion is another than the record says; "" if not
-
-
-def alone(root: Path, name: str) -> FileLock:
-    """One decision at a time about a dataset's champion in this clone; freed by the system if the holder is killed."""
-    return lock(root, champion(name))
 
 
 def standing(client: "MlflowClient", name: str) -> Standing:
@@ -155,7 +146,7 @@ def history(standing: Standing) -> list[Move | str]:
 
 
 def _by_hand(client: "MlflowClient", name: str, now: Standing, version: str, policy: str, why: str, by: str) -> Move:
-    found = tracking.found(lambda: client.get_model_version(name, version)) if version.isdigit() else None
+    found = tracking.or_none(lambda: client.get_model_version(name, version)) if version.isdigit() else None
     if found is None:
         numbers = sorted(int(one.version) for one in client.search_model_versions(f"name = '{name}'"))
         known = ", ".join(map(str, numbers))
@@ -178,7 +169,7 @@ def _by_hand(client: "MlflowClient", name: str, now: Standing, version: str, pol
 
 
 def _read(client: "MlflowClient", name: str) -> tuple[dict[str, str], list[Move]]:
-    model = tracking.found(lambda: client.get_registered_model(name))
+    model = tracking.or_none(lambda: client.get_registered_model(name))
     if model is None:
         raise InputError(f"{name}: no model of that name is registered: run 'weathervane retrain' first")
     moves = [Move(**json.loads(text), key=key) for key, text in model.tags.items() if key.startswith(PREFIX)]

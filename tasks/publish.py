@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tasks.data import INGEST
 from tasks.git import git
-from tasks.momentary import RETRY
+from tasks.retries import RETRY
 from tasks.step import step
 from weathervane.errors import InputError
 from weathervane.ingest import Ingest

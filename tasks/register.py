@@ -17,6 +17,7 @@ from prefect import runtime
 from tasks import promotion, tracking
 from tasks.approval import can_ask
 from tasks.gate import REGISTER, gate, note_what_was_seen
+from tasks.locks import champion_lock
 from tasks.plan import Plan, Result
 from tasks.promotion import Move
 from tasks.step import step
@@ -70,19 +71,13 @@ def register(root: Path, plan: Plan, best: Result) -> Decision:
     """
     rules = load(Register, root / REGISTER)
     client = tracking.client(root)
-    with promotion.alone(root, plan.dataset):
+    with champion_lock(root, plan.dataset):
         _ensure_registered_model(client, plan.dataset)
         known = _version_of(client, plan.dataset, best.run_id)
         by_hand = known is not None and promotion.BY_HAND in known.tags
         if known and "decision" in known.tags and (by_hand or stands(root, known.tags, plan.older)):
-            why = f"{best.name} is still the best by validation, and version {known.version} already"
-            why += f" ({known.tags['decision']})"
-            if known.tags["decision"] == WAITING and can_ask() and not _asked(root, plan.dataset, str(known.version)):
-                text, other = str(known.description), known.tags["champion"]
-                return Decision(False, why, best.name, str(known.version), asks=text, compared_with=other)
-            unjudged = "" if by_hand else known.tags.get(UNJUDGED, "")
-            decision = Decision(False, why, best.name) if best.reused else _decided(known, best, why)
-            return replace(decision, unjudged=unjudged)
+            decision = _as_decided_before(root, plan.dataset, known, best)
+            return decision if by_hand else replace(decision, unjudged=known.tags.get(UNJUDGED, ""))
         now = promotion.standing(client, plan.dataset)
         version = str(known.version) if known else _new_version(root, plan, best)
         if version == now.champion:
@@ -112,6 +107,16 @@ def register(root: Path, plan: Plan, best: Result) -> Decision:
         compared_with=now.champion,
         unjudged=verdict.unjudged,
     )
+
+
+def _as_decided_before(root: Path, dataset: str, known: Any, best: Result) -> Decision:
+    """The decision that stands on a version; a person who was to be asked, and was not, is asked now."""
+    why = f"{best.name} is still the best by validation, and version {known.version} already"
+    why += f" ({known.tags['decision']})"
+    if known.tags["decision"] == WAITING and can_ask() and not _asked(root, dataset, str(known.version)):
+        text, other = str(known.description), known.tags["champion"]
+        return Decision(False, why, best.name, str(known.version), asks=text, compared_with=other)
+    return Decision(False, why, best.name) if best.reused else _decided(known, best, why)
 
 
 def _decided(known: Any, best: Result, why: str) -> Decision:

@@ -6,7 +6,7 @@ from typing import Any
 
 from tasks import tracking
 from tasks.data import report_and_record
-from tasks.momentary import RETRY
+from tasks.retries import RETRY
 from tasks.step import step
 from weathervane import project
 from weathervane.errors import InputError

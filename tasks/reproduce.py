@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from tasks import tracking
-from tasks.child import record
-from tasks.code_versions import checked_out, has_commit
 from tasks.data_versions import materialise
 from tasks.dvc_lock import md5_of_prepared
-from tasks.locks import DATA, lock
+from tasks.git import checked_out, has_commit
+from tasks.locks import DATA, REPRODUCE, lock
 from tasks.tracking_inventory import Inventory, Registered
+from tasks.training_process import record
 from weathervane import lifeline, project
 from weathervane.errors import InputError, TrainingError
 from weathervane.files import sha256
@@ -67,7 +67,7 @@ def reproduce(root: Path, stock: Inventory, version: Registered) -> Reproduction
     tags = {**stock.runs[run.tags["mlflow.parentRunId"]].tags, **run.tags}
     _refuse_without_code(root, version, tags)
     folder = root / project.WORK / f"reproduce-{version.name}-{version.version}"
-    with lock(root, "reproduce"), checked_out(root, tags["git_commit"], folder) as code:
+    with lock(root, REPRODUCE), checked_out(root, tags["git_commit"], folder) as code:
         with lock(root, DATA):
             raw = materialise(root, tags["data_md5"]) / project.RAW
         (code / project.RAW).symlink_to(raw)

@@ -20,16 +20,16 @@ from typing import Annotated, Any
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
+from filelock import Timeout
 from pydantic import BeforeValidator
 
 from tasks import tracking
-from tasks.alone import alone
-from tasks.child import run_of
 from tasks.data_versions import has_bytes
-from tasks.locks import DATA, champion, lock
+from tasks.locks import BACKUP, DATA, REPRODUCE, champion_lock, lock, retrain_lock
 from tasks.plan import make_plan, read_variants
-from tasks.tracking_inventory import Held, Inventory, Registered, inventory
+from tasks.tracking_inventory import Inventory, Registered, RunRecord, inventory
 from tasks.tracking_read import CLEANED, PROMOTED, WAITING, uri
+from tasks.training_process import run_of
 from weathervane import project, variant
 from weathervane.errors import InputError, masked
 from weathervane.open_files import held
@@ -73,7 +73,7 @@ class Removable:
     what: str
     why: str
     bytes: int
-    target: Path | Held | Registered
+    target: Path | RunRecord | Registered
 
 
 @dataclass
@@ -84,7 +84,7 @@ class Survey:
     kept: Counter[str] = field(default_factory=Counter)
 
     def targets(self, kind: type) -> list[Any]:
-        """What may go of one kind: Path, Held (a run) or Registered (a model version)."""
+        """What may go of one kind: Path, RunRecord or Registered (a model version)."""
         return [one.target for one in self.removable if isinstance(one.target, kind)]
 
 
@@ -129,15 +129,18 @@ def clean(root: Path, older: Retention) -> tuple[Survey, list[str]]:
     """
     names = sorted({run.dataset for run in inventory(root).runs.values()})
     with ExitStack() as locks:
-        locks.enter_context(alone(root))
-        for name in (*map(champion, names), DATA):
-            locks.enter_context(lock(root, name))
+        locks.enter_context(retrain_lock(root))
+        for name in names:
+            locks.enter_context(champion_lock(root, name))
+        locks.enter_context(lock(root, DATA))
         found = survey(root, older)
+        busy = tuple(_at_work(root, locks))
+        found.removable = [one for one in found.removable if not _inside(one.target, busy)]
         for path in found.targets(Path):
             _discard(root, path)
         _retire(root, found)
     failures = []
-    for run in track(found.targets(Held), "remove artifacts"):
+    for run in track(found.targets(RunRecord), "remove artifacts"):
         try:
             _empty(root, run)
             _mark(root, run)
@@ -217,7 +220,7 @@ def _size(root: Path, location: str) -> int:
 
 def _retire(root: Path, found: Survey) -> None:
     """Before a byte goes: no version leads to it any more, and its run says so."""
-    versions, runs = found.targets(Registered), found.targets(Held)
+    versions, runs = found.targets(Registered), found.targets(RunRecord)
     if not versions and not runs:
         return
     from mlflow.exceptions import MlflowException
@@ -232,13 +235,13 @@ def _retire(root: Path, found: Survey) -> None:
         raise InputError(f"{uri(root)}: {error}: run it again: it goes on from there") from None
 
 
-def _mark(root: Path, run: Held, begun: str = "") -> None:
+def _mark(root: Path, run: RunRecord, begun: str = "") -> None:
     if not run.deleted:  # MLflow writes no tag on one that is
         today = datetime.now(UTC).strftime("%Y-%m-%d")
         tracking.log(root, run.run_id, tags={CLEANED: f"{begun}{today}"})
 
 
-def _empty(root: Path, run: Held) -> None:
+def _empty(root: Path, run: RunRecord) -> None:
     from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
     for model, location in run.models.items():
@@ -247,7 +250,7 @@ def _empty(root: Path, run: Held) -> None:
     get_artifact_repository(run.artifacts, tracking_uri=uri(root)).delete_artifacts()
 
 
-def _versions(root: Path, at_work: list[Held]) -> Iterator[Path]:
+def _versions(root: Path, at_work: list[RunRecord]) -> Iterator[Path]:
     """Materialised versions of the data that are not the last copy, and that nobody trains on."""
     in_use = {run.tags.get("data_md5") for run in at_work}
     for path in _below(root / project.VERSIONS):
@@ -255,7 +258,7 @@ def _versions(root: Path, at_work: list[Held]) -> Iterator[Path]:
             yield path
 
 
-def _leftovers(root: Path, at_work: list[Held]) -> Iterator[Path]:
+def _leftovers(root: Path, at_work: list[RunRecord]) -> Iterator[Path]:
     """Training folders of runs that ended; temporary folders, which have a dash in their names, and those that `ingest`
     and `prepare` would go on from; halves of files."""
     busy = {run.run_id for run in at_work}
@@ -295,6 +298,21 @@ def _measure(path: Path) -> tuple[int, float]:
             size += 0 if stat.S_ISDIR(status.st_mode) else status.st_size
             changed = max(changed, status.st_mtime)
     return size, changed
+
+
+def _at_work(root: Path, locks: ExitStack) -> Iterator[str]:
+    """Beginnings of the paths at which another process works; no other one begins to before `locks` end."""
+    work, versions = root / project.WORK, root / project.VERSIONS
+    places = {REPRODUCE: [f"{work}/reproduce-", f"{versions}/"], BACKUP: [f"{work}/backup-", f"{work}/restore-"]}
+    for name, beginnings in places.items():
+        try:
+            locks.enter_context(lock(root, name, timeout=0))
+        except Timeout:
+            yield from beginnings
+
+
+def _inside(target: Path | RunRecord | Registered, busy: tuple[str, ...]) -> bool:
+    return isinstance(target, Path) and str(target).startswith(busy)
 
 
 def _discard(root: Path, path: Path) -> None:

@@ -14,13 +14,13 @@ from prefect import runtime
 
 from tasks import tracking
 from tasks.changes import prepared_by
-from tasks.child import folder_of, run_of
 from tasks.data_versions import difference
 from tasks.git import git
-from tasks.momentary import RETRY
 from tasks.plan import Candidate, Plan
+from tasks.retries import RETRY
 from tasks.step import step
 from tasks.tracking_read import CLEANED, KINDS, OLDER, Run, runs, uri
+from tasks.training_process import folder_of, run_of
 from weathervane import project
 from weathervane.errors import InputError
 from weathervane.owner import me
@@ -53,7 +53,7 @@ def open_retraining(root: Path, plan: Plan) -> str:
         "owner": me(),
         **({OLDER: "true"} if plan.older else {}),
         **(plan.crossing.told() if plan.crossing else {}),
-        **commit(root),
+        **code_tags(root),
         **_source(plan),
     }
     earlier = runs(uri(root), plan.dataset, "fingerprint", [plan.fingerprint])
@@ -91,7 +91,7 @@ def open_variant(root: Path, plan: Plan, candidate: Candidate, parent: str) -> s
         "owner": me(),
         **{f"ingredient.{name}": content for name, content in candidate.ingredients.items()},
         **(plan.crossing.told() if plan.crossing else {}),
-        **commit(root),
+        **code_tags(root),
         **_source(plan),
     }
     siblings = runs(uri(root), plan.dataset, "mlflow.parentRunId", [parent])
@@ -186,7 +186,7 @@ def _noted(row: dict[str, Any]) -> list[str]:
     return [row["variant"], accuracy, *figures, row["run_id"]]
 
 
-def commit(root: Path) -> dict[str, str]:
+def code_tags(root: Path) -> dict[str, str]:
     """Tags git_commit and git_dirty; dirty leaves out what a retraining itself writes (the data's own files), but not
     files of code that were never added."""
     data_files = {"data/raw.dvc", "dvc.lock", "params/ingest.yaml"}

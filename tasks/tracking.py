@@ -18,7 +18,7 @@ from weathervane.params import flatten
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-Result = TypeVar("Result")
+T = TypeVar("T")
 TAG = 8000  # characters of a tag, MLflow's own limit
 
 
@@ -37,7 +37,7 @@ def client_of(root: Path, address: str) -> "MlflowClient":
     return made if served(address) else cast("MlflowClient", Whole(made))  # a server's transactions are its own
 
 
-def found(ask: Callable[[], Result]) -> Result | None:
+def or_none(ask: Callable[[], T]) -> T | None:
     """What MLflow answers; None where it says that the thing does not exist."""
     from mlflow.exceptions import MlflowException
 

@@ -20,7 +20,7 @@ OURS = (*KINDS.keys(), *KINDS.values(), MONITORING)
 
 
 @dataclass(frozen=True)
-class Held:
+class RunRecord:
     """A run of ours, deleted ones included; `ended` in ms since 1970 (of one that was never ended: its start).
 
     `artifacts` is its artifact location, `models` that of each model that it logged, by model id.
@@ -60,11 +60,11 @@ class Registered:
 class Inventory:
     """Runs by id, oldest first, and the versions of their models."""
 
-    runs: dict[str, Held]
+    runs: dict[str, RunRecord]
     versions: list[Registered]
 
 
-Found = tuple[list[Held], list[Registered], list[Any]]  # and of each logged model: id, run, artifact location
+Found = tuple[list[RunRecord], list[Registered], list[Any]]  # and of each logged model: id, run, artifact location
 
 
 def inventory(root: Path, database: Path | None = None) -> Inventory:
@@ -122,7 +122,7 @@ def _select(database: sqlite3.Connection) -> Found:
     )
     return (
         [
-            Held(run_id, name, status, ended, stage == "deleted", where, tags[run_id])
+            RunRecord(run_id, name, status, ended, stage == "deleted", where, tags[run_id])
             for run_id, name, status, ended, stage, where in runs
         ],
         [
@@ -165,7 +165,7 @@ def _by_client(root: Path) -> Found:
     versions = [(v, (v.name, str(v.version))) for v in pages(client.search_model_versions)]
     return (
         [
-            Held(
+            RunRecord(
                 run.info.run_id,
                 names[run.info.experiment_id],
                 run.info.status,

@@ -259,7 +259,10 @@ def _call(
     """One REST call; None where the server says that the thing does not exist."""
     try:
         with urlopen(_request(address, path, body), timeout=timeout, context=_trust()) as answer:
-            return dict(json.load(answer))
+            found = json.load(answer)
+            if not isinstance(found, dict):
+                raise ValueError("its answer is not MLflow's")
+            return found
     except HTTPError as error:
         if error.code == 404 and b"RESOURCE_DOES_NOT_EXIST" in error.read():
             return None

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tasks import tracking
-from tasks.child import Lines, folder_of, job_of, train_in_child
-from tasks.momentary import may_pass, patiently
 from tasks.plan import Candidate, Plan
+from tasks.retries import is_transient, patiently
 from tasks.step import step
 from tasks.system import watched
+from tasks.training_process import Lines, folder_of, job_of, train_in_child
 from weathervane.errors import in_brief
 from weathervane.progress import say
 
@@ -78,7 +78,7 @@ def _copy(root: Path, run: str, lines: Lines, held: set[tuple[str, int]]) -> str
     try:
         tracking.log_record(root, run, lines, held)
     except Exception as error:
-        if not may_pass(error):
+        if not is_transient(error):
             raise
         return in_brief(error)
     return None

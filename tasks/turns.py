@@ -1,13 +1,14 @@
 """Whose turn it is: one retraining of a dataset at a time on a Prefect server, and late schedules as one run.
 
-`tasks.alone` holds this clone's lock. A server that several clones work for has a global concurrency limit besides.
+`tasks.locks` holds this clone's lock. A server that several clones work for has a global concurrency limit besides.
 """
 
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 
+from httpx import HTTPError
 from prefect import runtime
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import GlobalConcurrencyLimitUpdate
@@ -24,10 +25,12 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.concurrency.sync import concurrency
+from prefect.exceptions import PrefectHTTPStatusError
 
 from weathervane.progress import say
 
 HOLDS = "weathervane.holds"  # the label of the flow run that has the place, with its dataset
+OF = "weathervane.dataset"  # the label of any flow run whose MLflow run is in that dataset's experiment
 LEASE = 60.0  # seconds after which the place of a run that is gone is free again
 FORGOTTEN = 100.0  # seconds after which no lease can be left
 PATIENCE = 5.0  # seconds between two looks at who holds it
@@ -59,6 +62,13 @@ def superseded() -> str | None:
     if _order(last) <= _order(mine):
         return None
     return f"the run of {last.expected_start_time:%Y-%m-%d %H:%M} UTC, {last.name}, is due as well"
+
+
+def tell_dataset(dataset: str) -> None:
+    """Label this flow run, so that whoever follows it finds its run in MLflow; a server that is away goes without."""
+    if runtime.flow_run.id:
+        with suppress(HTTPError, PrefectHTTPStatusError), get_client(sync_client=True) as prefect:
+            prefect.update_flow_run_labels(runtime.flow_run.id, {OF: dataset})
 
 
 @contextmanager

@@ -7,22 +7,28 @@ own runs; or SQLAlchemy's weak references swallowed it, as if nobody had pressed
 """
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from functools import partial
-from threading import current_thread, main_thread
+from threading import Thread, current_thread, main_thread
 from typing import Any, ParamSpec, TypeVar
 
 Given = ParamSpec("Given")
-Result = TypeVar("Result")
+T = TypeVar("T")
 
 
-def whole(work: Callable[Given, Result], *arguments: Given.args, **named: Given.kwargs) -> Result:
+def whole(work: Callable[Given, T], *arguments: Given.args, **named: Given.kwargs) -> T:
     """What `work` returns; if a signal ends the waiting for it, it still comes to its end."""
     if current_thread() is not main_thread():
         return work(*arguments, **named)
-    apart = ThreadPoolExecutor(1)  # one a call: a process that is forked later has no threads of ours to wait for
-    done = apart.submit(work, *arguments, **named)
-    apart.shutdown(wait=False)
+    done: Future[T] = Future()
+
+    def apart() -> None:
+        try:
+            done.set_result(work(*arguments, **named))
+        except BaseException as error:
+            done.set_exception(error)
+
+    Thread(target=apart).start()  # no executor: a signal while its thread starts leaves one that waits for ever
     return done.result()
 
 

@@ -15,8 +15,8 @@ from weathervane.parts import Part
 from weathervane.state import Coming, State
 from weathervane.variant import Variant
 
-# Bytes of float32 images that are augmented at once. A GPU's kernels are so short that their number is what counts; on
-# a CPU what is called for counts less than what its caches hold.
+# Bytes of float32 images that are augmented at once. On small images it is the number of operations that costs, on a
+# GPU far more than on a CPU.
 TOGETHER = {"cuda": 1 << 26, "cpu": 1 << 22}
 
 
@@ -52,8 +52,8 @@ def begun(state: State, train: Part, variant: Variant) -> Coming:
 def blocks(state: State, train: Part, variant: Variant, draws: Draws, done: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
     """Images and targets of some steps at a time, made `on_side_stream`; as `batches`, but for a first axis, the steps.
 
-    The first `done` steps are left out, of blocks that are those of the whole epoch: the last bit of an image may
-    depend on what it is augmented with.
+    The first `done` steps are left out, of blocks that are those of the whole epoch: beside others an image might come
+    out otherwise in its last bit.
     """
     device = train.labels.device
     count = together(variant, train, draws.order.shape[1])
@@ -62,7 +62,7 @@ def blocks(state: State, train: Part, variant: Variant, draws: Draws, done: int 
     def augmented(pixels: Tensor, chances: Tensor) -> Tensor:
         return augment(to_float(pixels), variant.augment, chances)
 
-    orders = draws.order[first:].split(count)
+    orders = draws.order[first:].split(count) if done < len(draws.order) else ()
     with on_side_stream(device):
         coming = train.images.batches(order.flatten() for order in orders)
     for number, (order, pixels) in enumerate(zip(orders, coming, strict=True)):
@@ -77,8 +77,5 @@ def blocks(state: State, train: Part, variant: Variant, draws: Draws, done: int 
 
 def together(variant: Variant, train: Part, batch: int) -> int:
     """How many steps' images are augmented at once, in batches of so many."""
-    kind = train.labels.device.type
-    each = batch * 12 * variant.size**2
-    if kind == "cuda":
-        each = max(each, batch * train.images.on_its_way)
-    return max(1, TOGETHER.get(kind, 0) // each)
+    each = batch * max(12 * variant.size**2, train.images.on_its_way)
+    return max(1, TOGETHER.get(train.labels.device.type, 0) // each)

@@ -32,7 +32,7 @@ def with_features(model: Model, pixels: np.ndarray) -> tuple[np.ndarray, np.ndar
 
 
 def store_features(model: Model, store: Store) -> tuple[np.ndarray, np.ndarray]:
-    """As `seen`, of all images of a store."""
+    """As `with_features`, of all images of a store."""
     parts = [with_features(model, pixels) for pixels in store.blocks(np.arange(len(store.manifest["label"])), MOST)]
     probabilities, features = (np.concatenate(part) for part in zip(*parts, strict=True))
     return probabilities, features

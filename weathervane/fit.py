@@ -9,7 +9,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Hashable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from pathlib import Path
@@ -236,11 +236,13 @@ def backward(state: State, images: Tensor, targets: Tensor, smoothing: float) ->
 def backward_in_parts(state: State, images: Tensor, targets: Tensor, parts: int, smoothing: float) -> Tensor:
     """As `backward`, if there is memory. What it has made until it finds none goes with it, before another try."""
     kind, total = images.device.type, torch.zeros((), device=images.device)
-    for part, wanted in zip(images.tensor_split(parts), targets.tensor_split(parts), strict=True):
-        with torch.autocast(kind, torch.bfloat16, enabled=in_bfloat16(kind)):
-            out = state.forward(normalise(part).contiguous(memory_format=torch.channels_last))
-        loss = F.cross_entropy(out.float(), wanted, label_smoothing=smoothing) * (len(part) / len(images))
-        loss.backward()
+    pairs = zip(images.tensor_split(parts), targets.tensor_split(parts), strict=True)
+    for left, (part, wanted) in zip(range(parts - 1, -1, -1), pairs, strict=True):
+        with state.without_others() if left else nullcontext():  # gradients travel once a step
+            with torch.autocast(kind, torch.bfloat16, enabled=in_bfloat16(kind)):
+                out = state.forward(normalise(part).contiguous(memory_format=torch.channels_last))
+            loss = F.cross_entropy(out.float(), wanted, label_smoothing=smoothing) * (len(part) / len(images))
+            loss.backward()
         total += loss.detach()
     return total
 

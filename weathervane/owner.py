@@ -22,6 +22,12 @@ def owner(pid: int) -> str:
     return f"{_host()} {_boot()} {pid} {_start(pid)}"
 
 
+def in_words(told: str) -> str:
+    """The process that an owner line names, for a person."""
+    host, _, pid, _ = told.split(" ")
+    return f"process {pid} on {host.partition('/')[0]}"
+
+
 def here(told: str) -> bool:
     """True if the process that an owner line names is one of this machine."""
     return told.partition(" ")[0] in (_host(), platform.node())  # the latter as older versions wrote it
@@ -29,9 +35,10 @@ def here(told: str) -> bool:
 
 def gone(told: str) -> bool:
     """True if the process that an owner line names is certain to have ended; that of another machine never is."""
-    if not here(told):
+    _, *process = told.split(" ")
+    if not here(told) or len(process) != 3:  # a tag of that name may be somebody else's
         return False
-    _, boot, pid, start = told.split(" ")
+    boot, pid, start = process
     return boot != _boot() or _start(int(pid)) != start
 
 

@@ -10,7 +10,7 @@ from typing import TypeVar
 from weathervane import quota
 
 Item = TypeVar("Item")
-Result = TypeVar("Result")
+T = TypeVar("T")
 THREADS = 8  # at most: 16 on 16 cores decode a seventh less a second, waiting for Python's lock (docs/log.md)
 
 
@@ -25,8 +25,8 @@ def visible() -> int:
 
 
 def in_order(
-    work: Callable[[Item], Result], items: Iterable[Item], ahead: int | None = None, threads: int | None = None
-) -> Generator[Result, None, None]:
+    work: Callable[[Item], T], items: Iterable[Item], ahead: int | None = None, threads: int | None = None
+) -> Generator[T, None, None]:
     """Results in the order of the items; at most `ahead` of them (four a thread) are in flight: memory stays flat.
 
     Args:
@@ -35,7 +35,7 @@ def in_order(
     threads = threads or min(cores(), THREADS)
     most = ahead or 4 * threads
     with ThreadPoolExecutor(threads) as pool:
-        waiting: deque[Future[Result]] = deque()
+        waiting: deque[Future[T]] = deque()
         try:
             for item in items:
                 waiting.append(pool.submit(work, item))

@@ -16,6 +16,7 @@ from weathervane.sources import Found
 from weathervane.words import by_class
 
 SHOWN = 4  # names in a note
+HEIF = (".heic", ".heif", ".avif")  # as telephones save photographs
 
 
 @dataclass
@@ -130,7 +131,9 @@ class Sorting:
         if found.ignored or (called_text(name) and _no_picture(outcome)):
             report.ignored.append(name)
         elif isinstance(outcome, images.BadImage):
-            self._quarantine(name, source, digest, outcome.reason, outcome.detail)
+            heif = outcome.reason == "not an image" and Path(name).suffix.lower() in HEIF
+            detail = "HEIC and AVIF are not read: convert it to JPEG" if heif else outcome.detail
+            self._quarantine(name, source, digest, outcome.reason, detail)
         elif digest in self._held or digest in self.fresh:
             self._sort_copy(source, found, digest)
         else:

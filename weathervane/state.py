@@ -8,6 +8,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, fields
 from typing import Any, NamedTuple, cast
 
@@ -71,6 +72,11 @@ class State:
     def several(self) -> bool:
         """Other processes have their part of each batch."""
         return isinstance(self.forward, nn.parallel.DistributedDataParallel)
+
+    def without_others(self) -> AbstractContextManager[object]:
+        """Within it gradients add up in this process alone; the next pass outside of it brings those of all."""
+        shared = self.forward
+        return shared.no_sync() if isinstance(shared, nn.parallel.DistributedDataParallel) else nullcontext()
 
     @property
     def steps(self) -> int:

@@ -1,6 +1,7 @@
 """Output that nobody reads any more: a terminal that was closed, a worker that was killed; hours of training go on."""
 
 import os
+import sys
 from typing import Any, TextIO
 
 
@@ -41,3 +42,17 @@ def to_nowhere(stream: TextIO) -> None:
     nothing = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nothing, stream.fileno())
     os.close(nothing)
+
+
+def outlive_the_reader() -> None:
+    """From now on a reader of this process's output may go. May be called again."""
+    from rich.console import Console
+
+    def nowhere(console: Console) -> None:
+        console.quiet = True
+
+    # Consoles that hold the plain streams, as Prefect's does; by default the process exits with status 1.
+    Console.on_broken_pipe = nowhere  # type: ignore[method-assign, assignment]
+    for name in ("stdout", "stderr"):
+        if not isinstance(getattr(sys, name), Unheard):
+            setattr(sys, name, Unheard(getattr(sys, name)))

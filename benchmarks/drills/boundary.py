@@ -12,8 +12,8 @@ from collections.abc import Callable
 from typing import Any
 
 STAGES = {
-    "ingest": "flows.command.ingest_and_record",
-    "prepare": "flows.command.prepare_and_record",
+    "ingest": "flows.retrain_command.ingest_and_record",
+    "prepare": "flows.session.prepare_and_record",
     "open": "flows.retrain.open_retraining",
     "open variant": "flows.retrain.open_variant",
     "augment": "flows.variant.augment",

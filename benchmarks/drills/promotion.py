@@ -139,12 +139,12 @@ def stood(drill: Drill, dataset: str, allowed: list[str]) -> list[str]:
     """What is wrong right after a kill: the alias must be the old or the new one, and the lock free."""
     from filelock import Timeout
 
-    from tasks import promotion
+    from tasks.locks import champion_lock
 
     found = str(client(drill.root).get_model_version_by_alias(dataset, "champion").version)
     wrong = [] if found in allowed else [f"{dataset}: champion is version {found}"]
     try:
-        with promotion.alone(drill.root, dataset).acquire(timeout=5):
+        with champion_lock(drill.root, dataset).acquire(timeout=5):
             pass
     except Timeout:
         wrong.append(f"{dataset}: the lock is still held")
@@ -291,8 +291,9 @@ def _register(root: Path, operation: dict[str, Any]) -> dict[str, Any]:
 
 def _rollback(root: Path, operation: dict[str, Any]) -> dict[str, Any]:
     from tasks import promotion
+    from tasks.locks import champion_lock
 
-    with promotion.alone(root, operation["dataset"]):
+    with champion_lock(root, operation["dataset"]):
         made = promotion.rollback(client(root), operation["dataset"], "drill", "drill")
     return {"version": made.to, "promoted": True}
 

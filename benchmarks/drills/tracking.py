@@ -26,8 +26,8 @@ from statistics import median
 from benchmarks.drills.kill import ROOT, skies
 from benchmarks.drills.noted import noted
 from flows import mlflow_server
-from flows.child import Child
 from flows.environment import apply
+from flows.service import Child
 from weathervane import project, variant
 from weathervane.errors import InputError
 from weathervane.progress import say
@@ -115,9 +115,9 @@ class Trained:
 def training(root: Path, epochs: int, number: int, accident: Callable[[Path], None] = lambda record: None) -> Trained:
     """One training of `epochs` with its record in MLflow, and an `accident`, which is told where metrics.jsonl is."""
     from tasks import tracking
-    from tasks.child import folder_of, record
     from tasks.plan import Candidate, Plan
     from tasks.train import How, train
+    from tasks.training_process import folder_of, record
 
     chosen = variant.load(ROOT, "dnn", {"size": 32, "train.epochs": epochs, "network.hidden": [32, 32]})
     candidate = Candidate("dnn", chosen, f"{number:012d}", {}, "drill")

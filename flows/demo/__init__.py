@@ -3,7 +3,7 @@
 from importlib.util import find_spec
 from pathlib import Path
 
-from flows.child import Child, free
+from flows.service import Child, free
 from tasks.answering import named
 from tasks.tracking_read import tracked_root
 from weathervane import project

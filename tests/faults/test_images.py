@@ -598,6 +598,14 @@ def test_names(source: Path, tmp_path: Path) -> None:
     assert take_in(source, tmp_path / "root").known == 22
 
 
+def test_what_telephones_save_is_told_by_its_name(source: Path, tmp_path: Path) -> None:
+    """HEIC is not read, and the quarantine says what to do; now and the next time, when its bytes are known."""
+    (source / "rain" / "IMG_0001.HEIC").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0")
+    for _ in range(2):
+        (bad,) = take_in(source, tmp_path / "root").quarantined
+        assert (bad.reason, bad.detail) == ("not an image", "HEIC and AVIF are not read: convert it to JPEG")
+
+
 @pytest.mark.fault(11, trials=12)
 def test_names_of_bad_files(source: Path, tmp_path: Path) -> None:
     """A bad file with a strange name is told like any other, now and the next time; one that calls itself a text is

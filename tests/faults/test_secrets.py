@@ -234,9 +234,9 @@ PUSH = (
 FAIL = f"""
 import tasks.runs
 from flows.cli import main
-def commit(root):
+def code_tags(root):
     raise OSError("403 for https://bucket.s3.example.org/model?X-Amz-Signature={CANARY}")
-tasks.runs.commit = commit
+tasks.runs.code_tags = code_tags
 main()
 """
 FLOWS = {

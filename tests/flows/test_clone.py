@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from flows.clone import bring_up_to_date
-from tasks.alone import alone
+from tasks.locks import retrain_lock
 from tests.conftest import copy_project
 
 ROOT = Path(__file__).parents[2]
@@ -125,7 +125,7 @@ def test_code_does_not_change_under_a_retraining(clones: tuple[Path, Path]) -> N
     """An inbox that is looked at meanwhile does not bring newer code; the next run does."""
     ours, theirs = clones
     commit(ours, {"code.py": "2"})
-    with alone(theirs):
+    with retrain_lock(theirs):
         bring_up_to_date(theirs)
         assert (theirs / "code.py").read_text() == "1"
     bring_up_to_date(theirs)

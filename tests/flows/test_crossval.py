@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 from sklearn.metrics import accuracy_score, f1_score, log_loss
 
+from tasks.turns import OF
 from tests.conftest import Here
 from tests.flows.conftest import WEATHERVANE, Home, environment, weathervane
 from tests.flows.test_retrain import HEAVY
@@ -118,6 +119,9 @@ def test_mlflow_has_a_parent_and_a_child_for_each_variant(home: Home, crossed: C
         assert files == {"predictions", "confusion.png", "mistakes.png"}
     assert folders(home) == crossed.trained
     assert len(home.mlflow.search_model_versions()) == crossed.versions
+    wanted = {"id": {"any_": [parent.data.tags["prefect_flow_run_id"]]}}
+    (run,) = home.ask("flow_runs/filter", {"flow_runs": wanted})
+    assert run["labels"][OF] == home.mlflow.get_experiment(parent.info.experiment_id).name  # for 'trigger --wait'
     state, names = home.flow_run(parent)
     assert state == "Compared"
     steps = [re.sub("-[0-9a-f]{3}$", "", name) for name in names]

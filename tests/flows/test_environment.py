@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 
-from flows import command, environment
-from flows.child import Child
+from flows import environment
+from flows import retrain_command as command
+from flows.service import Child
 from flows.worker import Worker
 from tasks.dvc_lock import raw_md5
+from tasks.locks import RETRAIN, lock
 
 PROXIES = ("HTTP_PROXY", "http_proxy", "NO_PROXY", "no_proxy")
 
@@ -59,6 +61,31 @@ def test_a_worker_heeds_the_persons_settings(monkeypatch: pytest.MonkeyPatch, tm
     )
 
 
+def test_a_database_is_named_as_one_that_is_started_elsewhere_finds_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`sqlite:///mlflow.db` is the file of the folder where the command was given, also for a server that it starts in
+    another one."""
+    monkeypatch.setattr(os, "environ", os.environ | {"MLFLOW_TRACKING_URI": "sqlite:///../mlflow.db"})
+    (tmp_path / "notebooks").mkdir()
+    monkeypatch.chdir(tmp_path / "notebooks")
+    environment.apply()
+    named = os.environ["MLFLOW_TRACKING_URI"].removeprefix("sqlite:///")
+    assert Path(named).is_absolute() and Path(named).resolve() == (tmp_path / "mlflow.db").resolve()
+
+
+def test_a_plan_waits_for_nobody(project: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    """`--plan` answers while a retraining is at work in the clone, for today's version of the data by name, too, and
+    prepares nothing."""
+    monkeypatch.chdir(project)
+    version = command.ingest_and_record(project)
+    asked = command.Request(device="cpu", data_version=version, plan_only=True)
+    with lock(project, RETRAIN):
+        assert command.run_retrain(asked) == 0
+    assert "all of cnn, dnn, lstm would be trained" in capsys.readouterr().out
+    assert not (project / "data/prepared").exists()
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_ended_while_the_data_comes_in_the_params_are_as_they_were(
     number: signal.Signals, project: Path, monkeypatch: pytest.MonkeyPatch
@@ -71,7 +98,7 @@ def test_ended_while_the_data_comes_in_the_params_are_as_they_were(
     monkeypatch.chdir(project)
     monkeypatch.setattr(command, "own_server", lambda *_: None)
     monkeypatch.setattr(command, "ingest_and_record", lambda root: os.kill(os.getpid(), number))
-    asked = command.Request(str(project / "photos"), None, None, [], "cpu", 0, None, None, 1, None, False)
+    asked = command.Request(source=str(project / "photos"), device="cpu")
     with pytest.raises(KeyboardInterrupt):
         command.run_retrain(asked)
     assert path.read_text() == text
@@ -88,5 +115,5 @@ def test_what_a_cluster_is_to_decode_is_not_decoded_here(project: Path, monkeypa
     monkeypatch.setattr(command, "ready", lambda *_: None)
     monkeypatch.setattr(command, "_run_flow", lambda _: 0)
     for version in (None, str(raw_md5(project))):
-        assert command.run_retrain(command.Request(None, None, None, [], "cpu", 0, version, None, 1, None, False)) == 0
+        assert command.run_retrain(command.Request(device="cpu", data_version=version)) == 0
     assert (project / "data/raw/ledger.csv").is_file() and not (project / "data/prepared").exists()

@@ -15,7 +15,7 @@ from urllib.request import ProxyHandler, Request, build_opener
 import psutil
 import pytest
 
-from flows.child import free
+from flows.service import free
 from flows.up import _check_password
 from tasks.tracking_read import check_server
 from tests.conftest import Here, copy_project

@@ -17,8 +17,8 @@ from typing import Any
 import psutil
 import pytest
 
-from flows.command import show
 from flows.outcome import VariantsFailed
+from flows.retrain_command import show
 from tests.conftest import Here, copy_project
 from tests.flows.conftest import FAST, WEATHERVANE, Home, environment, weathervane
 from weathervane import variant

@@ -1,4 +1,5 @@
 import json
+import os
 import re
 import ssl
 import subprocess
@@ -17,8 +18,8 @@ import psutil
 import pytest
 from prefect.client.orchestration import SyncPrefectClient
 
-from flows.child import Child, ServerError
 from flows.server import LocalServer, check
+from flows.service import Child, ServerError
 from flows.trigger import _deployment
 from tests.conftest import ROOT
 from tests.flows.conftest import environment
@@ -283,6 +284,29 @@ def test_a_deployment_that_is_not_there_is_told_with_those_that_are(monkeypatch:
     told = pytest.raises(InputError, match=r"^a/b/c: .* has crossval/by-hand, retrain/nightly$")
     with SyncPrefectClient("http://127.0.0.1:1/api") as prefect, told:
         _deployment(prefect, "a/b/c")
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("prefect.toml", '[api]\nurl = "http://team:4200/api"\n'),
+        (".env", "PREFECT_API_URL=http://team:4200/api\n"),
+        ("pyproject.toml", '[tool.prefect]\napi.url = "http://team:4200/api"\n'),
+        ("pyproject.toml", "[project]\n"),
+        ("prefect.toml", '[api]\nkey = "k"\n'),
+    ],
+)
+def test_a_server_that_the_folder_names_is_the_persons(name: str, content: str, tmp_path: Path) -> None:
+    """As Prefect itself reads it, whatever the profile says; Prefect is not imported for it, since it would not look
+    again when a server of our own is named."""
+    (tmp_path / name).write_text(content)
+    (tmp_path / "profiles.toml").write_text('active = "mine"\n[profiles.mine]\nPREFECT_API_URL = "http://mine/api"\n')
+    variables = {key: value for key, value in os.environ.items() if not key.startswith("PREFECT_")}
+    variables |= {"PYTHONPATH": str(ROOT), "PREFECT_PROFILES_PATH": str(tmp_path / "profiles.toml")}
+    code = "import sys; from flows.server import configured; print(configured(), 'prefect' in sys.modules)"
+    command = [sys.executable, "-c", code]
+    said = subprocess.run(command, cwd=tmp_path, env=variables, capture_output=True, text=True, check=True)
+    assert said.stdout.split() == ["http://team:4200/api" if "team" in content else "http://mine/api", "False"]
 
 
 def test_what_a_profile_says_is_sent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

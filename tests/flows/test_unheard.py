@@ -10,7 +10,7 @@ import pytest
 
 SAYS = """
 import sys, time
-from flows.unheard import outlive_the_reader
+from weathervane.unheard import outlive_the_reader
 from weathervane.progress import say
 outlive_the_reader()
 print("heard", flush=True)

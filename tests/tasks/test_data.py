@@ -16,12 +16,12 @@ from pathlib import Path
 import pytest
 
 from flows import crossval, retrain
-from flows.command import Request, run_retrain
 from flows.edit_ingest import edited
+from flows.retrain_command import Request, run_retrain
 from tasks import data, data_versions, tracking
-from tasks.alone import alone
 from tasks.data_gc import census
 from tasks.dvc_lock import md5, raw_md5
+from tasks.locks import retrain_lock
 from tasks.tracking_read import OLDER
 from tasks.train import How
 from tests.conftest import Here
@@ -393,8 +393,8 @@ def test_a_command_whose_params_are_edited_before_its_flow_is_refused(
 
     monkeypatch.chdir(project)
     for name, stand_in in (("own_server", lambda *_: None), ("ready", lambda *_: None), ("_run_flow", flow)):
-        monkeypatch.setattr(f"flows.command.{name}", stand_in)
-    assert run_retrain(Request(None, None, ["ann"], [], "cpu", 0, None, None, 1, None, False)) == 0
+        monkeypatch.setattr(f"flows.retrain_command.{name}", stand_in)
+    assert run_retrain(Request(variants=["ann"], device="cpu")) == 0
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -437,7 +437,7 @@ def test_a_retraining_at_work_keeps_its_data(
     program = Path(sys.executable).with_name("weathervane")
     for asked in (["retrain", "--source", str(other), "--dataset", "elsewhere"], ["crossval"]):
         (inbox / "rain/new.jpg").write_bytes(photograph(400 + len(asked), 160, 120))
-        with alone(project):
+        with retrain_lock(project):
             command = [program, *asked, "--variants", "ann"]
             process = started(command, project, server)
             assert process.stdout
@@ -461,7 +461,7 @@ def test_an_edit_that_is_made_while_a_command_waits_stays(project: Path, inbox: 
     path, line = project / "params/ingest.yaml", "# by a colleague, meanwhile\n"
     command = [Path(sys.executable).with_name("weathervane"), "retrain", "--variants", "ann"]
     turn = ExitStack()
-    turn.enter_context(alone(project))
+    turn.enter_context(retrain_lock(project))
     process = started(command, project, server)
     assert process.stdout
     try:
@@ -535,4 +535,4 @@ def test_a_broken_list_of_sources_is_told(project: Path, text: str | None, monke
         path.write_text(text)
     monkeypatch.chdir(project)
     with pytest.raises(InputError, match=r"params/ingest\.yaml"):
-        run_retrain(Request("synthetic", None, None, [], "auto", 0, None, None, 1, None, True))
+        run_retrain(Request(source="synthetic", plan_only=True))

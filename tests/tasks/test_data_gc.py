@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tasks import dvc_repo, tracking
-from tasks.data_gc import Standing, census, collect
+from tasks.data_gc import VersionUse, census, collect
 from tasks.data_versions import has_bytes, materialise
 from tasks.dvc_lock import raw_md5
 from tests.conftest import dvc
@@ -70,7 +70,7 @@ def clone(project: Path, fresh_database: Path) -> Clone:
     return Clone(project)
 
 
-def standing(clone: Clone) -> dict[str, Standing]:
+def standing(clone: Clone) -> dict[str, VersionUse]:
     return {one.md5: one for one in census(clone.root).versions}
 
 

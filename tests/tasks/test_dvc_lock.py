@@ -123,6 +123,35 @@ def test_a_stage_that_never_ran_is_stale(mine: Path) -> None:
     assert dvc_finds_stale(mine)
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        *("outs:\n", "outs: []\n", "outs:\n- path: raw\n", "meta: {dataset: weather}\n", "outs: text\n"),
+        *("outs: [{path: raw, md5: null}]\n", "meta: text\nouts: [{path: raw, md5: 12ab.dir}]\n"),
+    ],
+)
+def test_a_damaged_record_of_the_data_is_one_clear_line(content: str, tmp_path: Path) -> None:
+    """As an edit by hand or half of a merge leaves it."""
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/raw.dvc").write_text(content)
+    for read in (raw_md5, tracked_dataset):
+        with pytest.raises(InputError, match=r"data/raw\.dvc: no file of DVC's: mend it there"):
+            read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        *("schema: '2.0'\n", "schema: '2.0'\nstages:\n", "stages: text\n", "stages:\n  prepare:\n"),
+        *("stages:\n  prepare: text\n", "stages:\n  prepare:\n    cmd: x\n", "stages: {prepare: {cmd: x, deps: }}\n"),
+    ],
+)
+def test_a_record_without_stages_is_of_stages_that_never_ran(content: str, mine: Path) -> None:
+    """What a merge has left of dvc.lock is made again."""
+    (mine / "dvc.lock").write_text(content)
+    assert stale_because(mine, "prepare") == "prepare has never run"
+
+
 def add_output(root: Path) -> None:
     edit(root / "dvc.yaml", "    outs:\n", "    outs:\n    - data/thumbnails\n")
 

@@ -17,8 +17,9 @@ import mlflow
 import pytest
 
 from tasks import tracking
+from tasks.locks import BACKUP, REPRODUCE, lock
 from tasks.retention import Retention, Survey, clean, limits, survey
-from tasks.tracking_inventory import Held, Registered, _by_client, _from_sqlite, inventory
+from tasks.tracking_inventory import Registered, RunRecord, _by_client, _from_sqlite, inventory
 from tasks.tracking_read import CLEANED, WAITING
 from tests.conftest import copy_project
 from tests.tasks.test_plan import plan_of, record
@@ -108,7 +109,7 @@ def older(store: Store) -> Retention:
 
 
 def runs_of(found: Survey) -> set[str]:
-    return {run.run_id for run in found.targets(Held)}
+    return {run.run_id for run in found.targets(RunRecord)}
 
 
 def versions_of(found: Survey) -> set[str]:
@@ -269,6 +270,19 @@ def test_leftovers_go_by_their_age(store: Store, older: Retention) -> None:
     assert [path for path in stays if not path.exists()] == []
     assert not (work / "ingest-123").exists() and not (work / "training/cnn-1").exists()
     assert not list(work.glob("gone-*"))
+
+
+@pytest.mark.parametrize(
+    ("name", "folder"), [(REPRODUCE, "reproduce-weather-1"), (BACKUP, "backup-abc"), (BACKUP, "restore-abc")]
+)
+def test_a_folder_that_another_process_works_in_stays(store: Store, older: Retention, name: str, folder: str) -> None:
+    """`reproduce`, `backup` and `restore` at work keep theirs, however old; what they left behind goes."""
+    path = aged(store.root / ".weathervane" / folder / "a", 1000)
+    with lock(store.root, name):
+        found, _ = clean(store.root, older)
+        assert path.exists() and path.parent not in found.targets(Path)
+    found, _ = clean(store.root, older)
+    assert not path.parent.exists() and path.parent in found.targets(Path)
 
 
 def test_an_emptied_run_is_trained_again_when_it_is_asked_for(store: Store, older: Retention) -> None:

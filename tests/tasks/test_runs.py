@@ -9,9 +9,9 @@ import pytest
 
 from benchmarks.drills.kill import small
 from tasks import tracking
-from tasks.child import folder_of
 from tasks.plan import Candidate, Plan
-from tasks.runs import commit, open_variant
+from tasks.runs import code_tags, open_variant
+from tasks.training_process import folder_of
 from tests.conftest import copy_project
 
 pytestmark = pytest.mark.slow
@@ -60,6 +60,6 @@ def test_code_that_nobody_has_added_is_on_record(tmp_path: Path) -> None:
     beside the code says nothing."""
     root = copy_project(tmp_path)
     (root / "notes.txt").write_text("mine")
-    assert commit(root)["git_dirty"] == "false"
+    assert code_tags(root)["git_dirty"] == "false"
     (root / "weathervane/größe.py").write_text("")
-    assert commit(root)["git_dirty"] == "true"
+    assert code_tags(root)["git_dirty"] == "true"

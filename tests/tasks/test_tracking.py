@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tasks import tracking
-from tasks.momentary import may_pass
+from tasks.retries import is_transient
 from tasks.tracking_read import check_server
 from weathervane.errors import InputError
 
@@ -51,8 +51,8 @@ def test_a_server_that_is_started_anew_may_be_asked_again() -> None:
         port = closed.getsockname()[1]
     with pytest.raises(InputError) as refused:
         check_server(f"http://127.0.0.1:{port}")
-    assert may_pass(refused.value)
-    assert may_pass(ConnectionResetError()) and not may_pass(InputError("no such version"))
+    assert is_transient(refused.value)
+    assert is_transient(ConnectionResetError()) and not is_transient(InputError("no such version"))
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-import tasks.child
+import tasks.training_process
 from benchmarks.drills.kill import small
 from tasks import tracking
 from tasks.plan import Candidate, Plan
@@ -91,10 +91,10 @@ def test_a_child_that_hangs_is_ended_after_its_limit(
 ) -> None:
     """A child that was stopped, and so cannot watch the clock, is ended some time after the limit, which is told; what
     it had on record is in MLflow, and no process is left."""
-    monkeypatch.setattr(tasks.child, "HUNG", 3.0)
-    monkeypatch.setattr(tasks.child, "GRACE", 1.0)
+    monkeypatch.setattr(tasks.training_process, "HUNG", 3.0)
+    monkeypatch.setattr(tasks.training_process, "GRACE", 1.0)
     candidate, stopped = endless(plan), list[psutil.Process]()
-    thread = at_work(tasks.child.folder_of(tmp_path, candidate) / "metrics.jsonl", signal.SIGSTOP, stopped)
+    thread = at_work(tasks.training_process.folder_of(tmp_path, candidate) / "metrics.jsonl", signal.SIGSTOP, stopped)
     run = opened(tmp_path)
     with pytest.raises(TrainingError, match=r"^dnn: its process still ran 3 s after the time limit of 0\.1 min"):
         train.fn(tmp_path, plan, candidate, run, How("cpu", 0.1))
@@ -108,7 +108,7 @@ def test_a_child_that_is_killed_is_named(plan: Plan, tmp_path: Path) -> None:
     """As the kernel does when memory runs out: the variant and the signal are told, with the log; what was on record
     is in MLflow."""
     candidate, killed = endless(plan), list[psutil.Process]()
-    thread = at_work(tasks.child.folder_of(tmp_path, candidate) / "metrics.jsonl", signal.SIGKILL, killed)
+    thread = at_work(tasks.training_process.folder_of(tmp_path, candidate) / "metrics.jsonl", signal.SIGKILL, killed)
     run = opened(tmp_path)
     with pytest.raises(TrainingError, match=r"^dnn: .* was killed by signal 9 \(out of memory\?\): .*log\.txt$"):
         train.fn(tmp_path, plan, candidate, run, How("cpu", None))

@@ -3,11 +3,13 @@
 import os
 import signal
 import sqlite3
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from threading import Timer
+from typing import Any
 
 import pytest
 
@@ -81,3 +83,22 @@ def test_what_was_begun_comes_to_its_end(tmp_path: Path) -> None:
     with pytest.raises(FileExistsError):
         whole(done.mkdir)
     assert whole(sorted, [2, 1], reverse=True) == [2, 1]
+
+
+def test_a_signal_while_a_call_begins_leaves_no_thread_that_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The call is made all the same, and its thread ends: one that waits for more keeps the process from ending."""
+    made, before, start = list[int](), set(threading.enumerate()), threading._start_new_thread
+
+    def start_and_interrupt(*arguments: Any) -> int:
+        started = start(*arguments)
+        os.kill(os.getpid(), signal.SIGUSR1)
+        return started
+
+    monkeypatch.setattr(threading, "_start_new_thread", start_and_interrupt)
+    with pytest.raises(Interrupted) as caught:  # whose traceback holds on to what was begun, as a flow's state does
+        whole(made.append, 1)
+    monkeypatch.undo()
+    deadline = time.monotonic() + 10
+    while set(threading.enumerate()) - before and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert made == [1] and set(threading.enumerate()) <= before and caught

@@ -14,7 +14,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from tests.weathervane.test_augment import OFF
 from weathervane.average import EMA
-from weathervane.batches import batches, begun
+from weathervane.batches import batches, begun, together
 from weathervane.draws import shuffled
 from weathervane.errors import InputError, TrainingError
 from weathervane.fit import Outcome, fit, run_epoch
@@ -268,21 +268,30 @@ def test_a_rate_on_the_device_stays_where_it_is() -> None:
 def test_steps_whose_images_are_made_together_are_the_same(
     store: Store, monkeypatch: pytest.MonkeyPatch, on: dict[str, float]
 ) -> None:
-    """Six steps at four a time have the images and targets that they have one by one; so has the rest of an epoch of
-    which five are done."""
+    """Six steps at three a time have the images and targets that they have one by one; so has the rest of an epoch of
+    which five are done, and of one of which all are done there is none."""
     one = Variant.model_validate(small(batch=8).model_dump() | {"augment": OFF | on})
     train, _ = load_fold(store, one, 0, CPU)
     made = []
-    for many in (1, 4):
+    for many in (1, 3):
         monkeypatch.setattr("weathervane.batches.together", lambda *_, many=many: many)
         spec = Spec("small", one.family, one.network, one.size, store.size, store.classes, one.flip_test)
         state = begin(spec, one.train, len(train.labels), CPU, 0, Ranks())
         made.append(list(batches(state, train, one)))
-        state.losses = [torch.zeros(())] * 5
-        made[-1] += batches(state, train, one)
+        for done in (5, 6):
+            state.losses = [torch.zeros(())] * done
+            made[-1] += batches(state, train, one)
     assert len(made[0]) == len(made[1]) == 7 and torch.equal(made[0][5][0], made[0][6][0])
     for alone, beside in zip(*made, strict=True):
         assert all(torch.equal(*pair) for pair in zip(alone, beside, strict=True))
+
+
+@pytest.mark.parametrize(("batch", "many"), [(8, 42), (32, 10), (1000, 7)])
+def test_a_cpu_augments_small_batches_together(store: Store, batch: int, many: int) -> None:
+    """As many as 4 MB hold, of the 48 images here where a batch would be larger: 32x32 pixels in float32 are 12 kB."""
+    one = Variant.model_validate(small(batch=batch).model_dump())
+    train, _ = load_fold(store, one, 0, CPU)
+    assert together(one, train, min(batch, len(train.labels))) == many
 
 
 def test_an_epoch_drawn_ahead_is_the_same(store: Store) -> None:

@@ -59,3 +59,9 @@ def test_clocks_do_not_matter(monkeypatch) -> None:
         monkeypatch.setattr(time, "time", lambda shift=shift, real=real: real() + shift)
         assert me() == line and not gone(line)
         monkeypatch.undo()
+
+
+def test_somebody_elses_owner_is_nobody_who_is_gone() -> None:
+    """A tag of the same name may say anything, even this machine's name."""
+    host = me().split(" ")[0]
+    assert not gone(host) and not gone(f"{host} somebody") and not gone(f"{host} a b c d")

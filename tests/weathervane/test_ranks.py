@@ -14,7 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tasks.child import ON_LOOPBACK, command
+from tasks.training_process import ON_LOOPBACK, command
 from tests.weathervane.test_train import VARIANT, write
 from weathervane.errors import InputError
 from weathervane.lifeline import environment
@@ -53,11 +53,14 @@ def curve(folder: Path, key: str) -> list[float]:
     return [json.loads(line)["metrics"][key] for line in lines]
 
 
-def test_two_processes_have_the_loss_curve_of_one(store: Store, tmp_path: Path) -> None:
-    """Each has a half of every batch, and losses and weights are those of one process, but for rounding; what is
-    written is written once."""
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_two_processes_have_the_loss_curve_of_one(accumulate: int, store: Store, tmp_path: Path) -> None:
+    """Each has a half of every batch, at once or in two parts, and losses and weights are those of one process, but for
+    rounding; what is written is written once."""
+    content = job(store)
+    content["variant"]["train"]["accumulate"] = accumulate
     for name, processes in (("one", 1), ("two", 2)):
-        done = start(tmp_path / name, job(store), processes)
+        done = start(tmp_path / name, content, processes)
         output = done.communicate(timeout=240)[0]
         assert done.returncode == 0, output
         assert json.loads((tmp_path / name / "outcome.json").read_text())["processes"] == processes

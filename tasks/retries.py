@@ -7,42 +7,47 @@ from typing import Any, TypeVar
 from weathervane.errors import in_brief
 from weathervane.progress import say
 
-Result = TypeVar("Result")
+T = TypeVar("T")
 PATIENCE, PAUSE = 600.0, 2.0  # seconds that hours of training wait for a server, and between two tries
 
 
-def momentary(task: Any, run: Any, state: Any) -> bool:
+def worth_another_try(task: Any, run: Any, state: Any) -> bool:
     """Prefect's `retry_condition_fn`: true for lost connections, timeouts and a locked database."""
     try:
         state.result()
     except Exception as error:
-        return may_pass(error)
+        return is_transient(error)
     return False
 
 
-def may_pass(error: BaseException) -> bool:
+def is_transient(error: BaseException) -> bool:
     """True for what may be gone in a moment, by the error or by what it came from."""
     chain = [error, error.__cause__, error.__context__]
     chain += [getattr(one, "reason", None) for one in chain]  # of a URLError
     return any(isinstance(one, ConnectionError | TimeoutError) or _names_a_server(one) for one in chain)
 
 
-def patiently(work: Callable[[], Result]) -> Result:
-    """What `work` returns, tried for ten minutes where it fails for what may pass."""
-    deadline, told = time.monotonic() + PATIENCE, False
+def patiently(
+    work: Callable[[], T],
+    passes: Callable[[BaseException], bool] = is_transient,
+    whom: str = "the tracking server",
+    limit: float = PATIENCE,
+) -> T:
+    """What `work` returns, tried for `limit` seconds where it fails for what `passes`; `whom` it waits for is said."""
+    deadline, told = time.monotonic() + limit, False
     while True:
         try:
             return work()
         except Exception as error:
-            if not may_pass(error) or time.monotonic() > deadline:
+            if not passes(error) or time.monotonic() > deadline:
                 raise
             if not told:
-                say(f"waiting for the tracking server: {in_brief(error)}")
+                say(f"waiting for {whom}: {in_brief(error)}")
             told = True
         time.sleep(PAUSE)
 
 
-RETRY: dict[str, Any] = {"retries": 3, "retry_delay_seconds": [2, 10, 30], "retry_condition_fn": momentary}
+RETRY: dict[str, Any] = {"retries": 3, "retry_delay_seconds": [2, 10, 30], "retry_condition_fn": worth_another_try}
 
 
 def _names_a_server(error: BaseException | None) -> bool:

@@ -1,33 +1,29 @@
 """The command `weathervane retrain`: what is asked for, what is answered at once, and how the flow is run."""
 
 import logging
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
-from importlib import import_module
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
 from shutil import which
 from typing import Any
 
-from flows.child import ending_as_by_ctrl_c
 from flows.edit_ingest import difference, edited
-from flows.runner import COMPUTE, Compute, check_runner
-from flows.server import LocalServer, own_server
-from tasks import tracking
-from tasks.alone import alone
+from flows.server import own_server
+from flows.service import ending_as_by_ctrl_c
+from flows.session import check_surroundings, going_on, prepare_here, ready
 from tasks.data import (
     INGEST,
     brought_in,
     current,
     dataset_of,
     ingest_and_record,
-    prepare_and_record,
     prepared_version,
 )
 from tasks.dvc_lock import stale_because
 from tasks.gate import REGISTER
+from tasks.locks import retrain_lock
 from tasks.plan import Plan, check_sizes, make_plan, read_variants
-from tasks.tracking_read import check_server, running, uri
+from tasks.tracking_read import running, uri
 from weathervane import project
 from weathervane.errors import InputError, TrainingError
 from weathervane.files import replacing
@@ -39,21 +35,21 @@ from weathervane.progress import say, tabulate
 from weathervane.words import with_interval
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Request:
     """`weathervane retrain` and its options."""
 
-    source: str | None
-    dataset: str | None
-    variants: list[str] | None
-    changes: list[str]
-    device: str
-    seed: int
-    data_version: str | None
-    time_limit: float | None  # minutes
-    processes: int
-    memory: float | None  # GB
-    plan_only: bool
+    source: str | None = None
+    dataset: str | None = None
+    variants: list[str] | None = None
+    changes: list[str] = field(default_factory=list)
+    device: str = "auto"
+    seed: int = 0
+    data_version: str | None = None
+    time_limit: float | None = None  # minutes
+    processes: int = 1
+    memory: float | None = None  # GB
+    plan_only: bool = False
 
 
 def run_retrain(request: Request) -> int:
@@ -75,8 +71,10 @@ def run_retrain(request: Request) -> int:
     home = prepared_version(root, request.data_version) if request.data_version else None
     if home:
         known = True
+    elif request.data_version and request.plan_only:
+        known = stale_because(root, "prepare") is None
     elif request.data_version:  # today's own, whatever the sources have by now
-        with alone(root):
+        with retrain_lock(root):
             known = prepare_here(root)
     else:
         known = before == after and current(root)
@@ -88,7 +86,7 @@ def run_retrain(request: Request) -> int:
     elif request.plan_only:
         first = "the sources or the data are not as they were, and would be read first: unless that brings nothing new"
         stale = stale_because(root, "prepare")
-        if before == after and stale and unchanged(load(Ingest, path), root):
+        if before == after and stale and (request.data_version or unchanged(load(Ingest, path), root)):
             first = f"the images would be prepared first ({stale}): unless they come out as they were"
         say(f"{first}, all of {', '.join(variants)} would be trained")
         return 0
@@ -96,45 +94,11 @@ def run_retrain(request: Request) -> int:
     with going_on(), ExitStack() as stack:
         server = own_server(root, stack)
         if not request.data_version:
-            with ending_as_by_ctrl_c(), alone(root):  # or a retraining at work would go on with other data
+            with ending_as_by_ctrl_c(), retrain_lock(root):  # or a retraining at work would go on with other data
                 _bring_in_data(root, path, request)
                 stack.enter_context(brought_in(dataset_of(root)))
         ready(root, server, "flows.retrain")
         return _run_flow(request)
-
-
-@contextmanager
-def going_on() -> Iterator[None]:
-    """Tell who presses Ctrl-C that nothing is lost."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        say("interrupted: what is done is kept, and the same command goes on from there")
-        raise
-
-
-def check_surroundings(root: Path, device: str) -> None:
-    """Before hours of work: the device, the folders and the tracking server are there."""
-    if device not in ("auto", "cpu"):
-        from weathervane.device import choose
-
-        choose(device)
-    check_runner(root)
-    project.check_writable(root)
-    check_server(uri(root))
-
-
-def ready(root: Path, server: LocalServer | None, flow: str) -> None:
-    """Returns once a server of our own is healthy. Its boot leaves a core free: the module of the flow, and with it
-    Prefect, is imported meanwhile, and MLflow's client.
-
-    Raises:
-        ServerError: it did not come up.
-    """
-    if server:
-        import_module(flow)
-        tracking.client(root)
-        server.wait()
 
 
 def _any_dead(root: Path) -> bool:
@@ -181,13 +145,6 @@ def _bring_in_data(root: Path, path: Path, request: Request) -> None:
     prepare_here(root)
 
 
-def prepare_here(root: Path) -> bool:
-    """Prepare, unless a cluster's machines are to decode, which the flow has them do; whether it is done."""
-    if load(Compute, root / COMPUTE).runner == "local":
-        prepare_and_record(root)
-    return stale_because(root, "prepare") is None
-
-
 def _run_flow(request: Request) -> int:
     from flows.outcome import VariantsFailed
     from flows.retrain import retrain
@@ -195,14 +152,14 @@ def _run_flow(request: Request) -> int:
     status = 0
     try:
         summary = retrain(
-            request.variants or [],
-            request.changes,
-            request.device,
-            request.seed,
-            request.data_version or "",
-            request.time_limit or 0,
-            request.processes,
-            request.memory or 0,
+            variants=request.variants or [],
+            changes=request.changes,
+            device=request.device,
+            seed=request.seed,
+            data_version=request.data_version or "",
+            time_limit=request.time_limit or 0,
+            processes=request.processes,
+            memory=request.memory or 0,
         )
     except VariantsFailed as error:
         summary, status = error.summary, 1

@@ -1,10 +1,12 @@
-"""Keeping house: `weathervane clean`, `backup`, `restore`, `data gc`. What removes shows first, and waits for --yes."""
+"""`weathervane clean`, `backup`, `restore`, `data gc`, `runs clean`. What removes shows first, and waits for --yes."""
 
 from collections import Counter
+from contextlib import ExitStack
 from pathlib import Path
 
 from rich.filesize import decimal
 
+from flows.server import own_server
 from tasks import backup as store
 from tasks import data_gc, retention
 from tasks.tracking_read import check_server, tracked_root, uri
@@ -70,6 +72,18 @@ def collect_data(yes: bool, heads_only: bool) -> None:
         say(f"only here: the data {one.md5} of {', '.join(one.models)}: no branch or tag names it for 'dvc gc'")
     what = f"{_many(len(found.unneeded), 'object')} of DVC's cache that nobody needs"
     _conclude(yes, f"{what}, {decimal(sum(found.unneeded.values()))}" if found.unneeded else "")
+
+
+def end_dead() -> None:
+    """End the runs whose process is gone, in MLflow and in Prefect, with the reason."""
+    root = tracked_root()
+    with ExitStack() as stack:
+        if server := own_server(root, stack):
+            server.wait()
+        from tasks.dead_runs import end_dead_runs
+
+        if not end_dead_runs.fn(root):
+            say("no run is dead")
 
 
 def _conclude(yes: bool, what: str) -> None:

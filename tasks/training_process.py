@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from tasks import tracking
-from tasks.momentary import patiently
 from tasks.plan import Candidate, Plan
+from tasks.retries import patiently
 from weathervane import lifeline, project
 from weathervane.errors import InputError, TrainingError, in_brief
 from weathervane.files import replacing
