@@ -17,7 +17,7 @@ def augment(root: Path, plan: Plan, candidate: Candidate, run: str) -> None:
     import torch
 
     from weathervane.augment import augment as change
-    from weathervane.augment import chances
+    from weathervane.changes import chances, changes
     from weathervane.device import resident, to_float
     from weathervane.pictures.photographs import contact_sheet
     from weathervane.store import Store
@@ -28,7 +28,8 @@ def augment(root: Path, plan: Plan, candidate: Candidate, run: str) -> None:
     images = resident(pixels, candidate.variant.size, torch.device("cpu"))
     generator = torch.Generator().manual_seed(plan.seed)
     policy = candidate.variant.augment
-    draws = [change(to_float(images), policy, one) for one in chances(DRAWS, len(images), policy, generator)]
+    drawn = changes(chances(DRAWS, len(images), policy, generator), policy)
+    draws = [change(to_float(images), policy, one) for one in drawn]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "augmentation.png"
         after = [(draw * 255).round().byte().permute(0, 2, 3, 1).numpy() for draw in draws]

@@ -1,14 +1,16 @@
 """The augmented batches of an epoch; a GPU makes the first ones of the next epoch while it works at this one's steps.
 
-Legend: N = images, S = size, K = classes, B = images of a batch, R = rows of chances.
+Legend: N = images, S = size, K = classes, B = images of a batch.
 """
 
 from collections.abc import Iterator
+from functools import partial
 from itertools import chain, islice
 
 from torch import Tensor
 
 from weathervane.augment import augment, mix
+from weathervane.changes import changes
 from weathervane.device import from_side_stream, on_side_stream, side_stream_waits, to_float
 from weathervane.draws import Draws, draw
 from weathervane.parts import Part
@@ -59,17 +61,18 @@ def blocks(state: State, train: Part, variant: Variant, draws: Draws, done: int 
     count = together(variant, train, draws.order.shape[1])
     first = done // count * count
 
-    def augmented(pixels: Tensor, chances: Tensor) -> Tensor:
-        return augment(to_float(pixels), variant.augment, chances)
+    def augmented(pixels: Tensor, changes: Tensor) -> Tensor:
+        return augment(to_float(pixels), variant.augment, changes)
 
     orders = draws.order[first:].split(count) if done < len(draws.order) else ()
     with on_side_stream(device):
         coming = train.images.batches(order.flatten() for order in orders)
+        every = state.recorder.run("changes", partial(changes, policy=variant.augment), draws.chances)
     for number, (order, pixels) in enumerate(zip(orders, coming, strict=True)):
         steps = slice(first + number * count, first + (number + 1) * count)
         with on_side_stream(device):
-            chances = draws.chances[steps].transpose(0, 1).flatten(1)
-            images = state.recorder.run(f"{len(pixels)} images", augmented, pixels, chances).unflatten(0, order.shape)
+            some = every[steps].flatten(0, 1)
+            images = state.recorder.run(f"{len(pixels)} images", augmented, pixels, some).unflatten(0, order.shape)
             made = mix(images, train.targets[order], variant.augment, draws.blends[steps].numpy())
         skipped = max(0, done - steps.start)
         yield made[0][skipped:], made[1][skipped:]

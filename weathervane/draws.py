@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
-from weathervane.augment import blends, chances
+from weathervane.changes import blends, chances
 from weathervane.device import to_device
 from weathervane.variant import Augment
 
@@ -19,7 +19,7 @@ class Draws:
     """Of each step of an epoch: its images, what becomes of each, and how they are blended."""
 
     order: Tensor  # row numbers, int64 [steps, B], on the device
-    chances: Tensor  # as `augment` takes them, float32 [steps, R, B] in 0-1, on the device
+    chances: Tensor  # as `changes` takes them, float32 [steps, R, B] in 0-1, on the device
     blends: Tensor  # as `mix` takes them, float64 [steps, 3], on the host
 
 

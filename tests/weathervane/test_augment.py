@@ -7,19 +7,8 @@ import pytest
 import torch
 from torch import Generator, Tensor
 
-from weathervane.augment import (
-    AFFINE,
-    COLOUR,
-    ERASE,
-    affine,
-    augment,
-    blends,
-    chances,
-    colour_,
-    erase_,
-    mix,
-    sampled_at,
-)
+from weathervane.augment import affine, augment, colour_, erase_, mix, sampled_at
+from weathervane.changes import AFFINE, COLOUR, ERASE, blends, chances, changes, places, rectangles, shades
 from weathervane.variant import Augment
 
 OFF = {
@@ -61,7 +50,16 @@ def chance(rows: int, images: Tensor, seed: int = 0) -> Tensor:
 
 
 def augmented(images: Tensor, policy: Augment, seed: int = 0) -> Tensor:
-    return augment(images, policy, chances(1, len(images), policy, seeded(seed))[0])
+    drawn = chances(1, len(images), policy, seeded(seed))[0]
+    return augment(images, policy, changes(drawn, policy))
+
+
+def moved(images: Tensor, policy: Augment, chances: Tensor) -> Tensor:
+    return affine(images, torch.stack(places(chances, policy), 1), images.shape[-1])
+
+
+def shaded(images: Tensor, policy: Augment, chances: Tensor) -> Tensor:
+    return colour_(images.clone(), torch.stack(shades(chances, policy), 1))
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +115,7 @@ def test_a_seed_decides_every_draw(images: Tensor) -> None:
 
 def test_flip_mirrors_half_of_the_images(images: Tensor) -> None:
     """An image is as it was or mirrored left to right, about as often the one as the other."""
-    out = affine(images[:1].repeat(400, 1, 1, 1), policy(flip=True), torch.rand(AFFINE, 400, generator=seeded()))
+    out = moved(images[:1].repeat(400, 1, 1, 1), policy(flip=True), torch.rand(AFFINE, 400, generator=seeded()))
     same = (out - images[:1]).abs().amax((1, 2, 3)) < 1e-5
     mirrored = (out - images[:1].flip(-1)).abs().amax((1, 2, 3)) < 1e-5
     assert (same ^ mirrored).all()
@@ -137,7 +135,7 @@ def test_affine_is_what_a_loop_over_pixels_does(images: Tensor) -> None:
     """The batched resample equals one written pixel by pixel: crop, aspect, rotation, flip, mirrored edges."""
     chosen = policy(crop=(0.3, 0.9), ratio=1.5, rotate=25, flip=True)
     drawn = chance(AFFINE, images, 3)
-    out = affine(images, chosen, drawn)
+    out = moved(images, chosen, drawn)
     for number in (0, 5):
         wanted = by_loop(images[number].tolist(), chosen, drawn[:, number].tolist())
         assert torch.allclose(out[number], torch.tensor(wanted), atol=1e-4)
@@ -180,7 +178,7 @@ def test_a_crop_lies_inside_the_image() -> None:
     place = (torch.arange(SIZE) + 0.5) / SIZE
     ramps = torch.stack([place.expand(SIZE, SIZE), place[:, None].expand(SIZE, SIZE), torch.zeros(SIZE, SIZE)])
     chosen = policy(crop=(0.3, 0.5), ratio=1.4)
-    out = affine(ramps.repeat(500, 1, 1, 1), chosen, torch.rand(AFFINE, 500, generator=seeded()))
+    out = moved(ramps.repeat(500, 1, 1, 1), chosen, torch.rand(AFFINE, 500, generator=seeded()))
     x, y = out[:, 0], out[:, 1]
     assert (x.diff(dim=2) > -1e-6).all() and (y.diff(dim=1) > -1e-6).all()  # a mirrored edge would turn back
     middle = SIZE // 2
@@ -196,7 +194,7 @@ def test_a_crop_lies_inside_the_image() -> None:
 def test_brightness_scales_an_image() -> None:
     """All pixels of an image by one factor from 1 - b to 1 + b."""
     grey = 0.2 + 0.3 * torch.rand(300, 3, 4, 4, generator=seeded())
-    factor = colour_(grey.clone(), policy(brightness=0.5), chance(COLOUR, grey)) / grey
+    factor = shaded(grey, policy(brightness=0.5), chance(COLOUR, grey)) / grey
     assert torch.allclose(factor, factor[:, :1, :1, :1].expand_as(factor), atol=1e-5)
     assert 0.5 <= factor.min() < 0.52 and 1.48 < factor.max() <= 1.5
 
@@ -208,10 +206,10 @@ def test_contrast_keeps_the_mean_and_saturation_every_pixels_grey() -> None:
     def luma(x: Tensor) -> Tensor:
         return 0.299 * x[:, 0] + 0.587 * x[:, 1] + 0.114 * x[:, 2]
 
-    hard = colour_(soft.clone(), policy(contrast=0.5), chance(COLOUR, soft))
+    hard = shaded(soft, policy(contrast=0.5), chance(COLOUR, soft))
     assert torch.allclose(luma(hard).mean((1, 2)), luma(soft).mean((1, 2)), atol=1e-5)
     assert (hard.std((1, 2, 3)) / soft.std((1, 2, 3)) - 1).abs().max() > 0.3
-    vivid = colour_(soft.clone(), policy(saturation=0.5), chance(COLOUR, soft))
+    vivid = shaded(soft, policy(saturation=0.5), chance(COLOUR, soft))
     assert torch.allclose(luma(vivid), luma(soft), atol=1e-5)
     assert (vivid - soft).abs().max() > 0.03
 
@@ -226,14 +224,14 @@ def test_colours_change_one_after_the_other() -> None:
     wanted = mean + (wanted - mean) * (1 + 0.2 * drawn[1])
     own = (wanted * luma).sum(1, keepdim=True)
     wanted = own + (wanted - own) * (1 + 0.3 * drawn[2])
-    together = colour_(images.clone(), policy(brightness=0.1, contrast=0.2, saturation=0.3), chance(COLOUR, images))
+    together = shaded(images, policy(brightness=0.1, contrast=0.2, saturation=0.3), chance(COLOUR, images))
     assert torch.allclose(together, wanted.clamp(0, 1), atol=1e-6)
 
 
 def test_erasing_takes_one_grey_rectangle() -> None:
     """A share of the images loses a rectangle of at most 25 % of the area to grey; all else is untouched."""
     white = torch.ones(2000, 3, SIZE, SIZE)
-    out = erase_(white.clone(), 0.3, chance(ERASE, white))
+    out = erase_(white.clone(), torch.stack(rectangles(chance(ERASE, white), policy(erase=0.3)), 1))
     gone = out != 1
     assert (out[gone] == 0.5).all()
     hit = gone.flatten(1).any(1)
@@ -333,13 +331,13 @@ def test_batches_blended_together_are_those_blended_one_by_one() -> None:
 
 @pytest.mark.parametrize("size", [32, 33])
 def test_batches_augmented_together_are_those_augmented_one_by_one(size: int) -> None:
-    """An epoch's chances are those that its batches would draw one after another, and give the same images to the last
-    bit: how many batches are augmented at once decides nothing."""
+    """An epoch's chances are those that its batches would draw one after another, and reckoned with at once they give
+    the same images to the last bit: how many batches are augmented together decides nothing."""
     images, strength = torch.rand(5, 7, 3, size, size, generator=seeded(4)), policy(**EACH)
     at_once = chances(5, 7, strength, seeded())
     again = seeded()
     for one in at_once:
         assert torch.equal(one, torch.cat([torch.rand(rows, 7, generator=again) for rows in (AFFINE, COLOUR, ERASE)]))
-    together = augment(images.flatten(0, 1), strength, at_once.transpose(0, 1).flatten(1))
-    alone = [augment(batch, strength, one) for batch, one in zip(images, at_once, strict=True)]
+    together = augment(images.flatten(0, 1), strength, changes(at_once, strength).flatten(0, 1))
+    alone = [augment(batch, strength, changes(one, strength)) for batch, one in zip(images, at_once, strict=True)]
     assert torch.equal(together, torch.cat(alone))
