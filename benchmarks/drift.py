@@ -49,7 +49,7 @@ def only(store: Store, rows: np.ndarray) -> Store:
     """A store of some of its rows."""
     part = Store(store.folder)
     part.manifest = {name: column[rows] for name, column in store.manifest.items()}
-    part.pixels = lambda chosen: store.pixels(rows[chosen])  # type: ignore[method-assign]
+    part.pixels = lambda chosen: store.pixels(rows[chosen])  # type: ignore[method-assign, assignment]
     return part
 
 

@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import typer
@@ -71,8 +71,14 @@ def generate(folder: Path, count: int) -> None:
 
     rng, numbers = np.random.default_rng(count), np.arange(count)
     names = [f"{number:064x}" for number in numbers]
-    columns = {"sha256": names, "label": [CLASSES[number % 4] for number in numbers], "split": ["train"] * count}
-    columns |= {"fold": numbers % 5, "group": names, "source": ["noise"] * count, "path": names}
+    columns: dict[str, Any] = {"sha256": names, "label": [CLASSES[number % 4] for number in numbers]}
+    columns |= {
+        "split": ["train"] * count,
+        "fold": numbers % 5,
+        "group": names,
+        "source": ["noise"] * count,
+        "path": names,
+    }
     columns |= {"width": [SIZE] * count, "height": [SIZE] * count}
     for number, first in enumerate(range(0, count, SHARD)):
         path = folder / shard_name(number)

@@ -89,7 +89,7 @@ def classes(home: Path) -> list[str]:
 def weathervane(task: Task) -> Go:
     """Ingest, prepare, fit."""
     settle()
-    for name in ("pandas", "pyarrow.parquet", "rich.progress", "scipy.optimize", "scipy.sparse.csgraph"):
+    for name in ("pandas", "pyarrow.parquet", "rich.progress", "scipy.optimize"):
         import_module(name)  # each is needed on the way
 
     from weathervane.fit import fit

@@ -56,7 +56,8 @@ def measure(name: str, folder: Path, rounds: int, device: str) -> list[Entry]:
         for batch in score(model, files, name):
             batch.rows  # noqa: B018, as predict writes them
 
-    network(), whole()
+    network()
+    whole()
     times = [[seconds(work) for work in (decode, network, whole)] for _ in range(rounds)]
     what = f"{name} on {where.type}"
     return [

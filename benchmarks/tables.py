@@ -1,4 +1,5 @@
-"""Puts what was measured where people read it: README, docs/networks.md and the heads of the variants' files.
+"""Puts what was measured where people read it: README, docs/networks.md, docs/speed.md and the heads of the variants'
+files.
 
 `python -m benchmarks.tables` writes crossval.json (of `weathervane crossval --out`) and results.json (of `make bench`)
 between the marks `<!-- NAME -->` and `<!-- end -->` of the pages, the former also into the line "# Measured ..." of

@@ -26,7 +26,9 @@ def _version(asked: bool) -> None:
 
 @app.callback()
 def weathervane(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Say which.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
 ) -> None:
     """Retrain image classifiers, compare them, and keep a champion."""
 
@@ -303,7 +305,7 @@ def promote(
 
 @app.command()
 def rollback(why: Annotated[str, typer.Option(help="The reason; it stays on record.")] = "rolled back") -> None:
-    """Make the version champion that was it before."""
+    """Make the previous champion champion again."""
     from flows.promote_command import rollback
 
     rollback(why)
@@ -505,9 +507,16 @@ def trigger(
         "device": device,
         "seed": seed,
         "data_version": data_version,
+        "time_limit": time_limit,
+        "processes": processes,
+        "memory": memory,
+        "folds": folds,
+        "share": share,
+        "source": source,
+        "days": days,
+        "out": out,
+        "model": model,
     }
-    given |= {"time_limit": time_limit, "processes": processes, "memory": memory, "folds": folds, "share": share}
-    given |= {"source": source, "days": days, "out": out, "model": model}
     raise typer.Exit(trigger(flow, {name: value for name, value in given.items() if value is not None}, wait))
 
 

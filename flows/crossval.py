@@ -13,11 +13,10 @@ from flows.runner import Runner, check_runner, servers
 from flows.trainings import Begun, Failed, closed_by_errors, in_turn, reused
 from tasks.crossval import close_crossval, pool_folds, record_of, train_fold
 from tasks.data import refuse_another
+from tasks.data_steps import ingest, prepare
 from tasks.dead_runs import end_dead_runs
-from tasks.ingest import ingest
 from tasks.locks import retrain_lock
 from tasks.plan import Candidate, Plan, check_sizes, finished_crossval, make_plan, read_variants
-from tasks.prepare import prepare
 from tasks.runs import open_retraining, open_variant
 from tasks.turns import tell_dataset
 from weathervane import project

@@ -24,7 +24,7 @@ from weathervane.errors import InputError
 from weathervane.fingerprint import ingredients
 from weathervane.ledger import Row
 from weathervane.params import load
-from weathervane.prepare import Decode, Pixels, Prepare, decoded, made_of
+from weathervane.prepare import Decode, Pixels, Prepare, decoded, decoded_here, made_of
 
 CLONE = "WEATHERVANE_CLONE"  # set where a machine's part of the cluster is started; else the driver's folder is meant
 AHEAD = 8  # shards that are decoded before they are needed
@@ -54,10 +54,10 @@ def shard_elsewhere(params: Prepare, version: str, rows: list[Row], mark: str, s
         return np.stack(list(decoded(params, raw_copy(root, version), rows)))
 
 
-def decoder(root: Path, servers: dict[str, str]) -> Decode | None:
-    """What decodes the shards of prepare on the machines of the cluster; None where params/compute.yaml wants none."""
+def decoder(root: Path, servers: dict[str, str]) -> Decode:
+    """What decodes the shards of prepare: this process, or the machines of the cluster of params/compute.yaml."""
     if load(Compute, root / COMPUTE).runner == "local":
-        return None
+        return decoded_here
 
     def decode(params: Prepare, _: Path, shards: list[list[Row]]) -> Pixels:
         with runner(root, str(raw_md5(root))) as place:

@@ -12,9 +12,9 @@ from prefect.events import emit_event
 from flows.outcome import outcome
 from tasks.announced import announce, announced
 from tasks.data import current, dataset_of
+from tasks.data_steps import ingest as take_in
 from tasks.data_versions import difference
 from tasks.dvc_lock import raw_md5
-from tasks.ingest import ingest as take_in
 from tasks.locks import retrain_lock
 from tasks.publish import publish
 from weathervane import project

@@ -28,7 +28,7 @@ def clean(older_than: str | None, yes: bool) -> int:
         rows = [[what, f"{count:,}", decimal(sizes[what, why]), why] for (what, why), count in counts.items()]
         tabulate(["what", "how many", "bytes", "why it may go"], rows)
     for why, count in found.kept.items():
-        say(f"kept, though as old: {_many(count, 'run')} {why}")
+        say(f"old enough, but kept: {_many(count, 'run')} {why}")
     for failure in failures:
         say(f"not removed: {failure}: the next clean goes on with it")
     what = f"{_many(len(found.removable), 'thing')}, {decimal(sum(sizes.values()))}" if counts else ""

@@ -27,7 +27,7 @@ def promote(version: str, why: str) -> None:
 
 
 def rollback(why: str) -> None:
-    """Make the version champion that was it before."""
+    """Make the previous champion champion again."""
     reason = _reason(why)
     client, name = _registry()
     with champion_lock(project.root(), name):

@@ -21,16 +21,14 @@ from tasks import approval
 from tasks.announced import announce
 from tasks.approval import Waiting
 from tasks.data import dataset_of, refuse_another
+from tasks.data_steps import ingest, prepare, restore
 from tasks.dead_runs import end_dead_runs
 from tasks.dvc_lock import raw_md5
-from tasks.ingest import ingest
 from tasks.locks import retrain_lock
 from tasks.plan import Candidate, Plan, Result, challenger, check_sizes, make_plan, read_variants
-from tasks.prepare import prepare
 from tasks.publish import publish
 from tasks.register import Decision, register
 from tasks.report import report
-from tasks.restore import restore
 from tasks.runs import close_retraining, open_retraining, open_variant
 from tasks.tracking_read import check_server, page, uri
 from tasks.train import How

@@ -69,26 +69,13 @@ def run_retrain(request: Request) -> int:
     if request.data_version and before != after:
         raise InputError("--data-version is of the dataset as it is: leave out --source and --dataset")
     home = prepared_version(root, request.data_version) if request.data_version else None
-    if home:
-        known = True
-    elif request.data_version and request.plan_only:
-        known = stale_because(root, "prepare") is None
-    elif request.data_version:  # today's own, whatever the sources have by now
-        with retrain_lock(root):
-            known = prepare_here(root)
-    else:
-        known = before == after and current(root)
-    if known:
+    if _known(root, request, home, before == after):
         plan = make_plan(root, variants, request.seed, home)
         if request.plan_only or (plan.nothing_to_do and not _any_dead(root)):
             say(describe(plan))
             return 0
     elif request.plan_only:
-        first = "the sources or the data are not as they were, and would be read first: unless that brings nothing new"
-        stale = stale_because(root, "prepare")
-        if before == after and stale and (request.data_version or unchanged(load(Ingest, path), root)):
-            first = f"the images would be prepared first ({stale}): unless they come out as they were"
-        say(f"{first}, all of {', '.join(variants)} would be trained")
+        say(f"{_first(root, request, before == after)}, all of {', '.join(variants)} would be trained")
         return 0
     check_surroundings(root, request.device)
     with going_on(), ExitStack() as stack:
@@ -99,6 +86,26 @@ def run_retrain(request: Request) -> int:
                 stack.enter_context(brought_in(dataset_of(root)))
         ready(root, server, "flows.retrain")
         return _run_flow(request)
+
+
+def _known(root: Path, request: Request, home: Path | None, as_edited: bool) -> bool:
+    """Whether the images to train on are known already: those of another version, at `home`, or today's."""
+    if not request.data_version:
+        return as_edited and current(root)
+    if home:
+        return True
+    if request.plan_only:
+        return stale_because(root, "prepare") is None
+    with retrain_lock(root):  # today's own, whatever the sources have by now
+        return prepare_here(root)
+
+
+def _first(root: Path, request: Request, as_edited: bool) -> str:
+    """What would come before a training of images that are not known yet."""
+    stale = stale_because(root, "prepare")
+    if as_edited and stale and (request.data_version or unchanged(load(Ingest, root / INGEST), root)):
+        return f"the images would be prepared first ({stale}); unless they come out as they were"
+    return "the sources or the data have changed and would be read first; unless nothing new is found"
 
 
 def _any_dead(root: Path) -> bool:

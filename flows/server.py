@@ -186,10 +186,10 @@ def check(address: str) -> None:
         if _setting("PREFECT_API_KEY"):  # Prefect's own cloud, which has no such page
             return
         if error.code == HTTPStatus.UNAUTHORIZED:
-            how = "not the password" if password else "no password"
+            how = "is wrong" if password else "is not set"
             raise InputError(
                 f"PREFECT_API_URL {address}: the server asks for a password, and PREFECT_API_AUTH_STRING "
-                f"(user:password) holds {how}"
+                f"(user:password) {how}"
             ) from None
         raise InputError(
             f"PREFECT_API_URL {address}: the server answers {error.code}: Prefect's address ends with /api, and one "

@@ -1,4 +1,4 @@
-"""What `weathervane retrain` and `crossval` do round their flow: look round first, boot a server beside the imports."""
+"""What a command or a notebook does round a flow of its own: look round first, boot a server beside the imports."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

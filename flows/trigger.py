@@ -55,7 +55,7 @@ def _deployment(prefect: SyncPrefectClient, name: str) -> DeploymentResponse:
         there = prefect.read_deployments()
         known = ", ".join(sorted(f"{prefect.read_flow(one.flow_id).name}/{one.name}" for one in there))
         has = known or "none: 'weathervane deploy' makes those of prefect.yaml"
-        raise InputError(f"{name}: one deployment of that name is wanted, the server has {has}")
+        raise InputError(f"{name}: no single deployment has that name; the server has {has}")
     return found[0]
 
 

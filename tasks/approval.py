@@ -74,26 +74,34 @@ def _take(root: Path, dataset: str) -> Waiting | None:
         questions = runs(uri(root), dataset, "decision", [WAITING])
         own = [run for run in questions if run.tags["prefect_flow_run_id"] == mine]
         for run in own or questions:
-            version, state = run.tags["model_version"], None if own else _state(run.tags["prefect_flow_run_id"])
+            state = None if own else _state(run.tags["prefect_flow_run_id"])
             if state and not state.is_final():
                 continue
-            found = tracking.or_none(partial(client.get_model_version, dataset, version))
-            moot = _moot(client, dataset, run, found) if found is None or not own else None
-            if state and state.is_cancelled():
-                moot = moot or (NOT_PROMOTED, "the run that asked was cancelled")
+            version = tracking.or_none(partial(client.get_model_version, dataset, run.tags["model_version"]))
+            if own and version:
+                return _question(dataset, run, version)
+            moot = _moot(client, dataset, run, version)
+            if not moot and state and state.is_cancelled():
+                moot = NOT_PROMOTED, "the run that asked was cancelled"
             if moot:
-                _close(root, dataset, run, found, moot)
-                continue
-            if not own and state is None:  # of a flow run that was deleted, or of another server's
-                continue
-            assert found is not None
-            if not own:
-                say(f"asks about version {version} of {dataset} instead: the run that was to do so crashed or failed")
-                tracking.log(root, run.run_id, tags={"prefect_flow_run_id": mine})
-                with get_client(sync_client=True) as prefect:
-                    prefect.update_flow_run_labels(UUID(mine), {HOLDS: dataset})
-            return Waiting(dataset, run.run_id, run.tags["best_variant"], version, found.tags["champion"])
+                _close(root, dataset, run, version, moot)
+            elif state:  # None: of a flow run that was deleted, or of another server's
+                _take_over(root, dataset, run, mine)
+                return _question(dataset, run, version)
     return None
+
+
+def _take_over(root: Path, dataset: str, run: Run, mine: str) -> None:
+    """From here on the question of that retraining is the flow run's called `mine`."""
+    version = run.tags["model_version"]
+    say(f"asks about version {version} of {dataset} instead: the run that was to do so crashed or failed")
+    tracking.log(root, run.run_id, tags={"prefect_flow_run_id": mine})
+    with get_client(sync_client=True) as prefect:
+        prefect.update_flow_run_labels(UUID(mine), {HOLDS: dataset})
+
+
+def _question(dataset: str, run: Run, version: Any) -> Waiting:
+    return Waiting(dataset, run.run_id, run.tags["best_variant"], str(version.version), version.tags["champion"])
 
 
 def _moot(client: Any, dataset: str, run: Run, version: Any) -> tuple[str, str] | None:

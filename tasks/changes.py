@@ -13,6 +13,7 @@ from weathervane.fingerprint import code
 from weathervane.ledger import Ledger
 from weathervane.params import flatten, load
 from weathervane.prepare import Prepare
+from weathervane.words import listed
 
 LISTED = 5  # of what is listed, so many are named; the rest is counted
 
@@ -65,7 +66,7 @@ def _data(root: Path, before: Run, data_md5: str, ledger: Ledger) -> list[str]:
     was, now = json.loads(before.tags.get("prepared_by", "null")), json.loads(prepared_by(root))
     if was:
         if differences := _differences(was["params"], now["params"]):
-            told.append(f"{PREPARE.name}: {listed(differences)}")
+            told.append(f"{PREPARE.name}: {listed(differences, LISTED)}")
         told = told or _code(json.dumps(was["code"]), now["code"])
     return told or ["the prepared data changed"]
 
@@ -79,7 +80,7 @@ def _params(root: Path, name: str, old: dict[str, Any], new: dict[str, Any]) -> 
     for origin, keys in ((f"{name}.yaml", ours), ("--set", {*before, *after} - ours)):
         chosen = ({key: value for key, value in content.items() if key in keys} for content in (before, after))
         told[origin] = _differences(*chosen)
-    return [f"{origin}: {listed(differences)}" for origin, differences in told.items() if differences]
+    return [f"{origin}: {listed(differences, LISTED)}" for origin, differences in told.items() if differences]
 
 
 def _differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
@@ -99,10 +100,4 @@ def _code(old: str | None, after: dict[str, str]) -> list[str]:
         "added": [name for name in after if name not in before],
         "removed": [name for name in before if name not in after],
     }
-    return [f"{listed(names)} {what}" for what, names in became.items() if names]
-
-
-def listed(parts: list[str]) -> str:
-    """The first of them, and how many there are besides."""
-    more = len(parts) - LISTED
-    return ", ".join(parts[:LISTED]) + (f" and {more} more" if more > 0 else "")
+    return [f"{listed(names, LISTED)} {what}" for what, names in became.items() if names]

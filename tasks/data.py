@@ -72,9 +72,7 @@ def refuse_another(root: Path) -> None:
         InputError: it names another dataset by now.
     """
     if (mine := _brought_in.get()) not in ("", now := dataset_of(root)):
-        raise InputError(
-            f"{INGEST} names '{now}' by now, not '{mine}': somebody retrained that meanwhile: run it again"
-        )
+        raise InputError(f"{INGEST} now names '{now}', not '{mine}': somebody changed it meanwhile: run this again")
 
 
 def ingest_and_record(root: Path) -> str:

@@ -80,7 +80,7 @@ def resolve(root: Path, text: str) -> str:
     if len(close) == 1:
         return close[0]
     if len(close) > 1:
-        raise InputError(f"data version {text}: {len(close)} versions begin so: give more digits")
+        raise InputError(f"data version {text}: matches {len(close)} versions: give more digits")
     if at_revision := _tracked_at(root, text):
         return at_revision
     raise InputError(

@@ -47,7 +47,7 @@ def tracked_in(content: object, where: Path | str) -> Tracked:
     try:
         return Tracked.model_validate(content)
     except ValidationError:
-        raise InputError(f"{where}: no file of DVC's: mend it there (a conflict of git?)") from None
+        raise InputError(f"{where}: not a valid DVC file: repair it (a merge conflict?)") from None
 
 
 def raw_md5(root: Path) -> str | None:

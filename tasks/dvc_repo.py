@@ -59,16 +59,12 @@ def fetch(root: Path, target: str) -> bool:
     from dvc.exceptions import DvcException
 
     version = str(raw_md5(root))
-    held = has_bytes(root, version)
+    if not has_bytes(root, version):
+        fetch_version(root, version)
     with _open(root) as repo:
         try:
-            if repo.config["core"].get("remote") and not held:
-                with _told_of_the_remote(but=(DvcException,)):
-                    _patiently(lambda: repo.fetch([str(root / target)]))
             _patiently(lambda: repo.checkout([str(root / target)]))
-        except (DvcException, ImportError):
-            if not held:
-                in_remote(root, [version])  # says so where it cannot even be asked
+        except DvcException:
             return False
     if md5(root / target) == version:
         return True
@@ -109,8 +105,8 @@ def push_version(root: Path, version: str) -> None:
 
 
 @contextmanager
-def _told_of_the_remote(but: tuple[type[Exception], ...] = ()) -> Iterator[None]:
-    """What goes wrong with the default remote, of which each kind has errors of its own, in words; but for `but`."""
+def _told_of_the_remote() -> Iterator[None]:
+    """What goes wrong with the default remote, of which each kind has errors of its own, in words."""
     from dvc.config import NoRemoteError
 
     try:
@@ -119,9 +115,9 @@ def _told_of_the_remote(but: tuple[type[Exception], ...] = ()) -> Iterator[None]
         raise InputError(
             "DVC has no remote, from which other machines get the data: 'dvc remote add -d NAME URL'"
         ) from None
+    except InputError:
+        raise
     except Exception as error:
-        if isinstance(error, (InputError, *but)):
-            raise
         raise InputError(f"DVC's remote: {' '.join(str(error).split())}: see 'dvc remote list'") from None
 
 

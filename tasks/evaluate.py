@@ -26,6 +26,7 @@ def evaluate(root: Path, plan: Plan, candidate: Candidate, run: str, folder: Pat
     """Score the trained model on validation and test, log all of it, and close the run."""
     from weathervane.evaluate import hash_of_test_set, predictions
     from weathervane.model import Model
+    from weathervane.pictures.inside import inside_pictures
     from weathervane.store import Store
 
     store, model = Store(plan.prepared), Model.load(folder / "model")
@@ -37,7 +38,9 @@ def evaluate(root: Path, plan: Plan, candidate: Candidate, run: str, folder: Pat
     metrics["model/bytes"] = float((folder / "model/model.safetensors").stat().st_size)
     with tempfile.TemporaryDirectory() as temporary:
         _draw(Path(temporary), model, store, parts["test"], record(folder))
-        _draw_inside(Path(temporary) / "pictures", model, store, parts["test"], record(folder, "gradients.jsonl"))
+        inside = Path(temporary) / "pictures"
+        inside.mkdir()
+        inside_pictures(model, store, parts["test"], record(folder, "gradients.jsonl"), inside)
         tables = _write(Path(temporary), parts)
         _log(root, run, Path(temporary))
     client = tracking.client(root)
@@ -76,14 +79,6 @@ def _draw(folder: Path, model: "Model", store: "Store", test: "pd.DataFrame", li
     reliability_picture(before_scaling(test, model), test, classes, title, folder / "reliability.png")
     mistakes(test, store, classes, name, folder / "mistakes.png")
     learning_picture(lines, name, folder / "learning.png")
-
-
-def _draw_inside(folder: Path, model: "Model", store: "Store", test: "pd.DataFrame", lines: Lines) -> None:
-    """The pictures of the network's inside, as PNG files in `folder`, which is made."""
-    from weathervane.pictures.inside import inside_pictures
-
-    folder.mkdir()
-    inside_pictures(model, store, test, lines, folder)
 
 
 def _write(folder: Path, parts: dict[str, "pd.DataFrame"]) -> list[str]:

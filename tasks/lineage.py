@@ -129,7 +129,7 @@ def _use(stock: Inventory, run: RunRecord, how: str) -> Use:
 def _one(text: str, close: Iterable[str]) -> str | None:
     different = sorted(set(close))
     if len(different) > 1:
-        raise InputError(f"{text}: {len(different)} begin so ({', '.join(different[:3])}, ...): give more digits")
+        raise InputError(f"{text}: matches {len(different)} ({', '.join(different[:3])}, ...): give more digits")
     return different[0] if different else None
 
 

@@ -47,7 +47,7 @@ def waited_for(mine: FileLock, whom: str) -> Iterator[None]:
 
 @contextmanager
 def retrain_lock(root: Path, wait: bool = True) -> Iterator[bool]:
-    """One retraining at a time: the second waits, and says for whom.
+    """One at a time of those who change this clone's data or train on it: the second waits, and says for whom.
 
     Yields True; or False, without the lock, where another has it and this one does not `wait`.
     """
@@ -58,8 +58,8 @@ def retrain_lock(root: Path, wait: bool = True) -> Iterator[bool]:
         if not wait:
             yield False
             return
-        other = holder.read_text(encoding="utf-8") if holder.is_file() else "it has just started"
-        say(f"waiting for another retraining in {root}: {other}")
+        other = holder.read_text(encoding="utf-8") if holder.is_file() else "one that has just started"
+        say(f"waiting for other work in {root}: {other}")
         mine.acquire()
     try:
         with replacing(holder) as file:

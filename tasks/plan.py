@@ -173,8 +173,8 @@ def make_plan(
             )
         )
     place, synthetic = (home or root) / project.PREPARED, any(row.source == SYNTHETIC for row in ledger.rows)
-    question = "waits for a person's word, unless 'weathervane history' tells of it"
-    waiting = f"{question}: {dataset} {', '.join(past.waiting)}" if past.waiting else ""
+    question = "waiting for approval, unless 'weathervane history' says otherwise"
+    waiting = f"{dataset} {', '.join(past.waiting)}: {question}" if past.waiting else ""
     return Plan(dataset, data, place, seed, candidates, home is not None, synthetic, crossing, waiting)
 
 

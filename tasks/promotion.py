@@ -1,7 +1,7 @@
 """Which version is champion, and how it came to be: the aliases of a registered model and the record of their moves.
 
-Everything here is called under `alone`. A move is written down before the alias moves and marked as done
-afterwards, so a killed one is seen for what it is; one that was made elsewhere (by hand in MLflow's pages, from
+Everything here is called under `tasks.locks.champion_lock`. A move is written down before the alias moves and marked as
+done afterwards, so a killed one is seen for what it is; one that was made elsewhere (by hand in MLflow's pages, from
 another host) leaves a gap in the record and is told.
 """
 

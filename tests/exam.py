@@ -4,7 +4,7 @@ Each image carries, in its pixel number s, what student s will answer; the stude
 pixel and nothing else. So real models, stores and runs have exactly the votes that a test asks for.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,13 +22,13 @@ CLASSES = ["cloudy", "rain", "shine"]
 SIDE, TRAINED = 8, 12  # pixels; images of train
 
 
-def exam(folder: Path, *wrong: Sequence[int], images: int = 100, groups: Sequence[str] | None = None) -> Store:
+def exam(folder: Path, *wrong: Iterable[int], images: int = 100, groups: Sequence[str] | None = None) -> Store:
     """A store of so many test images; student s is wrong on the test images number `wrong[s]`."""
     label = np.arange(TRAINED + images) % len(CLASSES)
     pixels = np.zeros((len(label), SIDE * SIDE, 3), np.uint8)
     for student, missed in enumerate(wrong):
         answer = label.copy()
-        answer[TRAINED + np.asarray(missed, int)] += 1
+        answer[TRAINED + np.asarray([*missed], int)] += 1
         pixels[np.arange(len(label)), student, answer % len(CLASSES)] = 255
     sha256 = [f"{number:064x}" for number in range(len(label))]
     table = {

@@ -3,6 +3,7 @@
 Legend: N = images, K = classes. Joins go by class name; no class index is stored anywhere.
 """
 
+import hashlib
 import time
 from typing import TYPE_CHECKING
 
@@ -64,8 +65,6 @@ def latency(model: Model, store: Store) -> float:
 
 def hash_of_test_set(store: Store) -> str:
     """Hash (12 digits) of the test images and their labels: equal means that accuracies may be compared."""
-    import hashlib
-
     rows = store.part("test")
     lines = sorted(f"{store.manifest['sha256'][row]} {store.manifest['label'][row]}" for row in rows)
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:12]

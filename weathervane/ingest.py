@@ -1,6 +1,6 @@
 """Take in what is new: every file of the sources ends in exactly one list, and the ledger grows.
 
-`python -m weathervane.ingest` does it by hand. Ingest is no DVC stage: inboxes are not functions of files.
+It is no DVC stage: inboxes are not functions of files.
 """
 
 import hashlib
@@ -26,8 +26,8 @@ from weathervane.files import replacing, sha256, sync_folder
 from weathervane.folds import VALIDATION
 from weathervane.ledger import LARGE_GROUP, Ledger, Row
 from weathervane.parallel import in_order
-from weathervane.params import Strict, load
-from weathervane.progress import say, track
+from weathervane.params import Strict
+from weathervane.progress import track
 from weathervane.sorting import Newcomer, Report, Sorting
 from weathervane.sources import Local, Source, stamp
 from weathervane.splits import EXCLUDED, TEST, TRAIN, Place, assign
@@ -373,13 +373,3 @@ def _thumbnail(data: bytes, path: Path) -> None:
         return
     with replacing(path, "wb") as file:
         Image.fromarray(pixels).save(file, "JPEG", quality=80)
-
-
-def main() -> None:
-    """Ingest by hand, with params/ingest.yaml of the project that the working folder is in."""
-    root = project.root()
-    say(str(ingest(load(Ingest, root / "params/ingest.yaml"), root)))
-
-
-if __name__ == "__main__":
-    main()

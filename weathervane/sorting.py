@@ -13,7 +13,7 @@ from weathervane.layout import called_text, class_name, shown
 from weathervane.ledger import Ledger, Quarantined, Row
 from weathervane.parallel import in_order
 from weathervane.sources import Found
-from weathervane.words import by_class
+from weathervane.words import by_class, listed
 
 SHOWN = 4  # names in a note
 HEIF = (".heic", ".heif", ".avif")  # as telephones save photographs
@@ -52,18 +52,13 @@ class Report:
         above = sorted({parts[-3] for parts in places if len(parts) > 2})
         said = []
         if self.new_classes:
-            said.append(f"classes that the dataset did not have: {_some(self.new_classes)}")
+            said.append(f"classes that the dataset did not have: {listed(self.new_classes, SHOWN)}")
         if len(above) > 1:
             said.append(
-                f"a photograph's own folder is its class; those above ({_some(above)}) tell nothing, and test images "
-                "are chosen anew"
+                f"a photograph's own folder is its class; those above ({listed(above, SHOWN)}) tell nothing, and test "
+                "images are chosen anew"
             )
         return said
-
-
-def _some(names: list[str]) -> str:
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(names[:SHOWN]) + more
 
 
 @dataclass(frozen=True, slots=True)

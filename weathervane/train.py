@@ -1,9 +1,8 @@
 """Train one variant in a process of its own: `python -m weathervane.train <folder>`; in several, under torchrun.
 
 The folder holds job.json; metrics.jsonl, gradients.jsonl, checkpoints/, model/ and, at the end, outcome.json or
-error.json are added.
-Killed at any moment, the same command goes on where it was. It runs by hand and on another machine, too: it imports
-none of Prefect, MLflow and DVC.
+error.json are added. Killed at any moment, the same command goes on where it was. It runs by hand and on another
+machine, too: it imports none of Prefect, MLflow and DVC.
 """
 
 import json

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Callable
 from typing import Any, TextIO
 
 
@@ -16,18 +17,16 @@ class Unheard:
 
     def write(self, text: str) -> int:
         """All of it, or none."""
-        try:
-            self._stream.write(text)
-        except BlockingIOError:
-            pass
-        except OSError:  # of a closed pipe, a closed terminal, a full disk
-            to_nowhere(self._stream)
+        self._try(self._stream.write, text)
         return len(text)
 
     def flush(self) -> None:
         """Likewise."""
+        self._try(self._stream.flush)
+
+    def _try(self, work: Callable[..., Any], *given: Any) -> None:
         try:
-            self._stream.flush()
+            work(*given)
         except BlockingIOError:
             pass
         except OSError:  # of a closed pipe, a closed terminal, a full disk

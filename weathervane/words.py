@@ -24,3 +24,9 @@ def brief(name: str, most: int) -> str:
     """A name in so many characters: its beginning and its end, where names of one kind differ."""
     most = max(most, 5)
     return name if len(name) <= most else f"{name[: most // 2]}…{name[-(most - most // 2 - 1) :]}"
+
+
+def listed(parts: Sequence[str], most: int) -> str:
+    """The first of them, and how many there are besides."""
+    more = len(parts) - most
+    return ", ".join(parts[:most]) + (f" and {more} more" if more > 0 else "")

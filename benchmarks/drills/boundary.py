@@ -60,8 +60,8 @@ def main() -> None:
         return
     import subprocess
 
-    command = ["pytest", "-m", "drill", "tests/flows/test_survival.py", "-k", "boundary", "-s", "--faults", "full"]
-    sys.exit(subprocess.call([sys.executable, "-m", *command]))
+    arguments = ["pytest", "-m", "drill", "tests/flows/test_survival.py", "-k", "boundary", "-s", "--faults", "full"]
+    sys.exit(subprocess.call([sys.executable, "-m", *arguments]))
 
 
 if __name__ == "__main__":

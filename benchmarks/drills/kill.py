@@ -16,6 +16,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -113,7 +114,7 @@ def drill(names: list[str], trials: int, seed: int, home: Path) -> Counter[str]:
         folder = home / name
         folder.mkdir()
         started = time.perf_counter()
-        forked(lambda name=name, folder=folder: fit(name, small(name), store, folder, device=torch.device("cpu")))
+        forked(partial(fit, name, small(name), store, folder, device=torch.device("cpu")))
         wanted[name], seconds[name] = result(folder), time.perf_counter() - started
     for number in range(trials):
         name = names[number % len(names)]

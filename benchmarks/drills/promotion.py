@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from itertools import cycle, islice, product
 from pathlib import Path
@@ -25,7 +26,8 @@ from flows.environment import apply
 
 RULES = "policy: better\nalpha: 0.05\nmargin: 0.03\nmin_images: 50\nslice_margin: 0.5\n"
 RULES += "suspected_rise: 0.05\nlimits: {}\n"
-WRONG = (range(60), range(30), [])  # test images of 200 that the weak, the middle and the best student miss
+# Test images of 200 that the weak, the middle and the best student miss.
+WRONG: tuple[Iterable[int], ...] = (range(60), range(30), [])
 # The n-th call of a method of MLflow's client, of all calls that write: by a rollback, and by a retraining.
 BY_HAND = [("set_registered_model_tag", 1), ("set_registered_model_tag", 2)]
 BY_HAND += [("set_registered_model_alias", 1), ("set_registered_model_alias", 2)]
@@ -253,7 +255,8 @@ def carry_out(operation: dict[str, Any]) -> int:
 
     log("invoked")
     if "kill" in operation:
-        strike(*operation["kill"], operation["after"])
+        method, number = operation["kill"]
+        strike(method, number, operation["after"])
     try:
         log("ok", **OPERATIONS[operation["op"]](root, operation))
     except Exception as error:

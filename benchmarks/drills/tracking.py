@@ -164,15 +164,12 @@ def killed(trials: int, home: Path, gone: float, seed: int = 0, epochs: int = EP
 
 def slow(trials: int, home: Path, delay: float, epochs: int = EPOCHS) -> list[tuple[Trained, Trained]]:
     """Pairs of trainings, with the server near and with it `delay` seconds away, in turn."""
-    from tasks.tracking import client
-
     found = []
     with served(home) as server, far_away(server.port, delay) as far:
         for number in range(trials):
             pair = []
             for place, port in enumerate((server.port, far)):
                 os.environ["MLFLOW_TRACKING_URI"] = f"http://127.0.0.1:{port}"
-                client.cache_clear()  # it keeps the address that it was made with
                 pair.append(training(home, epochs, 2 * number + place))
             found.append((pair[0], pair[1]))
     return found

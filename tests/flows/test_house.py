@@ -47,7 +47,7 @@ def test_clean_shows_first(store: Path, here: Here) -> None:
     shown = here(store, "clean")
     assert shown.returncode == 0, shown.stderr
     assert "artifacts of retraining runs  1         10 bytes  metrics and parameters stay" in shown.stdout
-    assert "kept, though as old: 1 run of the last settled retraining of weather" in shown.stdout
+    assert "old enough, but kept: 1 run of the last settled retraining of weather" in shown.stdout
     assert "nothing is removed yet: --yes removes it" in shown.stdout
     assert files(store) == ["variants.json"] * 2
     assert "nothing to remove" in here(store, "clean", "--older-than", "60w").stdout

@@ -76,7 +76,7 @@ def test_a_killed_retraining_is_gone_on_with(home: Home, again: int) -> None:
     assert f"its process {process.pid} on " in said
     assert "dnn: went on in epoch" in said and "(bit-exact)" in said
     assert second.returncode == 0, second.stdout + second.stderr
-    assert f"waiting for another retraining in {home.root}: process {going_on.pid} on " in second.stdout
+    assert f"waiting for other work in {home.root}: process {going_on.pid} on " in second.stdout
     assert "nothing to do: dnn unchanged since run" in second.stdout
     runs = [run for run in home.runs() if run.info.run_id not in known]
     assert {run.info.run_id: run.info.status for run in runs} == {run.info.run_id: "FINISHED" for run in left.values()}
@@ -134,7 +134,7 @@ def test_a_second_retraining_waits_and_names_the_first(home: Home, again: int) -
     second = weathervane(home.root, "retrain", *asked, PREFECT_API_URL=home.api)
     assert first.wait(60) == 0
     assert second.returncode == 0, second.stdout + second.stderr
-    assert f"waiting for another retraining in {home.root}: process {first.pid} on " in second.stdout
+    assert f"waiting for other work in {home.root}: process {first.pid} on " in second.stdout
     assert "nothing to do: dnn unchanged since run" in second.stdout
 
 

@@ -263,7 +263,7 @@ def test_a_person_decides_and_the_worker_may_die_meanwhile(team: Team) -> None:
     before = team.client.get_model_version_by_alias("weather-synthetic", "champion").version
     planned = team.run("retrain", "--plan", "--variants", "dnn", "--set", *FAST, "--seed", "4")
     assert re.search(
-        r"^nothing to do.*waits for a person's word.*: weather-synthetic 1, \d+$",
+        r"^nothing to do.*^weather-synthetic 1, \d+: waiting for approval, unless 'weathervane history' says otherwise$",
         planned.stdout,
         re.DOTALL | re.MULTILINE,
     ), planned

@@ -336,7 +336,7 @@ def test_a_flow_is_refused_another_commands_dataset(project: Path, inbox: Path) 
     with data.brought_in("weather"):
         data.refuse_another(project)
         use(project, inbox, "clouds")
-        with pytest.raises(InputError, match="names 'clouds' by now, not 'weather': somebody retrained that meanwhile"):
+        with pytest.raises(InputError, match="now names 'clouds', not 'weather': somebody changed it meanwhile"):
             data.refuse_another(project)
     data.refuse_another(project)
 
@@ -372,7 +372,7 @@ def test_a_conflict_that_was_committed_breaks_no_history(project: Path, inbox: P
     assert first in [version.md5 for version in data_versions.versions(project)]
     assert first in data_versions.heads(project).values()
     subprocess.run(["git", "branch", "broken", "HEAD~1"], cwd=project, check=True)
-    with pytest.raises(InputError, match=r"data/raw\.dvc at broken: no file of DVC's"):
+    with pytest.raises(InputError, match=r"data/raw\.dvc at broken: not a valid DVC file"):
         data_versions.heads(project)
 
 
@@ -381,7 +381,7 @@ def test_a_command_whose_params_are_edited_before_its_flow_is_refused(
 ) -> None:
     """Between what a command brings in and the work of its flow another command names another dataset: nothing is
     trained, neither by a retraining nor by a cross-validation."""
-    refused = "names 'clouds' by now, not 'weather'"
+    refused = "now names 'clouds', not 'weather'"
 
     def flow(_: Request) -> int:
         use(project, inbox, "clouds")
@@ -442,7 +442,7 @@ def test_a_retraining_at_work_keeps_its_data(
             process = started(command, project, server)
             assert process.stdout
             try:
-                assert any("waiting for another retraining" in line for line in process.stdout)
+                assert any("waiting for other work" in line for line in process.stdout)
                 time.sleep(1)
                 assert [(project / name).read_text() for name in ("params/ingest.yaml", "data/raw.dvc")] == before
             finally:
@@ -466,7 +466,7 @@ def test_an_edit_that_is_made_while_a_command_waits_stays(project: Path, inbox: 
     assert process.stdout
     try:
         with turn:
-            assert any("waiting for another retraining" in said for said in process.stdout)
+            assert any("waiting for other work" in said for said in process.stdout)
             path.write_text(path.read_text() + line)
         assert any("ingest: 24 files" in said for said in process.stdout)
         assert path.read_text().endswith(line)

@@ -135,7 +135,7 @@ def test_a_damaged_record_of_the_data_is_one_clear_line(content: str, tmp_path: 
     (tmp_path / "data").mkdir()
     (tmp_path / "data/raw.dvc").write_text(content)
     for read in (raw_md5, tracked_dataset):
-        with pytest.raises(InputError, match=r"data/raw\.dvc: no file of DVC's: mend it there"):
+        with pytest.raises(InputError, match=r"data/raw\.dvc: not a valid DVC file: repair it"):
             read(tmp_path)
 
 
