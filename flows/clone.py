@@ -7,6 +7,7 @@ gets code to it; the data comes by DVC, where `data/raw.dvc` says that there is 
 import sys
 from pathlib import Path
 
+from tasks.dvc_lock import DVC_LOCK, RAW_DVC
 from tasks.git import git
 from tasks.locks import lock, retrain_lock
 from weathervane.files import replacing
@@ -14,8 +15,7 @@ from weathervane.progress import say
 
 ROOT = Path(__file__).parents[1]
 LOCK, INSTALLED = "requirements.lock", ".venv/ready"  # the latter is a copy of the lock that `make setup` installed
-DATA, DERIVED = "data/raw.dvc", "dvc.lock"
-WRITTEN = {DATA, DERIVED}  # by retrainings themselves
+WRITTEN = {RAW_DVC, DVC_LOCK}  # by retrainings themselves
 
 
 def bring_up_to_date(root: Path = ROOT) -> dict[str, str]:
@@ -47,7 +47,7 @@ def _pull(root: Path) -> None:
     changed = {line[3:] for line in (_git(root, "status", "--porcelain", "--untracked-files=no") or "").splitlines()}
     if changed - WRITTEN:
         why = "has changes that are not committed"
-    elif _git(root, "fetch", "--quiet") is None or not (_forwarded(root, DERIVED in changed) or _rebased(root)):
+    elif _git(root, "fetch", "--quiet") is None or not (_forwarded(root, DVC_LOCK in changed) or _rebased(root)):
         why = (
             "could not be brought up to date by 'git pull' (a commit of its own that is not pushed, other data there?)"
         )
@@ -59,10 +59,10 @@ def _pull(root: Path) -> None:
 def _forwarded(root: Path, keep: bool) -> bool:
     """Take what only comes on top. With `keep`, dvc.lock stays the clone's own, which is not committed: what comes with
     newer code is of other data. Lost by a kill, it is made again."""
-    path = root / DERIVED
+    path = root / DVC_LOCK
     own = path.read_bytes() if keep and path.is_file() else None
     if keep:
-        _git(root, "checkout", "--", DERIVED)
+        _git(root, "checkout", "--", DVC_LOCK)
     try:
         return _git(root, "merge", "--quiet", "--ff-only", "@{upstream}") is not None
     finally:
@@ -77,7 +77,7 @@ def _rebased(root: Path) -> bool:
         set((_git(root, "diff", "--name-only", ends) or "").splitlines())
         for ends in ("@{upstream}...HEAD", "HEAD...@{upstream}")
     )
-    if not ahead <= WRITTEN or DATA in behind:
+    if not ahead <= WRITTEN or RAW_DVC in behind:
         return False
     # "Theirs" are in a rebase the commits that are moved: dvc.lock stays that of this clone's data.
     done = _git(root, "rebase", "--quiet", "--strategy-option", "theirs", "@{upstream}") is not None

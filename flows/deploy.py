@@ -5,7 +5,7 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-from flows.server import check, required
+from flows.prefect_settings import check, required
 from weathervane import project
 from weathervane.errors import InputError, masked
 from weathervane.progress import say

@@ -4,8 +4,8 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from flows.prefect_settings import configured
 from flows.secrets import keep_secrets, parted
-from flows.server import configured
 from tasks.tracking_read import SQLITE, local
 from weathervane.errors import InputError, without_secrets
 from weathervane.process import collect_seldom

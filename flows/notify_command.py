@@ -5,7 +5,8 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, get_args
 
 from flows.notify import ADDRESSES, BLOCK_TYPE, NOTIFY, Kind, Occasion, Target, block, body, home, read
-from flows.server import configured, own_server
+from flows.prefect_settings import configured
+from flows.server import own_server
 from weathervane import params, project
 from weathervane.errors import InputError, masked
 from weathervane.progress import say

@@ -8,7 +8,7 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
 from flows.environment import told_in_prefect
-from tasks.tracking_read import PROMOTED
+from tasks.tags import PROMOTED
 from weathervane.errors import InputError, TrainingError
 
 LENGTH = 2000  # characters of a state's message

@@ -6,7 +6,7 @@ from tasks import promotion
 from tasks.data import dataset_of
 from tasks.locks import champion_lock
 from tasks.promotion import Move
-from tasks.tracking_read import WAITING
+from tasks.tags import WAITING
 from weathervane import project
 from weathervane.errors import InputError
 from weathervane.progress import say

@@ -11,7 +11,8 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from flows.server import OWN, configured
+from flows.prefect_settings import configured
+from flows.server import OWN
 from tasks.dvc_repo import push_version
 from tasks.tracking_read import served, uri
 from weathervane.errors import InputError

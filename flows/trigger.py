@@ -15,9 +15,9 @@ from prefect.client.schemas.responses import DeploymentResponse
 from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 from prefect.settings import PREFECT_UI_URL
 
-from flows.server import check, required
+from flows.prefect_settings import check, required
+from tasks.tags import HOLDS, OF
 from tasks.tracking_read import page, runs
-from tasks.turns import HOLDS, OF
 from weathervane.errors import InputError, masked
 from weathervane.progress import as_json, console, logger, say
 

@@ -9,7 +9,7 @@ import psutil
 
 from flows.deploy import POOL
 from flows.environment import LOUD, WORKER
-from flows.server import check, required
+from flows.prefect_settings import check, required
 from flows.service import GRACE, Child, end_as_by_ctrl_c
 from tasks.tracking_read import check_server, uri
 from weathervane import project

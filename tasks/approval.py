@@ -20,11 +20,10 @@ from prefect.input import RunInput
 from pydantic import Field
 
 from tasks import promotion, tracking
-from tasks.dead_runs import OWNER
 from tasks.locks import champion_lock
 from tasks.retries import patiently
-from tasks.tracking_read import NOT_PROMOTED, PROMOTED, WAITING, Run, runs, uri
-from tasks.turns import HOLDS
+from tasks.tags import BY_HAND, HOLDS, NOT_PROMOTED, OWNER, PROMOTED, WAITING
+from tasks.tracking_read import Run, runs, uri
 from weathervane.errors import InputError
 from weathervane.owner import me
 from weathervane.progress import say
@@ -112,8 +111,8 @@ def _moot(client: Any, dataset: str, run: Run, version: Any) -> tuple[str, str] 
         return told, version.tags.get("why", "")
     champion = promotion.standing(client, dataset).champion
     if champion == str(version.version):
-        return PROMOTED, version.tags.get(promotion.BY_HAND, "made champion elsewhere")
-    if by := version.tags.get(promotion.BY_HAND):
+        return PROMOTED, version.tags.get(BY_HAND, "made champion elsewhere")
+    if by := version.tags.get(BY_HAND):
         return NOT_PROMOTED, f"{by}; and version {champion or 'none'} is champion since"
     if champion != version.tags["champion"]:
         return NOT_PROMOTED, f"version {champion or 'none'} became champion before anybody decided"

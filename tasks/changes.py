@@ -6,7 +6,8 @@ from typing import Any
 
 from tasks.data import PREPARE
 from tasks.data_versions import between, ledger_of
-from tasks.tracking_read import CLEANED, Run
+from tasks.tags import CLEANED
+from tasks.tracking_read import Run
 from weathervane import variant
 from weathervane.errors import InputError
 from weathervane.fingerprint import code

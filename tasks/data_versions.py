@@ -12,9 +12,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from tasks.dvc_lock import md5, raw_md5, tracked_dataset, tracked_in
+from tasks.dvc_lock import RAW_DVC, md5, raw_md5, tracked_dataset, tracked_in
 from tasks.git import git
-from tasks.tracking_read import KINDS, OLDER, moment, runs, uri
+from tasks.tags import KINDS, OLDER
+from tasks.tracking_read import moment, runs, uri
 from weathervane import project
 from weathervane.errors import InputError
 from weathervane.files import replacing
@@ -64,7 +65,7 @@ def versions(root: Path) -> list[Version]:
             found[version.md5] = version
     today = raw_md5(root)
     ordered = sorted((v for v in found.values() if v.md5 != today), key=lambda version: version.date)
-    return [*ordered, found.get(today) or Version(today, "now", "data/raw.dvc")] if today else ordered
+    return [*ordered, found.get(today) or Version(today, "now", RAW_DVC)] if today else ordered
 
 
 def resolve(root: Path, text: str) -> str:
@@ -244,7 +245,7 @@ def _object(root: Path, digest: str) -> Path:
 
 
 def _in_git(root: Path, *heads: str) -> list[Version]:
-    log = git(root, "log", "--format=%H %ct", *heads, "--", "data/raw.dvc").stdout
+    log = git(root, "log", "--format=%H %ct", *heads, "--", RAW_DVC).stdout
     lines = (line.split() for line in log.splitlines())
     found = []
     for commit, seconds in lines:
@@ -270,7 +271,7 @@ def _tracked_at(root: Path, revision: str) -> str | None:
     Raises:
         InputError: data/raw.dvc is no DVC file there, such as one with the marks of a conflict.
     """
-    text = git(root, "show", f"{revision}:data/raw.dvc").stdout if not revision.startswith("-") else ""
+    text = git(root, "show", f"{revision}:{RAW_DVC}").stdout if not revision.startswith("-") else ""
     if not text:
         return None
     from ruamel.yaml import YAML
@@ -279,7 +280,7 @@ def _tracked_at(root: Path, revision: str) -> str | None:
     content = None
     with suppress(YAMLError):
         content = YAML(typ="safe", pure=True).load(text)
-    return tracked_in(content, f"data/raw.dvc at {revision}").outs[0].md5
+    return tracked_in(content, f"{RAW_DVC} at {revision}").outs[0].md5
 
 
 def _counted(what: str, names: Iterable[str]) -> Iterator[str]:

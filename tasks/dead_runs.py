@@ -21,11 +21,10 @@ from prefect.states import Crashed
 from tasks import tracking
 from tasks.retries import RETRY
 from tasks.step import step
-from tasks.tracking_read import KINDS, MONITORING, Run, running, uri
+from tasks.tags import KINDS, MONITORING, OWNER
+from tasks.tracking_read import Run, running, uri
 from weathervane.owner import gone, here, in_words, me
 from weathervane.progress import say
-
-OWNER = "weathervane.owner"  # the label of a flow run
 
 
 @step(name="end dead runs", **RETRY)

@@ -14,6 +14,8 @@ from weathervane import params
 from weathervane.errors import InputError
 from weathervane.parallel import in_order
 
+RAW_DVC, DVC_LOCK = "data/raw.dvc", "dvc.lock"  # in git; a retraining writes both
+
 
 class Entry(BaseModel):
     """A file or a folder, and what it held."""
@@ -63,7 +65,7 @@ def tracked_dataset(root: Path) -> str | None:
 
 
 def _raw(root: Path) -> Tracked | None:
-    path = root / "data/raw.dvc"
+    path = root / RAW_DVC
     return tracked_in(params.read(path), path) if path.is_file() else None
 
 
@@ -131,7 +133,7 @@ def _together(outs: dict[str, str]) -> str:
 
 def _locked(root: Path, stage: str) -> Locked | None:
     """What is on record of a stage; None where it never ran, or what a merge has left is no record."""
-    lock = root / "dvc.lock"
+    lock = root / DVC_LOCK
     stages = params.read(lock).get("stages") if lock.is_file() else None
     try:
         return Locked.model_validate(stages.get(stage)) if isinstance(stages, dict) else None

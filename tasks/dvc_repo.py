@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from tasks.data_versions import CACHE, has_bytes
-from tasks.dvc_lock import md5, raw_md5, stale_because
+from tasks.dvc_lock import DVC_LOCK, md5, raw_md5, stale_because
 from tasks.retries import patiently
 from weathervane.errors import InputError
 from weathervane.files import replacing
@@ -186,7 +186,7 @@ def bring_up_to_date(root: Path, stage: str, work: Callable[[], object]) -> str 
         changed = [path for path, digest in before.items() if md5(root / path) != digest]
         if changed:
             raise InputError(f"{', '.join(changed)} changed while {stage} ran: run it again when nobody writes there")
-        with _only_what_is_kept(root / "dvc.lock") as kept:
+        with _only_what_is_kept(root / DVC_LOCK) as kept:
             _patiently(lambda: repo.commit(node.addressing, force=True))
             kept(repo.stage.collect(node.addressing)[0])
     return f"{reason}; found in DVC's cache" if restored else reason

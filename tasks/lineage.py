@@ -13,7 +13,8 @@ from pathlib import Path
 
 from tasks.data_versions import has_bytes, ledger_of, versions
 from tasks.git import has_commit
-from tasks.promotion import BY_HAND, CHAMPION
+from tasks.promotion import CHAMPION
+from tasks.tags import BY_HAND
 from tasks.tracking_inventory import Inventory, Registered, RunRecord, inventory
 from tasks.tracking_read import moment
 from weathervane.errors import InputError

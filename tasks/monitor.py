@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from tasks import tracking
 from tasks.answering import Answering, answering, named
 from tasks.data import prepared_copy
-from tasks.tracking_read import MONITORING, page, uri
+from tasks.tags import MONITORING
+from tasks.tracking_read import page, uri
 from weathervane import layout
 from weathervane.drift import Judged, Monitor, judge
 from weathervane.errors import InputError

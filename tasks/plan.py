@@ -11,7 +11,8 @@ from typing import Any
 from tasks.changes import what_changed
 from tasks.data import PREPARE
 from tasks.dvc_lock import md5_of_prepared, prepared_md5, raw_md5
-from tasks.tracking_read import CLEANED, KINDS, WAITING, Run, runs, uri
+from tasks.tags import CLEANED, KINDS, WAITING
+from tasks.tracking_read import Run, runs, uri
 from tasks.unjudged import stands
 from weathervane import project, variant
 from weathervane.errors import InputError

@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from tasks import tracking
+from tasks.tags import BY_HAND
 from weathervane.errors import InputError
 
 if TYPE_CHECKING:
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
 CHAMPION, PREVIOUS = "champion", "previous"
 PREFIX = "move."
-BY_HAND = "by_hand"  # tag of a version that a person made champion: how, who, why
 WHY = 2000  # characters: a tag of a registered model holds 5,000
 
 

@@ -6,6 +6,7 @@ For a worker that has a clone of its own; a person commits by hand (`commit: nev
 from pathlib import Path
 
 from tasks.data import INGEST
+from tasks.dvc_lock import DVC_LOCK, RAW_DVC
 from tasks.git import git
 from tasks.retries import RETRY
 from tasks.step import step
@@ -14,7 +15,7 @@ from weathervane.ingest import Ingest
 from weathervane.params import load
 from weathervane.progress import say
 
-FILES = ("data/raw.dvc", "dvc.lock")
+FILES = (RAW_DVC, DVC_LOCK)
 
 
 @step(name="publish", **RETRY)
@@ -57,9 +58,9 @@ def _push(root: Path) -> bool:
             raise
     if not git(root, "rev-list", "@{upstream}..HEAD").stdout:  # git refuses that, too
         return True
-    if FILES[0] in theirs:
+    if RAW_DVC in theirs:
         raise InputError(
-            f"commit: push in params/ingest.yaml: somebody else has committed another {FILES[0]}: bring both together "
+            f"commit: push in params/ingest.yaml: somebody else has committed another {RAW_DVC}: bring both together "
             "by 'git pull --rebase', then run it again"
         )
     return False

@@ -21,7 +21,8 @@ from tasks.locks import champion_lock
 from tasks.plan import Plan, Result
 from tasks.promotion import Move
 from tasks.step import step
-from tasks.tracking_read import NOT_PROMOTED, PROMOTED, WAITING, runs, uri
+from tasks.tags import BY_HAND, NOT_PROMOTED, PROMOTED, WAITING
+from tasks.tracking_read import runs, uri
 from tasks.unjudged import NOT_COMPARED, UNJUDGED, stands
 from tasks.whole import whole
 from weathervane.errors import InputError, in_brief
@@ -74,7 +75,7 @@ def register(root: Path, plan: Plan, best: Result) -> Decision:
     with champion_lock(root, plan.dataset):
         _ensure_registered_model(client, plan.dataset)
         known = _version_of(client, plan.dataset, best.run_id)
-        by_hand = known is not None and promotion.BY_HAND in known.tags
+        by_hand = known is not None and BY_HAND in known.tags
         if known and "decision" in known.tags and (by_hand or stands(root, known.tags, plan.older)):
             decision = _as_decided_before(root, plan.dataset, known, best)
             return decision if by_hand else replace(decision, unjudged=known.tags.get(UNJUDGED, ""))

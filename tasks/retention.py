@@ -27,8 +27,9 @@ from tasks import tracking
 from tasks.data_versions import has_bytes
 from tasks.locks import BACKUP, DATA, REPRODUCE, champion_lock, lock, retrain_lock
 from tasks.plan import make_plan, read_variants
+from tasks.tags import CLEANED, PROMOTED, WAITING
 from tasks.tracking_inventory import Inventory, Registered, RunRecord, inventory
-from tasks.tracking_read import CLEANED, PROMOTED, WAITING, uri
+from tasks.tracking_read import uri
 from tasks.training_process import run_of
 from weathervane import project, variant
 from weathervane.errors import InputError, masked

@@ -14,12 +14,15 @@ from prefect import runtime
 
 from tasks import tracking
 from tasks.changes import prepared_by
+from tasks.data import INGEST
 from tasks.data_versions import difference
+from tasks.dvc_lock import DVC_LOCK, RAW_DVC
 from tasks.git import git
 from tasks.plan import Candidate, Plan
 from tasks.retries import RETRY
 from tasks.step import step
-from tasks.tracking_read import CLEANED, KINDS, OLDER, Run, runs, uri
+from tasks.tags import CLEANED, KINDS, OLDER
+from tasks.tracking_read import Run, runs, uri
 from tasks.training_process import folder_of, run_of
 from weathervane import project
 from weathervane.errors import InputError
@@ -64,7 +67,7 @@ def open_retraining(root: Path, plan: Plan) -> str:
     else:
         name = time.strftime(f"{FLOW[plan.kind]} %Y-%m-%d %H:%M:%S")
         run = tracking.start_run(root, tracking.experiment(root, plan.dataset), name, tags)
-    for record in ("data/raw.dvc", "dvc.lock"):  # so that the version is found again if nobody committed them
+    for record in (RAW_DVC, DVC_LOCK):  # so that the version is found again if nobody committed them
         if not plan.older:
             tracking.client(root).log_artifact(run, str(root / record), "data")
     return run
@@ -189,7 +192,7 @@ def _noted(row: dict[str, Any]) -> list[str]:
 def code_tags(root: Path) -> dict[str, str]:
     """Tags git_commit and git_dirty; dirty leaves out what a retraining itself writes (the data's own files), but not
     files of code that were never added."""
-    data_files = {"data/raw.dvc", "dvc.lock", "params/ingest.yaml"}
+    data_files = {RAW_DVC, DVC_LOCK, str(INGEST)}
     head = git(root, "rev-parse", "HEAD")
     if head.returncode:
         return {"git_commit": "none"}

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from tasks import view
 from tasks.locks import STORE, lock
-from tasks.tracking_read import OLDER, connect, local, served, uri
+from tasks.tags import OLDER
+from tasks.tracking_read import connect, local, served, uri
 from tasks.unjudged import UNJUDGED
 from tasks.whole import Whole
 from weathervane.errors import InputError

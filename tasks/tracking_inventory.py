@@ -14,7 +14,8 @@ from typing import Any
 
 from tasks import tracking
 from tasks.promotion import PREFIX
-from tasks.tracking_read import KINDS, MONITORING, local, opened, pages, uri
+from tasks.tags import KINDS, MONITORING
+from tasks.tracking_read import local, opened, pages, uri
 
 OURS = (*KINDS.keys(), *KINDS.values(), MONITORING)
 

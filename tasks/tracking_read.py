@@ -43,13 +43,7 @@ REFUSED = {  # status → what to do
 }
 BUNDLES = ("MLFLOW_TRACKING_SERVER_CERT_PATH", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")  # as MLflow's client has them
 PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
-CLEANED = "artifacts_deleted"  # tag of a run whose artifacts `weathervane clean` removed: the date
 TRAININGS = "workflowType=machine_learning"  # MLflow's pages are those for agents without it
-MONITORING = "monitoring"  # tag `kind` of a run that has no children
-# Tag `decision` of a version, and of its retraining; WAITING until a person has spoken.
-PROMOTED, NOT_PROMOTED, WAITING = "promoted", "not promoted", "waiting for approval"
-OLDER = "older_data"  # tag of a retraining on another version of the data than that of its day
-KINDS = {"retraining": "variant", "crossval": "crossval variant"}  # tag `kind` of a parent run → of its children
 
 
 @dataclass(frozen=True)

@@ -27,10 +27,9 @@ from prefect.client.schemas.sorting import FlowRunSort
 from prefect.concurrency.sync import concurrency
 from prefect.exceptions import PrefectHTTPStatusError
 
+from tasks.tags import HOLDS, OF
 from weathervane.progress import say
 
-HOLDS = "weathervane.holds"  # the label of the flow run that has the place, with its dataset
-OF = "weathervane.dataset"  # the label of any flow run whose MLflow run is in that dataset's experiment
 LEASE = 60.0  # seconds after which the place of a run that is gone is free again
 FORGOTTEN = 100.0  # seconds after which no lease can be left
 PATIENCE = 5.0  # seconds between two looks at who holds it

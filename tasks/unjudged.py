@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from tasks.tracking_read import OLDER
+from tasks.tags import OLDER
 from weathervane.params import load
 
 UNJUDGED = "unjudged"  # tag of a version and of its retraining: the reason, one of these

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from sklearn.metrics import accuracy_score, f1_score, log_loss
 
-from tasks.turns import OF
+from tasks.tags import OF
 from tests.conftest import Here
 from tests.flows.conftest import WEATHERVANE, Home, environment, weathervane
 from tests.flows.test_retrain import HEAVY

@@ -18,7 +18,8 @@ import psutil
 import pytest
 from prefect.client.orchestration import SyncPrefectClient
 
-from flows.server import LocalServer, check
+from flows.prefect_settings import check
+from flows.server import LocalServer
 from flows.service import Child, ServerError
 from flows.trigger import _deployment
 from tests.conftest import ROOT
@@ -303,7 +304,7 @@ def test_a_server_that_the_folder_names_is_the_persons(name: str, content: str, 
     (tmp_path / "profiles.toml").write_text('active = "mine"\n[profiles.mine]\nPREFECT_API_URL = "http://mine/api"\n')
     variables = {key: value for key, value in os.environ.items() if not key.startswith("PREFECT_")}
     variables |= {"PYTHONPATH": str(ROOT), "PREFECT_PROFILES_PATH": str(tmp_path / "profiles.toml")}
-    code = "import sys; from flows.server import configured; print(configured(), 'prefect' in sys.modules)"
+    code = "import sys; from flows.prefect_settings import configured; print(configured(), 'prefect' in sys.modules)"
     command = [sys.executable, "-c", code]
     said = subprocess.run(command, cwd=tmp_path, env=variables, capture_output=True, text=True, check=True)
     assert said.stdout.split() == ["http://team:4200/api" if "team" in content else "http://mine/api", "False"]

@@ -17,7 +17,7 @@ from urllib.request import ProxyHandler, Request, build_opener
 import psutil
 import pytest
 
-from tasks.tracking_read import WAITING
+from tasks.tags import WAITING
 from tests.conftest import copy_project
 from tests.flows.browser import browser
 from tests.flows.conftest import smaller, weathervane
@@ -263,7 +263,7 @@ def test_a_person_decides_and_the_worker_may_die_meanwhile(team: Team) -> None:
     before = team.client.get_model_version_by_alias("weather-synthetic", "champion").version
     planned = team.run("retrain", "--plan", "--variants", "dnn", "--set", *FAST, "--seed", "4")
     assert re.search(
-        r"^nothing to do.*^weather-synthetic 1, \d+: waiting for approval, unless 'weathervane history' says otherwise$",
+        r"^nothing to do.*^weather-synthetic 1, \d+: waiting for approval, unless 'weathervane history' says other",
         planned.stdout,
         re.DOTALL | re.MULTILINE,
     ), planned

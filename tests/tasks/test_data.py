@@ -22,7 +22,7 @@ from tasks import data, data_versions, tracking
 from tasks.data_gc import census
 from tasks.dvc_lock import md5, raw_md5
 from tasks.locks import retrain_lock
-from tasks.tracking_read import OLDER
+from tasks.tags import OLDER
 from tasks.train import How
 from tests.conftest import Here
 from tests.noise import photograph

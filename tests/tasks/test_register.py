@@ -18,7 +18,7 @@ import pytest
 from tasks import gate, promotion, tracking
 from tasks.plan import Plan, challenger
 from tasks.register import Decision, register
-from tasks.tracking_read import WAITING
+from tasks.tags import WAITING
 from tests.exam import CLASSES, exam, run_of, student
 from weathervane import synthetic
 from weathervane.gate import SUSPECTED

@@ -19,8 +19,8 @@ import pytest
 from tasks import tracking
 from tasks.locks import BACKUP, REPRODUCE, lock
 from tasks.retention import Retention, Survey, clean, limits, survey
+from tasks.tags import CLEANED, WAITING
 from tasks.tracking_inventory import Registered, RunRecord, _by_client, _from_sqlite, inventory
-from tasks.tracking_read import CLEANED, WAITING
 from tests.conftest import copy_project
 from tests.tasks.test_plan import plan_of, record
 from weathervane.errors import InputError
