@@ -19,22 +19,14 @@ import torch
 import typer
 from PIL import Image
 
-from benchmarks.results import Entry, record
+from benchmarks.results import record, share
 from flows.environment import apply
 from weathervane import checkpoint, images
-from weathervane.measures import wilson
 from weathervane.model import Model, Spec, build
 from weathervane.store import changed, seal
 
 EPOCH = 0.02  # seconds between two checkpoints
 STATE = {f"layer {number}": torch.zeros(512, 512) for number in range(8)}  # 8 MiB
-
-
-def share(name: str, found: list[bool]) -> Entry:
-    """The share of trials that went well, with Wilson's interval of 95 %."""
-    good = float(np.mean(found))
-    low, high = (round(end, 3) for end in wilson(good * len(found), len(found)))
-    return Entry(f"promise: {name}", round(good, 4), "of trials", len(found), (low, high))
 
 
 def killed(write: Callable[[Path, int], object], loads: Callable[[Path], object], trials: int) -> Iterator[bool]:
@@ -200,23 +192,24 @@ def main(trials: Annotated[int, typer.Option(help="of each")] = 100) -> None:
     apply()
     entries = []
     bare = killed(lambda folder, _: torch.save(STATE, folder / "last.pt"), torch_loads, trials)
-    entries.append(share("a checkpoint loads after a kill, torch.save on one file", list(bare)))
+    entries.append(share("promise: a checkpoint loads after a kill, torch.save on one file", list(bare), "of trials"))
     ours = killed(
         lambda folder, number: checkpoint.write(folder, number, STATE, {}),
         lambda folder: checkpoint.newest(folder) is not None,
         trials,
     )
-    entries.append(share("a checkpoint loads after a kill, weathervane", list(ours)))
+    entries.append(share("promise: a checkpoint loads after a kill, weathervane", list(ours), "of trials"))
     with tempfile.TemporaryDirectory() as root:
         told = list(races(Path(root), trials))
-        entries.append(share("the better one of two at once is champion, MLflow's alias after a look", told))
+        what = "the better one of two at once is champion, MLflow's alias after a look"
+        entries.append(share(f"promise: {what}", told, "of trials"))
     for what, names, found in (
         ("one changed pixel is noticed", ("MLflow's dataset digest", "weathervane"), noticed(trials)),
         ("loading an exchanged model executes nothing", ("mlflow.pyfunc", "weathervane"), harmless(trials)),
         ("a truncated photograph ends nothing", ("torchvision's ImageFolder", "weathervane"), survived(trials)),
     ):
         for name, column in zip(names, zip(*found, strict=True), strict=True):
-            entries.append(share(f"{what}, {name}", list(column)))
+            entries.append(share(f"promise: {what}, {name}", list(column), "of trials"))
     record(entries)
 
 

@@ -15,13 +15,12 @@ import typer
 from PIL import Image, ImageFilter
 
 from benchmarks.photographs import DEFAULT, Photographs
-from benchmarks.results import Entry, record
-from benchmarks.suspects import take_in
+from benchmarks.results import record, share
+from benchmarks.suspects import take_in_and_prepare
 from weathervane import project, variant
 from weathervane.drift import Bank, Monitor, judge
 from weathervane.features import MOST, with_features
 from weathervane.fit import fit
-from weathervane.measures import wilson
 from weathervane.model import Model
 from weathervane.monitor import of_training
 from weathervane.params import load
@@ -97,13 +96,6 @@ def alarms(
     return found
 
 
-def share(name: str, found: list[bool]) -> Entry:
-    """The share of draws with an alarm, with Wilson's interval of 95 %."""
-    hits = float(np.mean(found))
-    low, high = (round(end, 4) for end in wilson(hits * len(found), len(found)))
-    return Entry(f"monitor: {name}", round(hits, 4), "of the draws", len(found), (low, high))
-
-
 def main(
     photographs: Photographs = DEFAULT,
     draws: int = 400,
@@ -112,7 +104,7 @@ def main(
     """Train, draw, and record it."""
     params, entries = load(Monitor, project.root() / "params/monitor.yaml"), []
     with tempfile.TemporaryDirectory() as folder:
-        store = Store(take_in(photographs, Path(folder)))
+        store = Store(take_in_and_prepare(photographs, Path(folder)))
         model = trained(store, epochs)
         trained_on = of_training(model, store)
         before, bank = trained_on.table, Bank(trained_on.features[trained_on.learnt])
@@ -122,7 +114,7 @@ def main(
             after = before if change is before else lately(model, store, unseen, bank, change)
             for count in COUNTS:
                 found = alarms(before, after.drop(columns=["unseen"], errors="ignore"), params, count, draws)
-                entries.append(share(f"{name}, {count} photographs", found))
+                entries.append(share(f"monitor: {name}, {count} photographs", found, "of the draws"))
                 say(f"{entries[-1].name}: {entries[-1].value}")
         known, rest = np.flatnonzero(store.manifest["label"] != NEW), np.flatnonzero(store.manifest["label"] == NEW)
         part = only(store, known)
@@ -134,7 +126,8 @@ def main(
         for portion in (1.0, SHARE):
             for count in COUNTS:
                 found = alarms(before, after, params, count, draws, portion)
-                entries.append(share(f"a new class, {portion:.0%} of {count} photographs", found))
+                what = f"monitor: a new class, {portion:.0%} of {count} photographs"
+                entries.append(share(what, found, "of the draws"))
                 say(f"{entries[-1].name}: {entries[-1].value}")
     record(entries)
 

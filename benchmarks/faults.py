@@ -4,10 +4,10 @@ From tests/faults/rows.yaml, which says what each row is, and faults.json, where
 """
 
 import json
-import re
 from pathlib import Path
 from typing import Any
 
+from benchmarks.pages import page
 from weathervane import params
 from weathervane.files import replacing
 from weathervane.progress import say
@@ -15,7 +15,6 @@ from weathervane.words import markdown_table
 
 ROOT = Path(__file__).parents[1]
 ROWS, RESULTS, PAGE = ROOT / "tests/faults/rows.yaml", ROOT / "benchmarks/faults.json", ROOT / "docs/reliability.md"
-BLOCK = re.compile(r"(?<=<!-- faults -->\n).*?(?=<!-- end -->)", re.DOTALL)
 HEAD = ["row", "fault", "what is seen", "`make faults`", "`make drills`", "asked", "date", ""]
 
 
@@ -35,7 +34,7 @@ def table() -> str:
         asked = f"{row['asked']:,}" if "asked" in row else ""
         cells = [str(number), row["fault"], row["seen"], passed(quick), passed(full), asked, dates[-1] if dates else ""]
         lines.append([*cells, "; ".join(remarks(row, quick, full))])
-    return f"{markdown_table(HEAD, lines)}\n\nPassed of trials. {'; '.join(sorted(machines))}; no GPU.\n"
+    return f"{markdown_table(HEAD, lines)}\n\nPassed of trials. {'; '.join(sorted(machines))}; no GPU."
 
 
 def passed(found: list[dict[str, Any]]) -> str:
@@ -56,7 +55,7 @@ def main() -> None:
     """Write the page, and say what is short."""
     text = PAGE.read_text(encoding="utf-8")
     with replacing(PAGE) as file:
-        file.write(BLOCK.sub(lambda _: table(), text))
+        file.write(page(text, {"faults": table()}))
     found = json.loads(RESULTS.read_text(encoding="utf-8"))
     for number, row in rows().items():
         most = max((sum(one["passed"] for one in found[kind].get(str(number), [])) for kind in found), default=0)

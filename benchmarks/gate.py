@@ -16,9 +16,11 @@ from pathlib import Path
 import numpy as np
 from scipy.special import ndtr, ndtri
 
+from benchmarks.pages import page
 from weathervane.files import replacing
 from weathervane.gate import level, p_better, p_not_worse, shown
 from weathervane.progress import say, track
+from weathervane.words import markdown_table
 
 DOCS = Path(__file__).parents[1] / "docs"
 PAGE, PICTURE = DOCS / "promotion.md", DOCS / "promotion.png"
@@ -184,14 +186,6 @@ def draw(share: dict[tuple[str, int, float], float], path: Path) -> None:
     figure.savefig(path, dpi=90)
 
 
-def put(page: str, name: str, head: list[str], rows: list[list[str]]) -> str:
-    """The page with a table between its two marks."""
-    begin, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
-    before, after = page.split(begin)[0], page.split(end)[1]
-    lines = [head, ["---"] + ["---:"] * (len(head) - 1), *rows]
-    return before + begin + "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n" + end + after
-
-
 def disagreement() -> float:
     """Share of images on which two models of equal accuracy differ, under COMMON."""
     there, first = Images(2_000, 500, np.random.default_rng(0)), np.full(2_000, ACCURACY)
@@ -210,11 +204,9 @@ def main() -> None:
         "years": (["gate", "images", *points, "promotions a year at 0"], nights()),
         "decline": (["gate", "images", "promotions", "points lost", "more than 3 lost, %"], decline()),
     }
-    page = PAGE.read_text(encoding="utf-8")
-    for name, (head, lines) in tables.items():
-        page = put(page, name, head, lines)
+    text = PAGE.read_text(encoding="utf-8")
     with replacing(PAGE) as file:
-        file.write(page)
+        file.write(page(text, {name: markdown_table(*table) for name, table in tables.items()}))
     draw(share, PICTURE)
     say(f"{PAGE} and {PICTURE} written in {time.perf_counter() - began:.0f} s")
 

@@ -11,7 +11,8 @@ from statistics import median
 
 from weathervane.files import replacing
 from weathervane.machine import machine
-from weathervane.progress import console
+from weathervane.measures import wilson
+from weathervane.progress import tabulate
 
 RESULTS = Path(__file__).with_name("results.json")
 
@@ -42,21 +43,24 @@ def entry(name: str, measured: Sequence[float], unit: str) -> Entry:
     return Entry(name, value, unit, len(measured), (low, high))
 
 
+def share(name: str, found: Sequence[bool], unit: str) -> Entry:
+    """The share of trials that came out so, with Wilson's interval of 95 %."""
+    hits = sum(found)
+    low, high = (round(end, 4) for end in wilson(hits, len(found)))
+    return Entry(name, round(hits / len(found), 4), unit, len(found), (low, high))
+
+
 def record(entries: list[Entry], device: str = "cpu") -> None:
     """Print the figures and write them to results.json, where they replace those of the same name and machine.
 
     A device other than the CPU is part of the machine.
     """
-    from rich.table import Table
-
     if device != "cpu":
         import torch
 
         entries = [replace(one, machine=f"{one.machine}, {torch.cuda.get_device_name(device)}") for one in entries]
-    table = Table("what", "median", "unit", "n", "from", "to", box=None, pad_edge=False)
-    for one in entries:
-        table.add_row(one.name, f"{one.value:,}", one.unit, str(one.n), *(f"{end:,}" for end in one.spread))
-    console().print(table)
+    rows = [[one.name, f"{one.value:,}", one.unit, str(one.n), *(f"{end:,}" for end in one.spread)] for one in entries]
+    tabulate(["what", "median", "unit", "n", "from", "to"], rows)
     new = {(one.name, one.machine) for one in entries}
     held = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.is_file() else []
     kept = [one for one in held if (one["name"], one["machine"]) not in new]

@@ -4,7 +4,6 @@ A network is trained on the flipped labels for each seed, and once on the labels
 what a model's own word finds: as many images, those that it finds least probable to be what their label says.
 """
 
-import shutil
 import tempfile
 import time
 from pathlib import Path
@@ -14,11 +13,11 @@ import numpy as np
 import torch
 import typer
 
+from benchmarks.peers import take_in
 from benchmarks.photographs import DEFAULT, Photographs
 from benchmarks.results import entry, record
 from weathervane import project, variant
 from weathervane.fit import fit
-from weathervane.ingest import Ingest, ingest
 from weathervane.model import Model
 from weathervane.prepare import Prepare, prepare
 from weathervane.progress import say
@@ -28,12 +27,9 @@ from weathervane.suspects import suspects
 SHARE = 0.1
 
 
-def take_in(archive: Path, root: Path) -> Path:
+def take_in_and_prepare(archive: Path, root: Path) -> Path:
     """Take the archive in and prepare it at 96 pixels; the prepared folder."""
-    shutil.copy2(archive, root / archive.name)
-    source = {"kind": "local", "path": archive.name}
-    params = {"dataset": "photographs", "sources": [source], "test_fraction": 0.2, "folds": 5, "seed": 0}
-    ingest(Ingest.model_validate(params | {"max_bad": 0.05, "min_per_class": 10}), root)
+    take_in(archive, root)
     prepare(Prepare(image_size=96, shard=4096), root)
     return root / project.PREPARED
 
@@ -84,7 +80,7 @@ def main(
     """Print each training's figures and record their medians."""
     runs = []
     with tempfile.TemporaryDirectory() as folder:
-        prepared = take_in(photographs, Path(folder))
+        prepared = take_in_and_prepare(photographs, Path(folder))
         for seed in [None, *range(seeds)]:
             runs.append(measure(prepared, which, seed, epochs))
             told = "labels as they are" if seed is None else f"seed {seed}"

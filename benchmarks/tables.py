@@ -14,6 +14,7 @@ from pathlib import Path
 from textwrap import fill
 from typing import Any
 
+from benchmarks.pages import page
 from benchmarks.results import RESULTS
 from weathervane.crossval import about, pairs_table, rows_table
 from weathervane.files import replacing
@@ -111,18 +112,6 @@ def _table(entries: list[dict[str, Any]], where: str) -> str:
 def quoted(results: list[dict[str, Any]], starts: tuple[str, ...]) -> list[dict[str, Any]]:
     """The entries whose names begin so, in that order."""
     return [one for start in starts for one in results if one["name"].startswith(start)]
-
-
-def page(text: str, found: dict[str, str]) -> str:
-    """The page with its marked blocks made anew."""
-    for name, block in found.items():
-        before, mark, rest = text.partition(f"<!-- {name} -->\n")
-        if mark:
-            _, end, after = rest.partition("<!-- end -->")
-            if not end:
-                raise ValueError(f"<!-- {name} -->: its <!-- end --> is missing")
-            text = "".join([before, mark, block, "\n", end, after])
-    return text
 
 
 def head(text: str, record: dict[str, Any], name: str) -> str:

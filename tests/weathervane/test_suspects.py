@@ -6,28 +6,17 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.drills.kill import small
 from weathervane.features import store_features
 from weathervane.model import Model, Spec, build
 from weathervane.models import FAMILIES
 from weathervane.store import Store
 from weathervane.suspects import doubted, out_of_sample, suspects
 
-LSTM = {"hidden": 6, "layers": 1, "bidirectional": True, "dropout": 0.5}
-NETWORKS = {
-    "ann": {"hidden": 8, "input_size": 8},
-    "dnn": {"hidden": [8, 8], "activation": "relu", "norm": True, "dropout": 0.5, "input_size": 8},
-    "cnn": {"residual": True, "width": 4, "stages": 2, "blocks": 1, "dropout": 0.5},
-    "rnn": {"rows": 4, "hidden": 6},
-    "lstm": {"rows": 4, "columns": 0, "embed": 8, **LSTM},
-    "cnn_lstm": {"width": 4, "stages": 2, "blocks": 1, **LSTM},
-    "transfer": {"backbone": "squeezenet1_1", "weights": "none", "sha256": None, "input_size": 64, "freeze": 0}
-    | {"backbone_lr": 1.0},
-}
-
 
 def untrained(store: Store, family: str, flip_test: bool = True) -> Model:
     torch.manual_seed(0)
-    spec = Spec(family, family, NETWORKS[family], 32, store.size, store.classes, flip_test)
+    spec = Spec(family, family, small(family).network, 32, store.size, store.classes, flip_test)
     return Model(build(spec), spec, torch.device("cpu"))
 
 
