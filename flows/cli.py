@@ -8,7 +8,12 @@ from typing import Annotated
 
 import typer
 
+from flows.sections import Sections
+
+TRAINING, MODELS, PHOTOGRAPHS = "Training", "Models", "Photographs without labels"
+RECORD, TEAM = "Data and runs", "A team's servers"
 app = typer.Typer(
+    cls=Sections,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -37,10 +42,13 @@ FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 MAX_SEED = 2**32 - 1  # as in weathervane.params, which is not loaded here
 Variants = Annotated[
     list[str] | None,
-    typer.Option(help="Names from params/models, several at once; 'weathervane variants' says which by default."),
+    typer.Option(
+        metavar="NAME", help="Names from params/models, several at once; 'weathervane variants' says which by default."
+    ),
 ]
 Changes = Annotated[
-    list[str] | None, typer.Option("--set", help="train.epochs=5 for all, cnn.train.epochs=5 for one variant.")
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="train.epochs=5 for all, cnn.train.epochs=5 for one variant."),
 ]
 
 
@@ -53,40 +61,61 @@ def _device(text: str) -> str:
     return text
 
 
-Device = Annotated[str, typer.Option(callback=_device, help="auto, cpu, cuda, cuda:1 or mps.")]
-Model = Annotated[str, typer.Option(help="models:/weather/7, models:/weather@champion, or 7; the champion by default.")]
+Device = Annotated[str, typer.Option(metavar="DEVICE", callback=_device, help="auto, cpu, cuda, cuda:1 or mps.")]
+Model = Annotated[
+    str,
+    typer.Option(metavar="MODEL", help="models:/weather/7, models:/weather@champion, or 7; the champion by default."),
+]
 DataVersion = Annotated[
-    str | None, typer.Option(help="Train on another version of the data; see 'weathervane data versions'.")
+    str | None,
+    typer.Option(metavar="VERSION", help="Train on another version of the data; see 'weathervane data versions'."),
 ]
 Open = Annotated[bool, typer.Option("--open/--no-open", help="Open the page in a browser.")]
 
 
-@app.command()
+@app.command(rich_help_panel=TRAINING)
 def retrain(
     source: Annotated[
         str | None,
-        typer.Option(help="A folder, a zip or tar archive, 'mendeley' or 'synthetic': becomes the project's source."),
+        typer.Option(
+            metavar="SOURCE",
+            help="A folder, a zip or tar archive, 'mendeley' or 'synthetic': becomes the project's source.",
+        ),
     ] = None,
     dataset: Annotated[
         str | None,
-        typer.Option(help="Name of the dataset and of its registered model; 'weather' on a first source of your own."),
+        typer.Option(
+            metavar="NAME",
+            help="Name of the dataset and of its registered model; 'weather' on a first source of your own.",
+        ),
     ] = None,
     variants: Variants = None,
     set_: Changes = None,
     device: Device = "auto",
-    seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Of initialisation, order and augmentation.")] = 0,
+    seed: Annotated[
+        int, typer.Option(metavar="N", min=0, max=MAX_SEED, help="Of initialisation, order and augmentation.")
+    ] = 0,
     data_version: DataVersion = None,
     time_limit: Annotated[
         float | None,
-        typer.Option(min=0.01, help="Minutes that one variant may train, all tries together; it fails after that."),
+        typer.Option(
+            metavar="MINUTES",
+            min=0.01,
+            help="Minutes that one variant may train, all tries together; it fails after that.",
+        ),
     ] = None,
     processes: Annotated[
-        int, typer.Option(min=1, help="How many train a variant together, each on a GPU of its own if there are any.")
+        int,
+        typer.Option(
+            metavar="N", min=1, help="How many train a variant together, each on a GPU of its own if there are any."
+        ),
     ] = 1,
     memory: Annotated[
         float | None,
         typer.Option(
-            min=0.001, help="GB of pixels to keep on the device (default: half its memory); more are read by batch."
+            metavar="GB",
+            min=0.001,
+            help="GB of pixels to keep on the device (default: half its memory); more are read by batch.",
         ),
     ] = None,
     plan: Annotated[
@@ -116,18 +145,20 @@ def retrain(
     raise typer.Exit(run_retrain(request))
 
 
-@app.command()
+@app.command(rich_help_panel=TRAINING)
 def crossval(
-    folds: Annotated[int, typer.Option(help="As many trainings a variant, each without one of them.")] = 5,
+    folds: Annotated[int, typer.Option(metavar="N", help="As many trainings a variant, each without one of them.")] = 5,
     variants: Variants = None,
     set_: Changes = None,
-    share: Annotated[float, typer.Option(help="Share of the images to learn from: a learning curve's step.")] = 1.0,
+    share: Annotated[
+        float, typer.Option(metavar="SHARE", help="Share of the images to learn from: a learning curve's step.")
+    ] = 1.0,
     seed: Annotated[
-        int, typer.Option(min=0, max=MAX_SEED, help="Of folds, initialisation, order and augmentation.")
+        int, typer.Option(metavar="N", min=0, max=MAX_SEED, help="Of folds, initialisation, order and augmentation.")
     ] = 0,
     device: Device = "auto",
     out: Annotated[
-        Path | None, typer.Option(help="Also write the table there: .json for all of it, .md to read.")
+        Path | None, typer.Option(metavar="FILE", help="Also write the table there: .json for all of it, .md to read.")
     ] = None,
 ) -> None:
     """Compare variants on all images by cross-validation.
@@ -143,10 +174,10 @@ def crossval(
     )
 
 
-@app.command()
+@app.command(rich_help_panel=PHOTOGRAPHS)
 def predict(
     source: Annotated[str, typer.Argument(help="A folder, a zip or tar archive, or a pattern such as 'photos/*.jpg'.")],
-    out: Annotated[Path, typer.Option(help="A .parquet, .csv or .jsonl: a row a photograph.")],
+    out: Annotated[Path, typer.Option(metavar="FILE", help="A .parquet, .csv or .jsonl: a row a photograph.")],
     model: Model = "",
     device: Device = "auto",
 ) -> None:
@@ -159,13 +190,14 @@ def predict(
     model_commands.predict(source, out, model, device)
 
 
-@app.command()
+@app.command(rich_help_panel=PHOTOGRAPHS)
 def monitor(
     source: Annotated[
         str, typer.Argument(help="A folder, an archive, a pattern or a table of predictions; params/monitor.yaml's.")
     ] = "",
     days: Annotated[
-        float | None, typer.Option(min=0, help="Of a folder, only files that changed in so many days; 0: all.")
+        float | None,
+        typer.Option(metavar="DAYS", min=0, help="Of a folder, only files that changed in so many days; 0: all."),
     ] = None,
     model: Model = "",
     device: Device = "auto",
@@ -176,11 +208,13 @@ def monitor(
     model_commands.monitor(source, days, model, device)
 
 
-@app.command()
+@app.command(rich_help_panel=PHOTOGRAPHS)
 def suggest(
     source: Annotated[str, typer.Argument(help="A folder, an archive, a pattern, or a table that predict wrote.")],
-    n: Annotated[int, typer.Option("--n", min=1, help="How many.")] = 50,
-    out: Annotated[Path, typer.Option(help="A new folder: they, contact sheets and a table.")] = Path("suggested"),
+    n: Annotated[int, typer.Option("--n", metavar="N", min=1, help="How many.")] = 50,
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="A new folder: they, contact sheets and a table.")] = Path(
+        "suggested"
+    ),
     model: Model = "",
     device: Device = "auto",
 ) -> None:
@@ -193,12 +227,13 @@ def suggest(
     model_commands.suggest(source, n, out, model, device)
 
 
-@app.command()
+@app.command(rich_help_panel=MODELS)
 def export(
     model: Annotated[str, typer.Argument(help="models:/weather@champion, models:/weather/7, or 7.")],
-    to: Annotated[str, typer.Option(help="onnx.")] = "onnx",
+    to: Annotated[str, typer.Option(metavar="FORMAT", help="onnx.")] = "onnx",
     out: Annotated[
-        Path | None, typer.Option(help="The file; dataset and version in the working folder by default.")
+        Path | None,
+        typer.Option(metavar="FILE", help="The file; dataset and version in the working folder by default."),
     ] = None,
 ) -> None:
     """Write a model for other runtimes.
@@ -210,7 +245,7 @@ def export(
     model_commands.export(model, to, out)
 
 
-@app.command()
+@app.command(rich_help_panel=TRAINING)
 def variants() -> None:
     """List the variants with the comments that head their files."""
     from weathervane import project, variant
@@ -223,7 +258,7 @@ def variants() -> None:
 
 
 data = typer.Typer(no_args_is_help=True, help="Look at data before it is taken in, and at its versions.")
-app.add_typer(data, name="data")
+app.add_typer(data, name="data", rich_help_panel=RECORD)
 
 
 @data.command()
@@ -278,7 +313,7 @@ def data_gc(
 
 
 runs = typer.Typer(no_args_is_help=True, help="Look after runs that nobody works at any more.")
-app.add_typer(runs, name="runs")
+app.add_typer(runs, name="runs", rich_help_panel=RECORD)
 
 
 @runs.command("clean")
@@ -292,10 +327,10 @@ def runs_clean() -> None:
     end_dead()
 
 
-@app.command()
+@app.command(rich_help_panel=MODELS)
 def promote(
     version: Annotated[str, typer.Argument(help="Number of a version of the dataset's registered model.")],
-    why: Annotated[str, typer.Option(help="The reason; it stays on record.")],
+    why: Annotated[str, typer.Option(metavar="REASON", help="The reason; it stays on record.")],
 ) -> None:
     """Make a version champion, whatever the gate said."""
     from flows.promote_command import promote
@@ -303,15 +338,17 @@ def promote(
     promote(version, why)
 
 
-@app.command()
-def rollback(why: Annotated[str, typer.Option(help="The reason; it stays on record.")] = "rolled back") -> None:
+@app.command(rich_help_panel=MODELS)
+def rollback(
+    why: Annotated[str, typer.Option(metavar="REASON", help="The reason; it stays on record.")] = "rolled back",
+) -> None:
     """Make the previous champion champion again."""
     from flows.promote_command import rollback
 
     rollback(why)
 
 
-@app.command()
+@app.command(rich_help_panel=MODELS)
 def history() -> None:
     """List the champion's moves: when, by whom, on what evidence."""
     from flows.promote_command import show_history
@@ -319,7 +356,7 @@ def history() -> None:
     show_history()
 
 
-@app.command()
+@app.command(rich_help_panel=MODELS)
 def lineage(
     what: Annotated[
         str, typer.Argument(help="models:/weather@champion, models:/weather/7, 7; or an image, a sha256, a data md5.")
@@ -334,7 +371,7 @@ def lineage(
     show(what)
 
 
-@app.command()
+@app.command(rich_help_panel=TRAINING)
 def reproduce(
     model: Annotated[str, typer.Argument(help="models:/weather/7, models:/weather@champion, or 7.")],
 ) -> None:
@@ -344,10 +381,11 @@ def reproduce(
     raise typer.Exit(reproduce(model))
 
 
-@app.command()
+@app.command(rich_help_panel=RECORD)
 def clean(
     older_than: Annotated[
-        str | None, typer.Option(help="24h, 90d or 12w, for everything; params/retention.yaml by default.")
+        str | None,
+        typer.Option(metavar="AGE", help="24h, 90d or 12w, for everything; params/retention.yaml by default."),
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Remove it; without, it is only shown.")] = False,
 ) -> None:
@@ -360,7 +398,7 @@ def clean(
     raise typer.Exit(clean(older_than, yes))
 
 
-@app.command()
+@app.command(rich_help_panel=RECORD)
 def backup(file: Annotated[Path, typer.Argument(help="The tar file to write.")]) -> None:
     """Write mlflow.db and mlruns/ to one file.
 
@@ -371,7 +409,7 @@ def backup(file: Annotated[Path, typer.Argument(help="The tar file to write.")])
     backup(file)
 
 
-@app.command()
+@app.command(rich_help_panel=RECORD)
 def restore(
     file: Annotated[Path, typer.Argument(help="A file that 'weathervane backup' wrote.")],
     force: Annotated[bool, typer.Option("--force", help="Set aside the store that is there.")] = False,
@@ -385,11 +423,11 @@ def restore(
     restore(file, force)
 
 
-@app.command()
+@app.command(rich_help_panel=TEAM)
 def notify(
     kind: Annotated[str, typer.Argument(help="slack, teams, discord, webhook or email.")],
     block: Annotated[
-        str | None, typer.Option(help="Its name in params/notify.yaml; weathervane-KIND by default.")
+        str | None, typer.Option(metavar="NAME", help="Its name in params/notify.yaml; weathervane-KIND by default.")
     ] = None,
 ) -> None:
     """Store an address for notifications on Prefect's server.
@@ -401,9 +439,9 @@ def notify(
     store(kind, block)
 
 
-@app.command()
+@app.command(rich_help_panel=RECORD)
 def ui(
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 5000,
+    port: Annotated[int, typer.Option(metavar="PORT", min=0, max=65535, help="0 takes a free one.")] = 5000,
     open_: Open = True,
 ) -> None:
     """Show the runs in MLflow's pages, on loopback, until Ctrl-C."""
@@ -412,11 +450,11 @@ def ui(
     raise typer.Exit(serve(port, open_))
 
 
-@app.command()
+@app.command(rich_help_panel=PHOTOGRAPHS)
 def demo(
     model: Model = "",
     device: Device = "auto",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8501,
+    port: Annotated[int, typer.Option(metavar="PORT", min=0, max=65535, help="0 takes a free one.")] = 8501,
     open_: Open = True,
 ) -> None:
     """Serve a page that shows a model's answer to a photograph.
@@ -428,10 +466,14 @@ def demo(
     raise typer.Exit(serve(model, device, port, open_))
 
 
-@app.command()
+@app.command(rich_help_panel=TEAM)
 def up(
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Of Prefect's server; 0 takes a free one.")] = 4200,
-    mlflow_port: Annotated[int, typer.Option(min=0, max=65535, help="Of MLflow's server; likewise.")] = 5000,
+    port: Annotated[
+        int, typer.Option(metavar="PORT", min=0, max=65535, help="Of Prefect's server; 0 takes a free one.")
+    ] = 4200,
+    mlflow_port: Annotated[
+        int, typer.Option(metavar="PORT", min=0, max=65535, help="Of MLflow's server; likewise.")
+    ] = 5000,
     auth: Annotated[
         bool, typer.Option("--auth", help="Both servers ask for a password; see docs/operations.md.")
     ] = False,
@@ -445,7 +487,7 @@ def up(
     raise typer.Exit(up(port, mlflow_port, auth))
 
 
-@app.command()
+@app.command(rich_help_panel=TEAM)
 def deploy() -> None:
     """Put the deployments of prefect.yaml on the Prefect server.
 
@@ -456,7 +498,7 @@ def deploy() -> None:
     raise typer.Exit(deploy())
 
 
-@app.command()
+@app.command(rich_help_panel=TEAM)
 def worker() -> None:
     """Work in this clone for the Prefect server, until Ctrl-C.
 
@@ -467,7 +509,7 @@ def worker() -> None:
     raise typer.Exit(work())
 
 
-@app.command()
+@app.command(rich_help_panel=TEAM)
 def trigger(
     flow: Annotated[
         str,
@@ -477,20 +519,34 @@ def trigger(
     ],
     variants: Variants = None,
     set_: Changes = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1 or mps, of the worker.")] = None,
+    device: Annotated[
+        str | None, typer.Option(metavar="DEVICE", help="auto, cpu, cuda, cuda:1 or mps, of the worker.")
+    ] = None,
     seed: Annotated[
-        int | None, typer.Option(min=0, max=MAX_SEED, help="Of initialisation, order and augmentation.")
+        int | None, typer.Option(metavar="N", min=0, max=MAX_SEED, help="Of initialisation, order and augmentation.")
     ] = None,
     data_version: DataVersion = None,
-    time_limit: Annotated[float | None, typer.Option(min=0.01, help="Minutes that a variant may train.")] = None,
-    processes: Annotated[int | None, typer.Option(min=1, help="How many train a variant together.")] = None,
-    memory: Annotated[float | None, typer.Option(min=0.001, help="GB of pixels on the worker's device.")] = None,
-    folds: Annotated[int | None, typer.Option(help="Of crossval: trainings a variant.")] = None,
-    share: Annotated[float | None, typer.Option(help="Of crossval: of the images to learn from.")] = None,
-    source: Annotated[str | None, typer.Option(help="Of predict or monitor, on the worker's machine.")] = None,
-    days: Annotated[float | None, typer.Option(min=0, help="Of monitor: only files that changed in so many.")] = None,
-    out: Annotated[str | None, typer.Option(help="Of predict, on the worker's machine.")] = None,
-    model: Annotated[str | None, typer.Option(help="Of predict or monitor.")] = None,
+    time_limit: Annotated[
+        float | None, typer.Option(metavar="MINUTES", min=0.01, help="Minutes that a variant may train.")
+    ] = None,
+    processes: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="How many train a variant together.")
+    ] = None,
+    memory: Annotated[
+        float | None, typer.Option(metavar="GB", min=0.001, help="GB of pixels on the worker's device.")
+    ] = None,
+    folds: Annotated[int | None, typer.Option(metavar="N", help="Of crossval: trainings a variant.")] = None,
+    share: Annotated[
+        float | None, typer.Option(metavar="SHARE", help="Of crossval: of the images to learn from.")
+    ] = None,
+    source: Annotated[
+        str | None, typer.Option(metavar="SOURCE", help="Of predict or monitor, on the worker's machine.")
+    ] = None,
+    days: Annotated[
+        float | None, typer.Option(metavar="DAYS", min=0, help="Of monitor: only files that changed in so many.")
+    ] = None,
+    out: Annotated[str | None, typer.Option(metavar="FILE", help="Of predict, on the worker's machine.")] = None,
+    model: Annotated[str | None, typer.Option(metavar="MODEL", help="Of predict or monitor.")] = None,
     wait: Annotated[
         bool, typer.Option("--wait", help="Until it is done; show what it says, and what came of it.")
     ] = False,

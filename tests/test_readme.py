@@ -67,12 +67,17 @@ def test_help_tells_each_command_in_a_whole_line() -> None:
 
 
 def test_the_command_alone_helps(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """`weathervane` without anything lists its commands."""
+    """`weathervane` without anything lists its commands, each once, under what it is for."""
     monkeypatch.setattr("sys.argv", ["weathervane"])
     with pytest.raises(SystemExit):
         main()
-    said = capsys.readouterr()
-    assert all(name in said.out + said.err for name in ("Usage", "retrain", "crossval", "predict"))
+    said = "".join(capsys.readouterr())
+    sections = dict(re.findall(r"^([A-Z][^\n]+):\n((?:  .+\n)+)", said, re.M))
+    assert sections.keys() == {"Options", "Training", "Models", "Photographs without labels", "Data and runs"} | {
+        "A team's servers"
+    }
+    listed = [line.split()[0] for lines in sections.values() for line in lines.splitlines()]
+    assert sorted(listed) == sorted(["--version", "--help", *typer.main.get_command(app).commands])
 
 
 def test_make_targets_exist() -> None:
