@@ -160,7 +160,10 @@ def _tellers(notify: Notify, blocks: dict[str, UUID]) -> list[AutomationCore]:
             if alarm.occasion in target.on and target.block in blocks
         ]
         if actions:
-            out.append(AutomationCore(name=alarm.name, tags=[TAG], trigger=alarm.trigger, actions=actions))
+            told = f"Tells the targets of {NOTIFY} that want to hear of '{alarm.occasion}'"
+            out.append(
+                AutomationCore(name=alarm.name, description=told, tags=[TAG], trigger=alarm.trigger, actions=actions)
+            )
     return out
 
 
@@ -180,12 +183,17 @@ def _reapers() -> list[AutomationCore]:
     return [
         AutomationCore(
             name="weathervane: a run is silent",
+            description=f"Pauses a run without a heartbeat for {SILENCE.total_seconds():g} s, as 'Silent'",
             tags=[TAG],
             trigger=_without(beat, beat, SILENCE, FLOWS, each=True),
             actions=[pause],
         ),
         AutomationCore(
-            name="weathervane: end a silent run", tags=[TAG], trigger=_on([EVENT + SILENT], FLOWS), actions=[end]
+            name="weathervane: end a silent run",
+            description="Ends a run that became 'Silent' as crashed",
+            tags=[TAG],
+            trigger=_on([EVENT + SILENT], FLOWS),
+            actions=[end],
         ),
     ]
 

@@ -4,9 +4,12 @@ A worker runs in a clone that somebody made (`git clone`, `make setup`), with th
 gets code to it; the data comes by DVC, where `data/raw.dvc` says that there is a newer version.
 """
 
+import logging
+import os
 import sys
 from pathlib import Path
 
+from flows.environment import OLDER_CODE
 from tasks.dvc_lock import DVC_LOCK, RAW_DVC
 from tasks.git import git
 from tasks.locks import lock, retrain_lock
@@ -53,7 +56,9 @@ def _pull(root: Path) -> None:
         )
     else:
         return
-    say(f"{root} {why}: left as it is, at {_head(root)}")
+    told = f"{root} {why}: left as it is, at {_head(root)}"
+    say(told, logging.WARNING)
+    os.environ[OLDER_CODE] = told  # the flow, which begins after this in the same process, says it on its page
 
 
 def _forwarded(root: Path, keep: bool) -> bool:

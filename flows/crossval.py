@@ -8,7 +8,7 @@ from prefect import flow
 from pydantic import Field
 
 from flows.elsewhere import decoder, fold_elsewhere
-from flows.outcome import VariantsFailed, outcome
+from flows.outcome import VariantsFailed, flow_run, outcome
 from flows.runner import Runner, check_runner, servers
 from flows.trainings import Begun, Failed, closed_by_errors, in_turn, reused
 from tasks.crossval import close_crossval, pool_folds, record_of, train_fold
@@ -52,9 +52,9 @@ def crossval(
 
 
 def _summary(record: dict[str, Any]) -> dict[str, Any]:
-    best = record["rows"][0] if record["rows"] else None
-    why = f"{best['variant']} has the best accuracy, {best['accuracy']:.3f}; run {record['run_id']}" if best else "none"
-    return {"decision": "compared", "why": why, "record": record}
+    from weathervane.crossval import leader
+
+    return {"decision": "compared", "why": f"{leader(record)}; run {record['run_id']}", "record": record}
 
 
 def work(variants: list[str], changes: list[str], folds: int, share: float, seed: int, device: str) -> dict[str, Any]:
@@ -65,7 +65,7 @@ def work(variants: list[str], changes: list[str], folds: int, share: float, seed
     check_sizes(root, chosen)
     check_runner(root)
     project.check_writable(root)
-    with retrain_lock(root):
+    with retrain_lock(root, who=flow_run()):
         refuse_another(root)
         end_dead_runs(root)
         ingest(root)

@@ -1,5 +1,6 @@
 """What Prefect, MLflow and DVC find when imported (a person's own settings win), and who hears what is said."""
 
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,7 +10,7 @@ from flows.secrets import keep_secrets, parted
 from tasks.tracking_read import SQLITE, local
 from weathervane.errors import InputError, without_secrets
 from weathervane.process import collect_seldom
-from weathervane.progress import SETTING, about, as_json, logger
+from weathervane.progress import SETTING, about, as_json, logger, say
 from weathervane.unheard import outlive_the_reader
 
 QUIET = {
@@ -34,6 +35,7 @@ JSON = {
     "PREFECT_LOGGING_HANDLERS_CONSOLE_STREAM": "ext://sys.stdout",
     "PREFECT_LOGGING_COLORS": "false",
 }
+OLDER_CODE = "WEATHERVANE_OLDER_CODE"  # why a worker's clone was not brought up to date, for the flow to say
 WORKER = {
     "PREFECT_WORKER_QUERY_SECONDS": "3",
     "PREFECT_RUNNER_POLL_FREQUENCY": "3",
@@ -81,6 +83,8 @@ def told_in_prefect() -> Iterator[None]:
     logger().addHandler(handler)
     try:
         with about(flow_run=str(runtime.flow_run.name)), without_secrets():
+            if older := os.environ.pop(OLDER_CODE, ""):
+                say(older, logging.WARNING)
             yield
     finally:
         logger().removeHandler(handler)

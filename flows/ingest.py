@@ -9,7 +9,7 @@ from typing import Any
 from prefect import flow
 from prefect.events import emit_event
 
-from flows.outcome import outcome
+from flows.outcome import flow_run, outcome
 from tasks.announced import announce, announced
 from tasks.data import current, dataset_of
 from tasks.data_steps import ingest as take_in
@@ -38,7 +38,7 @@ def work() -> dict[str, Any]:
     root = project.root()
     dataset = dataset_of(root)
     summary = {"dataset": dataset, "decision": "unchanged", "why": "nothing new"}
-    with retrain_lock(root, wait=False) as mine:
+    with retrain_lock(root, wait=False, who=flow_run()) as mine:
         if not mine:
             return summary | {"decision": "skipped", "why": "a retraining is at work, and the next looks itself"}
         before = announced(root)

@@ -39,3 +39,8 @@ def outcome(work: Callable[[], dict[str, Any]]) -> State:
         raise
     best = f"{summary['variant']}: " if summary.get("variant") else ""
     return Completed(name=summary["decision"].capitalize(), message=f"{best}{summary['why']}"[:LENGTH], data=summary)
+
+
+def flow_run() -> str:
+    """This run of a flow for a person to find: its page, or its name where its server ends with the command."""
+    return str(runtime.flow_run.ui_url) if runtime.deployment.id else f"flow run {runtime.flow_run.name}"

@@ -8,11 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
-from prefect import flow, runtime
+from prefect import flow
 from pydantic import Field
 
 from flows.elsewhere import decoder, variant_elsewhere
-from flows.outcome import VariantsFailed, outcome
+from flows.outcome import VariantsFailed, flow_run, outcome
 from flows.runner import Runner, check_runner, servers
 from flows.server import OWN
 from flows.trainings import Begun, Failed, closed_by_errors, in_turn, reused
@@ -87,7 +87,7 @@ def work(variants: list[str], changes: list[str], seed: int, data_version: str, 
         return {"rows": [], "decision": "skipped", "why": why, "parent": None, "dataset": dataset}
     seconds: dict[str, float] = {}
     with ExitStack() as stack:
-        stack.enter_context(retrain_lock(root))
+        stack.enter_context(retrain_lock(root, who=flow_run()))
         refuse_another(root)
         end_dead_runs(root)  # first, or one that was killed would be waited for
         if not os.environ.get(OWN):  # on a server of our own nobody else can be at work
@@ -181,11 +181,6 @@ def decide(root: Path, plan: Plan, parent: str, results: list[Result], seconds: 
         decision = register(root, plan, best) if best else Decision(False, "no variant could be trained", "")
         end += [f"{decision.word}: {decision.why}"]
     return decision
-
-
-def flow_run() -> str:
-    """This run of the flow for a person to find: its page, or its name where its server ends with the command."""
-    return str(runtime.flow_run.ui_url) if runtime.deployment.id else f"flow run {runtime.flow_run.name}"
 
 
 @contextmanager

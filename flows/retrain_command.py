@@ -185,11 +185,12 @@ def show(summary: dict[str, Any]) -> None:
             accuracy = with_interval(row["test_accuracy"], row["low"], row["high"])
             seconds = "reused" if row["reused"] else f"{row['seconds']:.0f}"
             decision = f"{row['decision']}: {row['why']}" if 0 < len(row["why"]) <= BRIEF else row["decision"]
-            rows.append([row["variant"], accuracy, f"{row['macro_f1']:.3f}", seconds, decision])
+            figures = [f"{row['macro_f1']:.3f}", f"{row['val_accuracy']:.3f}"]
+            rows.append([row["variant"], accuracy, *figures, seconds, decision])
         else:
-            rows.append([row["variant"], "failed", "", "", row["why"]])
+            rows.append([row["variant"], "failed", "", "", "", row["why"]])
     if rows:
-        tabulate(["variant", "test accuracy (95 %)", "macro-F1", "seconds", "decision"], rows)
+        tabulate(["variant", "test accuracy (95 %)", "macro-F1", "validation", "seconds", "decision"], rows)
         note = " (rendered pictures: figures say nothing about photographs)" if summary["synthetic"] else ""
         say(f"{summary['dataset']}{note}: {summary['decision']}, {summary['why']}")
     say("next:" if which("weathervane") else "next, after 'source .venv/bin/activate':")

@@ -22,7 +22,7 @@ from weathervane.errors import InputError, masked
 from weathervane.progress import as_json, console, logger, say
 
 POLL = 2.0  # seconds
-FLOW_RUNS = "prefect.flow_runs"  # the logger that says with a traceback what the state says in a line
+PREFECTS = ("prefect.flow_runs", "prefect.task_runs")  # they say with a traceback what the state says in a line
 
 
 def trigger(flow: str, parameters: dict[str, Any], wait: bool) -> int:
@@ -34,6 +34,7 @@ def trigger(flow: str, parameters: dict[str, Any], wait: bool) -> int:
     check(required())
     with get_client(sync_client=True) as prefect:
         deployment = _deployment(prefect, flow)
+        _check(flow, deployment, parameters)
         try:
             once = str(uuid4())  # the client asks again where an answer was lost
             run = prefect.create_flow_run_from_deployment(deployment.id, parameters=parameters, idempotency_key=once)
@@ -57,6 +58,22 @@ def _deployment(prefect: SyncPrefectClient, name: str) -> DeploymentResponse:
         has = known or "none: 'weathervane deploy' makes those of prefect.yaml"
         raise InputError(f"{name}: no single deployment has that name; the server has {has}")
     return found[0]
+
+
+def _check(flow: str, deployment: DeploymentResponse, parameters: dict[str, Any]) -> None:
+    """The server lets through what the flow does not take, and its run would crash.
+
+    Raises:
+        InputError: an option that the flow does not have.
+    """
+    taken = list((deployment.parameter_openapi_schema or {}).get("properties", {}))
+    if other := [_option(name) for name in parameters if name not in taken]:
+        has = ", ".join(map(_option, taken)) or "none"
+        raise InputError(f"{flow} does not take {', '.join(other)}; its options: {has}")
+
+
+def _option(name: str) -> str:
+    return "--set" if name == "changes" else f"--{name.replace('_', '-')}"
 
 
 def _page(run: FlowRun) -> str:
@@ -111,7 +128,7 @@ def _show_log(prefect: SyncPrefectClient, run: FlowRun, since: datetime | None, 
             shown.add(line.id)
             since = line.timestamp
             ours = line.name == logger().name
-            if ours or (line.level >= logging.WARNING and line.name != FLOW_RUNS):  # not what Prefect says of each task
+            if ours or (line.level >= logging.WARNING and line.name not in PREFECTS):
                 said = line.message if ours else line.message.partition("\n")[0]  # without its tracebacks
                 say(f"{line.timestamp.astimezone():%H:%M:%S}  {said}")
     return since

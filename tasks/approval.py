@@ -22,7 +22,9 @@ from pydantic import Field
 from tasks import promotion, tracking
 from tasks.locks import champion_lock
 from tasks.retries import patiently
-from tasks.tags import BY_HAND, HOLDS, NOT_PROMOTED, OWNER, PROMOTED, WAITING
+from tasks.shown import show
+from tasks.tags import BECAME, BY_HAND, COMPARED_WITH, HOLDS, NOT_PROMOTED, OWNER, PROMOTED, WAITING
+from tasks.tracking import NOTE
 from tasks.tracking_read import Run, runs, uri
 from weathervane.errors import InputError
 from weathervane.owner import me
@@ -100,7 +102,8 @@ def _take_over(root: Path, dataset: str, run: Run, mine: str) -> None:
 
 
 def _question(dataset: str, run: Run, version: Any) -> Waiting:
-    return Waiting(dataset, run.run_id, run.tags["best_variant"], str(version.version), version.tags["champion"])
+    met = version.tags.get(COMPARED_WITH, "")
+    return Waiting(dataset, run.run_id, run.tags["best_variant"], str(version.version), met)
 
 
 def _moot(client: Any, dataset: str, run: Run, version: Any) -> tuple[str, str] | None:
@@ -114,7 +117,7 @@ def _moot(client: Any, dataset: str, run: Run, version: Any) -> tuple[str, str] 
         return PROMOTED, version.tags.get(BY_HAND, "made champion elsewhere")
     if by := version.tags.get(BY_HAND):
         return NOT_PROMOTED, f"{by}; and version {champion or 'none'} is champion since"
-    if champion != version.tags["champion"]:
+    if champion != version.tags.get(COMPARED_WITH, ""):
         return NOT_PROMOTED, f"version {champion or 'none'} became champion before anybody decided"
     if time.time() - run.started / 1000 > TIMEOUT:
         return NOT_PROMOTED, f"nobody decided within {TIMEOUT // (24 * 3600)} days"
@@ -122,16 +125,30 @@ def _moot(client: Any, dataset: str, run: Run, version: Any) -> tuple[str, str] 
 
 
 def _close(root: Path, dataset: str, run: Run, version: Any, moot: tuple[str, str]) -> None:
-    decision, why = moot
     if version is not None:
-        _tell(tracking.client(root), dataset, str(version.version), decision, why)
-    tracking.log(root, run.run_id, tags={"decision": decision, "decision_why": why})
+        _tell(tracking.client(root), dataset, str(version.version), *moot)
+    _tell_the_retraining(root, run.run_id, *moot)
 
 
 def _tell(client: Any, dataset: str, version: str, decision: str, why: str) -> None:
     """The decision on the version; the word last."""
+    found = client.get_model_version(dataset, version)
+    client.update_model_version(dataset, version, answered(found.description or "", decision, why))
+    if decision == PROMOTED and found.run_id:
+        client.set_tag(found.run_id, BECAME, "champion")
     for key, value in {"why": why, "decision": decision}.items():
         client.set_model_version_tag(dataset, version, key, value)
+
+
+def _tell_the_retraining(root: Path, run: str, decision: str, why: str) -> None:
+    note = tracking.client(root).get_run(run).data.tags.get(NOTE, "")
+    tags = {NOTE: answered(note, decision, why), "decision": decision, "decision_why": why}
+    tracking.log(root, run, tags=tags)
+
+
+def answered(text: str, decision: str, why: str) -> str:
+    """A description that begins with the question, with the answer before its evidence."""
+    return text.replace(f"{WAITING}:**", f"{decision}:** {why}. What was asked:", 1)
 
 
 def _state(flow_run: str) -> State | None:
@@ -163,7 +180,8 @@ def ask(root: Path, one: Waiting, evidence: str = "") -> dict[str, Any]:
     why = f"{'approved' if answer.decision == 'approve' else 'rejected'} by {answer.by}: {answer.why}"
     promoted, why = patiently(lambda: _carry_out(root, one, answer, why))
     decision = PROMOTED if promoted else NOT_PROMOTED
-    patiently(lambda: tracking.log(root, one.parent, tags={"decision": decision, "decision_why": why}))
+    patiently(lambda: _tell_the_retraining(root, one.parent, decision, why))
+    show("decision", one.dataset, answered(evidence, decision, why), why)
     return {
         "rows": [],
         "decision": decision,

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 from tasks import tracking
 from tasks.plan import Candidate, Plan
 from tasks.retries import RETRY, patiently
+from tasks.shown import show
 from tasks.step import step
+from tasks.tracking_read import page, uri
 from tasks.training_process import folder_of, job_of, train_in_child
 from weathervane.fingerprint import digest
 from weathervane.folds import Outer, placed
@@ -109,7 +111,7 @@ def close_crossval(
         command: that makes all of it again.
     """
     from weathervane.bootstrap import DRAWS
-    from weathervane.crossval import markdown, pooled
+    from weathervane.crossval import leader, markdown, pooled
     from weathervane.pictures.tradeoff import tradeoff_picture
     from weathervane.store import Store
 
@@ -131,7 +133,8 @@ def close_crossval(
             title = f"{plan.dataset}: {len(any_one)} images, {plan.crossing.folds} folds"
             tradeoff_picture(rows, title, Path(temporary) / "tradeoff.png")
             client.log_artifacts(parent, temporary)
-        tracking.log(root, parent, tags={"mlflow.note.content": markdown(record)})
+        tracking.log(root, parent, tags={tracking.NOTE: markdown(record)})
+        show("crossval", plan.dataset, f"{markdown(record)}\n\n{page(uri(root), parent)}", leader(record))
     tracking.end_run(root, parent, "FAILED" if failed else "FINISHED")
     return record
 

@@ -46,10 +46,11 @@ def waited_for(mine: FileLock, whom: str) -> Iterator[None]:
 
 
 @contextmanager
-def retrain_lock(root: Path, wait: bool = True) -> Iterator[bool]:
+def retrain_lock(root: Path, wait: bool = True, who: str = "") -> Iterator[bool]:
     """One at a time of those who change this clone's data or train on it: the second waits, and says for whom.
 
-    Yields True; or False, without the lock, where another has it and this one does not `wait`.
+    `who` names the holder beside its process. Yields True; or False, without the lock, where another has it and this
+    one does not `wait`.
     """
     mine, holder = lock(root, RETRAIN), root / project.LOCKS / "retrain.holder"
     try:
@@ -63,7 +64,8 @@ def retrain_lock(root: Path, wait: bool = True) -> Iterator[bool]:
         mine.acquire()
     try:
         with replacing(holder) as file:
-            file.write(f"{in_words(me())}, since {time.strftime('%Y-%m-%d %H:%M:%S')}")
+            holds = ", ".join(filter(None, (in_words(me()), who)))
+            file.write(f"{holds}, since {time.strftime('%Y-%m-%d %H:%M:%S')}")
         yield True
     finally:
         holder.unlink(missing_ok=True)

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tasks import tracking
-from tasks.answering import Answering, answering, named
+from tasks.answering import answering, named
 from tasks.data import prepared_copy
+from tasks.shown import show
 from tasks.tags import MONITORING
 from tasks.tracking_read import page, uri
 from weathervane import layout
@@ -19,6 +20,7 @@ from weathervane.owner import me
 from weathervane.params import check, read
 from weathervane.progress import say
 from weathervane.score_table import Origin, is_table, photographs
+from weathervane.words import markdown_table
 
 if TYPE_CHECKING:
     from weathervane.monitor import Lately
@@ -58,6 +60,7 @@ def monitor(root: Path, params: Monitor, what: str, device: str, flow_run: str =
     Raises:
         InputError: nothing to look at, no such model, or its training data is gone.
     """
+    since = time.time()
     found = photographs(params.source)
     if not is_table(params.source):
         found = _lately(found, params.days)
@@ -77,7 +80,11 @@ def monitor(root: Path, params: Monitor, what: str, device: str, flow_run: str =
     with tempfile.TemporaryDirectory() as folder:
         about = Origin(layout.shown(params.source), answers.uri, answers.data, answers.model.spec.classes)
         write(Path(folder), about, params, before, after, lately, judged)
-        run = _log(root, answers, lately, judged, Path(folder), flow_run)
+        asked = {"source": about.source, "days": params.days, "model": answers.uri, "device": device}
+        tags = {"data_md5": answers.data, "prefect_flow_run_id": flow_run}
+        run = _open(root, version.name, judged, tags, since)
+        _log(root, run, asked, lately, judged, Path(folder))
+    show("monitor", version.name, f"{_note(judged)}\n\n{page(uri(root), run)}", judged.why)
     rest = lately.files - lately.unusable - len(after)
     say(f"monitor: {lately.files:,} files, {lately.unusable:,} unusable, {rest:,} learnt from or nearly the same")
     say(f"monitor: {judged.decision}: {judged.why}; {page(uri(root), run)}")
@@ -99,29 +106,36 @@ def _lately(found: Listing, days: float) -> Listing:
     return replace(found, names=names)
 
 
-def _log(root: Path, answers: Answering, lately: "Lately", judged: Judged, folder: Path, flow_run: str) -> str:
-    """A run of the dataset's experiment; its id."""
-    dataset = answers.version.name
-    tags = {
-        "kind": MONITORING,
-        "dataset": dataset,
-        "model": answers.uri,
-        "data_md5": answers.data,
-        "decision": judged.decision,
-        "why": judged.why,
-        "prefect_flow_run_id": flow_run,
-        "owner": me(),
-    }
+def _note(judged: Judged) -> str:
+    """The verdict and what it rests on, in Markdown."""
+    told = f"**{judged.decision}:** {judged.why}"
+    if not judged.findings:
+        return told
+    head = ["watched", "difference", "p", "training data", "photographs", "drifted"]
+    rows = [
+        [one.name, f"{one.difference:.3f}", f"{one.p:.2g}", one.before, one.after, "yes" if one.drifted else "no"]
+        for one in judged.findings
+    ]
+    return f"{told}\n\n{markdown_table(head, rows)}"
+
+
+def _open(root: Path, dataset: str, judged: Judged, tags: dict[str, str], since: float) -> str:
+    """A run of the dataset's experiment that began when the look did; its id."""
+    tags |= {"kind": MONITORING, "dataset": dataset, "decision": judged.decision, "why": judged.why, "owner": me()}
+    tags |= {tracking.NOTE: _note(judged)}
     name = time.strftime("monitor %Y-%m-%d %H:%M:%S")
-    run = tracking.start_run(root, tracking.experiment(root, dataset), name, tags)
+    return tracking.start_run(root, tracking.experiment(root, dataset), name, tags, started=since)
+
+
+def _log(root: Path, run: str, asked: dict[str, object], lately: "Lately", judged: Judged, folder: Path) -> None:
+    """What was asked for, the report and the figures; the run closed."""
     try:
         tracking.client(root).log_artifacts(run, str(folder))
         if judged.findings:
             tracking.log_tables(root, run, {"findings.json": [asdict(one) for one in judged.findings]})
         counts = {"images/files": float(lately.files), "images/unusable": float(lately.unusable)}
-        tracking.log(root, run, metrics=judged.figures | counts)
+        tracking.log(root, run, params=asked, metrics=judged.figures | counts)
     except BaseException:
         tracking.end_run(root, run, "FAILED")
         raise
     tracking.end_run(root, run)
-    return run

@@ -4,7 +4,8 @@ Answered without Prefect, torch or MLflow's client.
 """
 
 import json
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,7 @@ class Plan:
     older: bool  # another version of the data than today's: nothing trained on it becomes champion by itself
     synthetic: bool = False  # rendered skies are among the images
     crossing: Crossing | None = None  # not a retraining, but this cross-validation
+    images: dict[str, int] = field(default_factory=dict)  # how many there are, in all, by split and by class
     waiting: str = ""  # which version waits for a person's word, as a sentence
 
     @property
@@ -176,7 +178,25 @@ def make_plan(
     place, synthetic = (home or root) / project.PREPARED, any(row.source == SYNTHETIC for row in ledger.rows)
     question = "waiting for approval, unless 'weathervane history' says otherwise"
     waiting = f"{dataset} {', '.join(past.waiting)}: {question}" if past.waiting else ""
-    return Plan(dataset, data, place, seed, candidates, home is not None, synthetic, crossing, waiting)
+    return Plan(
+        dataset=dataset,
+        data_md5=data,
+        prepared=place,
+        seed=seed,
+        candidates=candidates,
+        older=home is not None,
+        synthetic=synthetic,
+        crossing=crossing,
+        images=_counted(ledger),
+        waiting=waiting,
+    )
+
+
+def _counted(ledger: Ledger) -> dict[str, int]:
+    counts = Counter({"images": len(ledger.rows)})
+    for row in ledger.rows:
+        counts.update([f"split {row.split}", f"class {row.label}"])
+    return dict(sorted(counts.items()))
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,6 @@ everything that it will point at is on record.
 """
 
 import json
-import logging
 import tempfile
 import warnings
 from dataclasses import dataclass, field, replace
@@ -20,22 +19,24 @@ from tasks.gate import REGISTER, gate, note_what_was_seen
 from tasks.locks import champion_lock
 from tasks.plan import Plan, Result
 from tasks.promotion import Move
+from tasks.shown import show
 from tasks.step import step
-from tasks.tags import BY_HAND, NOT_PROMOTED, PROMOTED, WAITING
+from tasks.tags import BY_HAND, COMPARED_WITH, NOT_PROMOTED, PROMOTED, WAITING
 from tasks.tracking_read import runs, uri
 from tasks.unjudged import NOT_COMPARED, UNJUDGED, stands
 from tasks.whole import whole
-from weathervane.errors import InputError, in_brief
+from weathervane.errors import InputError
 from weathervane.files import sha256
 from weathervane.gate import Register, Verdict, table
 from weathervane.models import family
 from weathervane.params import load
-from weathervane.progress import say
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 DESCRIPTION = 5000  # characters that MLflow keeps
+ABOUT = "Image classifiers by Weathervane, trained on the dataset"
+HOW = "The alias champion is the one in use; 'weathervane history' says when and on what evidence it moved."
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,8 @@ def register(root: Path, plan: Plan, best: Result) -> Decision:
         asked = verdict.asks and can_ask()
         word = PROMOTED if promoted else WAITING if asked else NOT_PROMOTED
         text = f"**Version {version}, {word}:** {verdict.why}.\n\n{table(verdict)}".rstrip()
-        client.set_model_version_tag(plan.dataset, version, "champion", now.champion)
+        if now.champion:
+            client.set_model_version_tag(plan.dataset, version, COMPARED_WITH, now.champion)
         _write_down(root, plan, best, version, verdict, word, text)
     compared = verdict.champion
     accuracy = best.metrics["test/accuracy"] if promoted or not compared else compared.other_accuracy
@@ -115,7 +117,7 @@ def _as_decided_before(root: Path, dataset: str, known: Any, best: Result) -> De
     why = f"{best.name} is still the best by validation, and version {known.version} already"
     why += f" ({known.tags['decision']})"
     if known.tags["decision"] == WAITING and can_ask() and not _asked(root, dataset, str(known.version)):
-        text, other = str(known.description), known.tags["champion"]
+        text, other = str(known.description), known.tags.get(COMPARED_WITH, "")
         return Decision(False, why, best.name, str(known.version), asks=text, compared_with=other)
     return Decision(False, why, best.name) if best.reused else _decided(known, best, why)
 
@@ -128,7 +130,7 @@ def _decided(known: Any, best: Result, why: str) -> Decision:
     figures = {name: value for name, value in best.metrics.items() if name.startswith(("gate/", "test/delta_to_"))}
     if word == PROMOTED:
         figures |= {"champion/test_accuracy": best.metrics["test/accuracy"]}
-    compared_with = known.tags.get("champion", "")
+    compared_with = known.tags.get(COMPARED_WITH, "")
     return Decision(word == PROMOTED, known.tags["why"], best.name, str(known.version), figures, "", compared_with)
 
 
@@ -168,14 +170,7 @@ def _write_down(root: Path, plan: Plan, best: Result, version: str, verdict: Ver
         client.set_model_version_tag(plan.dataset, version, key, value)
     if not verdict.unjudged and UNJUDGED in client.get_model_version(plan.dataset, version).tags:
         client.delete_model_version_tag(plan.dataset, version, UNJUDGED)
-    if runtime.flow_run.id:
-        from prefect.artifacts import create_markdown_artifact
-
-        key = f"decision-{plan.dataset.replace('_', '-')}"
-        try:
-            create_markdown_artifact(text, key=key, description=verdict.why[:200])
-        except Exception as error:  # the decision stands: it is on record in MLflow
-            say(f"the decision is missing among Prefect's artifacts: {in_brief(error)}", logging.WARNING)
+    show("decision", plan.dataset, text, verdict.why)
 
 
 def _card(client: "MlflowClient", plan: Plan, best: Result, version: str, decision: str) -> str:
@@ -245,7 +240,7 @@ def _logged(root: Path, plan: Plan, best: Result, folder: Path) -> Any:
         return whole(
             Model.log,
             artifact_path=None,
-            name="champion-candidate",
+            name=best.name,
             flavor=mlflow.pyfunc,
             run_id=best.run_id,
             python_model=str(Path(__file__).with_name("served.py")),
@@ -260,7 +255,7 @@ def _ensure_registered_model(client: Any, name: str) -> None:
     from mlflow.exceptions import MlflowException
 
     try:
-        client.create_registered_model(name)
+        client.create_registered_model(name, description=f"{ABOUT} '{name}'. {HOW}")
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise

@@ -20,9 +20,10 @@ from tasks.dvc_lock import DVC_LOCK, RAW_DVC
 from tasks.git import git
 from tasks.plan import Candidate, Plan
 from tasks.retries import RETRY
+from tasks.shown import show
 from tasks.step import step
-from tasks.tags import CLEANED, KINDS, OLDER
-from tasks.tracking_read import Run, runs, uri
+from tasks.tags import BECAME, CLEANED, KINDS, OLDER
+from tasks.tracking_read import Run, page, runs, uri
 from tasks.training_process import folder_of, run_of
 from weathervane import project
 from weathervane.errors import InputError
@@ -67,19 +68,18 @@ def open_retraining(root: Path, plan: Plan) -> str:
     else:
         name = time.strftime(f"{FLOW[plan.kind]} %Y-%m-%d %H:%M:%S")
         run = tracking.start_run(root, tracking.experiment(root, plan.dataset), name, tags)
+    asked = {"seed": plan.seed, "variants": tags["variants"], **(plan.crossing.told() if plan.crossing else {})}
+    tracking.log(root, run, params=asked)
+    _log_dataset(root, run, plan)
     for record in (RAW_DVC, DVC_LOCK):  # so that the version is found again if nobody committed them
         if not plan.older:
             tracking.client(root).log_artifact(run, str(root / record), "data")
     return run
 
 
-@step(name="open variant", **RETRY)
+@step(name="open variant", task_run_name="open {candidate.name}", **RETRY)
 def open_variant(root: Path, plan: Plan, candidate: Candidate, parent: str) -> str:
     """A child run with the variant's parameters, data and fingerprint; its id."""
-    from mlflow.data.code_dataset_source import CodeDatasetSource
-    from mlflow.data.meta_dataset import MetaDataset
-    from mlflow.entities import DatasetInput, InputTag
-
     tags = {
         "kind": KINDS[plan.kind],
         "variant": candidate.name,
@@ -103,15 +103,30 @@ def open_variant(root: Path, plan: Plan, candidate: Candidate, parent: str) -> s
     if interrupted := next((one for one in same if _mine(one) and _goes_on(root, plan, candidate, one)), None):
         run = tracking.reopen_run(root, interrupted.run_id, tags)
     else:
-        run = tracking.start_run(root, tracking.experiment(root, plan.dataset), candidate.name, tags, parent)
+        name = time.strftime(f"{candidate.name} %m-%d %H:%M:%S")  # charts tell runs apart by their names
+        run = tracking.start_run(root, tracking.experiment(root, plan.dataset), name, tags, parent)
     tracking.log(root, run, params=candidate.variant.model_dump(mode="json") | {"seed": plan.seed})
-    if tracking.client(root).get_run(run).inputs.dataset_inputs:
-        return run
-    source = CodeDatasetSource({"dvc": str(project.RAW), "md5": plan.data_md5})
-    data = MetaDataset(source, name=plan.dataset, digest=plan.data_md5[:36])
-    inputs = [DatasetInput(data._to_mlflow_entity(), [InputTag("mlflow.data.context", "training")])]
-    tracking.client(root).log_inputs(run, inputs)
+    _log_dataset(root, run, plan)
     return run
+
+
+def _log_dataset(root: Path, run: str, plan: Plan) -> None:
+    """The version of the data as the run's input, with its images by class and by split, unless it is there."""
+    from mlflow.data.code_dataset_source import CodeDatasetSource
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    if tracking.client(root).get_run(run).inputs.dataset_inputs:
+        return
+    source = CodeDatasetSource({"dvc": str(project.RAW), "md5": plan.data_md5})
+    data = Dataset(
+        plan.dataset,
+        plan.data_md5[:36],
+        source._get_source_type(),
+        source.to_json(),
+        profile=json.dumps(plan.images),
+    )
+    inputs = [DatasetInput(data, [InputTag("mlflow.data.context", "training, validation, test")])]
+    tracking.client(root).log_inputs(run, inputs)
 
 
 def _source(plan: Plan) -> dict[str, str]:
@@ -123,7 +138,7 @@ def _what_is_new(root: Path, plan: Plan) -> str:
     earlier = runs(uri(root), plan.dataset, "kind", ["retraining"])
     before = next((run.tags["data_md5"] for run in earlier if run.tags.get("data_md5") != plan.data_md5), None)
     if before is None:
-        return "the first version"
+        return "nothing: the first version still" if earlier else "the first version"
     try:
         return f"since {before}: {difference(root, before, plan.data_md5)}"
     except InputError as error:
@@ -168,14 +183,27 @@ def close_retraining(
     """The table of all variants as an artifact and as the run's description, the decision as tags, the run closed."""
     if rows:
         tracking.log_tables(root, parent, {"variants.json": rows})
-        tags = {**tags, "mlflow.note.content": _note(rows, tags)}
+        note = f"**{tags['decision']}:** {tags['decision_why']}\n\n{markdown_table(NOTED, map(_noted, rows))}"
+        tags = {**tags, tracking.NOTE: note}
+        dataset = tracking.client(root).get_run(parent).data.tags["dataset"]
+        show("retraining", dataset, f"{note}\n\n{page(uri(root), parent)}", tags["decision_why"])
+        for row in rows:
+            if row.get("reused") is False:
+                _tell_the_variant(root, row)
     tracking.log(root, parent, tags=tags, metrics=metrics)
     tracking.end_run(root, parent, status)
 
 
-def _note(rows: list[dict[str, Any]], tags: dict[str, str]) -> str:
-    told = f"**{tags['decision']}**: {tags['decision_why']}"
-    return f"{told}\n\n{markdown_table(NOTED, map(_noted, rows))}"
+def _tell_the_variant(root: Path, row: dict[str, Any]) -> None:
+    """What came of a variant, as its run's description; whether it was the best as a tag, too."""
+    run = tracking.client(root).get_run(row["run_id"])
+    accuracy = with_interval(row["test_accuracy"], row["low"], row["high"])
+    became = row["decision"] or "not the best by validation"
+    told = f"**{became}**{': ' if row['why'] else ''}{row['why']}"
+    figures = f"test accuracy {accuracy}, macro-F1 {row['macro_f1']:.3f}, validation accuracy {row['val_accuracy']:.3f}"
+    note = f"{told}\n\n{figures}; trained because: {run.data.tags['why']}"
+    tags = {tracking.NOTE: note, **({BECAME: row["decision"]} if row["decision"] else {})}
+    tracking.log(root, row["run_id"], tags=tags)
 
 
 NOTED = ["variant", "test accuracy (95 %)", "macro-F1", "validation", "seconds", "run"]

@@ -19,6 +19,7 @@ def step(**options: Any) -> Callable[[Callable[..., Any]], Any]:
                 return work(*arguments, **named)
 
         # A result that is kept is pickled, and unpickled by whoever asks for it.
-        return task(**{"cache_policy": NO_CACHE, "persist_result": False, **options})(worked)
+        named = {"task_run_name": options["name"]}  # else Prefect adds digits that tell nothing
+        return task(**{"cache_policy": NO_CACHE, "persist_result": False, **named, **options})(worked)
 
     return made

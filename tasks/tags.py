@@ -6,9 +6,11 @@ MONITORING = "monitoring"  # of a run that has no children
 
 # Tag `decision` of a registered version, and of its retraining.
 PROMOTED, NOT_PROMOTED, WAITING = "promoted", "not promoted", "waiting for approval"
+COMPARED_WITH = "compared_with"  # tag of a version that met a champion: the champion's number
 BY_HAND = "by_hand"  # tag of a version that a person made champion: how, who, why
 
 CLEANED = "artifacts_deleted"  # tag of a run whose artifacts `weathervane clean` removed: the date
+BECAME = "became"  # tag of a variant's run: champion or challenger; absent where another variant was the best
 OLDER = "older_data"  # tag of a retraining on another version of the data than that of its day
 
 # Labels of a flow run in Prefect.

@@ -19,8 +19,10 @@ from weathervane.params import flatten
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
+ABOUT = "Trainings of image classifiers by Weathervane on the dataset"
 T = TypeVar("T")
 TAG = 8000  # characters of a tag, MLflow's own limit
+NOTE = "mlflow.note.content"  # tag that MLflow's pages show as the description, in Markdown
 
 
 def client(root: Path) -> "MlflowClient":
@@ -85,7 +87,7 @@ def experiment(root: Path, dataset: str) -> str:
             f"MLFLOW_TRACKING_URI {uri(root)}: its artifact root is the local folder {location}, which other "
             "machines do not share: start the server with --serve-artifacts and --artifacts-destination"
         )
-    for key, value in view.tags().items():
+    for key, value in {NOTE: f"{ABOUT} '{dataset}'.", **view.tags()}.items():
         if key not in current.tags:  # people may change it
             client(root).set_experiment_tag(made, key, value)
     return str(made)
@@ -103,12 +105,20 @@ def _created(client: "MlflowClient", name: str, location: str | None) -> str:
         return str(found.experiment_id)
 
 
-def start_run(root: Path, experiment_id: str, name: str, tags: dict[str, str], parent: str | None = None) -> str:
-    """Open a run; its id."""
+def start_run(
+    root: Path,
+    experiment_id: str,
+    name: str,
+    tags: dict[str, str],
+    parent: str | None = None,
+    started: float | None = None,
+) -> str:
+    """Open a run, now or as of `started` (seconds since 1970); its id."""
     if parent:
         tags = {**tags, "mlflow.parentRunId": parent}
     short = {key: str(value)[:TAG] for key, value in tags.items()}
-    return str(client(root).create_run(experiment_id, tags=short, run_name=name).info.run_id)
+    since = round(1000 * started) if started else None
+    return str(client(root).create_run(experiment_id, since, short, name).info.run_id)
 
 
 def reopen_run(root: Path, run_id: str, tags: dict[str, str]) -> str:

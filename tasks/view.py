@@ -6,6 +6,7 @@ Without one, MLflow shows a table without a figure in it, and a chart for each o
 import json
 from typing import Any
 
+from tasks.tags import BECAME
 from tasks.tracking_read import TRAININGS
 
 NAME, SIDE_BY_SIDE = "Compare variants", "Pictures side by side"
@@ -17,6 +18,7 @@ QUERY = f"?{TRAININGS}&viewStateShareKey={KEY}&compareRunsMode=CHART"  # of the 
 ORDER = "tags.`retraining`"
 COLUMNS = {  # and their width in pixels
     ORDER: 200,
+    f"tags.`{BECAME}`": 110,
     "metrics.`val/accuracy`": 110,
     "metrics.`test/accuracy`": 110,
     "metrics.`test/accuracy_low`": 140,
@@ -28,12 +30,13 @@ COLUMNS = {  # and their width in pixels
     "metrics.`model/latency_ms`": 145,
     "metrics.`train/whole_seconds`": 160,
 }
-FIRST = {"1": 73, "attributes.`Run Name`": 140}  # MLflow's own, to the left: a colour, the variant
+FIRST = {"1": 73, "attributes.`Run Name`": 190}  # MLflow's own, to the left: a colour, the variant
 ALONG = ["model/latency_ms", "train/whole_seconds", "train/overfitting_gap", "test/accuracy"]
 PICTURES = ("confusion", "reliability")  # as logged by `MlflowClient.log_image`
 # MLflow makes a section for each prefix of a metric's name, with a chart for each metric: there, but folded.
-FOLDED = ["epoch", "model", "test", "test/f1", "test/precision", "test/recall", "train", "val", "val/f1"]
-FOLDED += ["val/precision", "val/recall", "Model metrics", "System metrics"]
+FOLDED = ["epoch", "model", "test", "train", "val", "data", "gate", "System metrics"]
+FOLDED += [f"{part}/{measure}" for part in ("test", "val") for measure in ("f1", "precision", "recall")]
+FOLDED += [f"test/{measure}_{end}" for measure in ("f1", "precision", "recall") for end in ("low", "high")]
 
 
 def tags() -> dict[str, str]:

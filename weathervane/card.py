@@ -48,7 +48,7 @@ def model_card(
     measured = [[told, *_value(metrics, key)] for key, told in MEASURES.items() if f"test/{key}_low" in metrics]
     plain = [[told, shown.format(metrics[key]), ""] for key, (told, shown) in PLAIN.items() if key in metrics]
     weakest_first = sorted(classes, key=lambda label: metrics[f"test/f1/{label}"])
-    lines = [f"# {name} {version}", "", decision, ""]
+    lines = [decision, ""]  # first: lists of versions show that line alone
     if synthetic:
         lines += ["**Trained and tested on rendered pictures: its figures say nothing about photographs.**", ""]
     lines += [
@@ -59,9 +59,8 @@ def model_card(
         f"**Data.** `{about.get('dataset', name)}`, version `{about.get('data_md5', 'unknown')}`; code of commit "
         f"`{about.get('git_commit', 'unknown')}`.",
         "",
-        "**Intended use.** Sorting photographs of the sky, or of a scene under it, that resemble its training images. "
-        "Every image gets one of its classes, also one that shows none of them. Not for decisions about people's "
-        "safety, not as a weather instrument.",
+        "**Intended use.** Sorting photographs that resemble its training images into these classes. Every image gets "
+        "one of them, also one that shows none. Not for decisions about people's safety.",
         "",
         f"**How good it is.** On {metrics['test/images']:.0f} test images; neither they nor near-duplicates that "
         "were found were trained on. With 95 % intervals:",

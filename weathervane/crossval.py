@@ -76,6 +76,16 @@ def markdown(record: dict[str, Any]) -> str:
     return "\n\n".join([*tables, about(record)] if record["rows"] else tables)
 
 
+def leader(record: dict[str, Any]) -> str:
+    """Which variant has the best accuracy, and which others the votes do not tell from it (p of 0.05 or more)."""
+    if not record["rows"]:
+        return "no variant could be trained"
+    best = record["rows"][0]
+    close = [p["other"] for p in record["pairs"] if p["variant"] == best["variant"] and p["p_holm"] >= ENOUGH]
+    told = f"{best['variant']} has the best accuracy, {best['accuracy']:.3f}"
+    return f"{told}, not told apart from {', '.join(close)}" if close else told
+
+
 def rows_table(record: dict[str, Any]) -> str:
     """A line a variant; those that failed with the reason."""
     failed = [[name, f"failed: {why}", "", "", "", ""] for name, why in record["failed"].items()]
@@ -87,6 +97,7 @@ def pairs_table(record: dict[str, Any]) -> str:
     return markdown_table(PAIR_HEAD, map(pair_cells, record["pairs"]))
 
 
+ENOUGH = 0.05
 HEAD = ["variant", "accuracy (95 %)", "macro-F1", "log loss", "seconds a fold", "parameters"]
 PAIR_HEAD = ["pair", "accuracy (95 %)", "log loss (95 %)", "won, lost", "p"]
 

@@ -127,8 +127,8 @@ def test_mlflow_has_a_parent_and_a_child_for_each_variant(home: Home, crossed: C
     steps = [re.sub("-[0-9a-f]{3}$", "", name) for name in names]
     assert steps == [
         *("end dead runs", "ingest", "prepare", "open crossval"),
-        *("open variant", "train dnn, fold 0", "train dnn, fold 1", "pool dnn"),
-        *("open variant", "train lstm, fold 0", "train lstm, fold 1", "pool lstm"),
+        *("open dnn", "train dnn, fold 0", "train dnn, fold 1", "pool dnn"),
+        *("open lstm", "train lstm, fold 0", "train lstm, fold 1", "pool lstm"),
         "close crossval",
     ]
 

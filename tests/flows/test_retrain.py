@@ -35,7 +35,8 @@ def test_a_first_retraining_ends_with_a_table_and_what_to_do_next(home: Home) ->
     assert home.first.stderr == ""
     out = home.first.stdout
     for name in variant.defaults(home.root):
-        assert re.search(rf"^{name} +[01]\.\d{{3}} \(0\.\d{{3}}–[01]\.\d{{3}}\) +[01]\.\d{{3}} +\d+", out, re.M), out
+        row = rf"^{name} +[01]\.\d{{3}} \(0\.\d{{3}}–[01]\.\d{{3}}\) +[01]\.\d{{3}} +[01]\.\d{{3}} +\d+"
+        assert re.search(row, out, re.M), out
     assert len(re.findall("champion: the first champion", out)) == 1
     assert "rendered pictures: figures say nothing about photographs" in out
     how = "next:" if shutil.which("weathervane") else "next, after 'source .venv/bin/activate':"
@@ -51,14 +52,15 @@ def test_mlflow_has_one_parent_and_a_child_for_each_variant(home: Home) -> None:
     (parent,) = home.runs("retraining")
     children = home.runs("variant")
     assert [run.info.status for run in (parent, *children)] == ["FINISHED"] * (1 + len(children))
-    assert sorted(run.info.run_name for run in children) == variant.defaults(home.root)
+    assert sorted(run.data.tags["variant"] for run in children) == variant.defaults(home.root)
     tracked = (home.root / "data/raw.dvc").read_text()
     assert parent.data.tags["decision"] == "promoted"
     assert parent.data.tags["mlflow.note.content"].count("\n| ") == 1 + len(children)
     assert parent.data.tags["data_md5"] in tracked
     assert len({run.data.tags["test_set"] for run in children}) == 1
     for run in children:
-        name = run.info.run_name
+        name = run.data.tags["variant"]
+        assert re.fullmatch(rf"{name} \d\d-\d\d \d\d:\d\d:\d\d", run.info.run_name)
         assert run.data.tags["mlflow.parentRunId"] == parent.info.run_id
         assert run.data.params["train.epochs"] == "2"
         files = {file.path for file in home.mlflow.list_artifacts(run.info.run_id)}
@@ -68,6 +70,8 @@ def test_mlflow_has_one_parent_and_a_child_for_each_variant(home: Home) -> None:
         (data,) = run.inputs.dataset_inputs
         assert data.dataset.digest == parent.data.tags["data_md5"]
         assert data.dataset.digest.endswith(".dir") and data.dataset.digest in tracked
+        profile = json.loads(data.dataset.profile)
+        assert (profile["images"], profile["split test"], profile["class rain"]) == (60, 12, 15)
         for metric in ("train_loss", "val_loss", "val_accuracy", "lr", "seconds"):
             history = home.mlflow.get_metric_history(run.info.run_id, f"epoch/{metric}")
             assert [point.step for point in history] == [1, 2], (name, metric)
@@ -78,6 +82,12 @@ def test_mlflow_has_one_parent_and_a_child_for_each_variant(home: Home) -> None:
     best = max(children, key=lambda run: (run.data.metrics["val/accuracy"], -run.data.metrics["val/log_loss"]))
     champion = home.mlflow.get_model_version_by_alias("weather-synthetic", "champion")
     assert champion.run_id == best.info.run_id
+    assert [run.info.run_id for run in children if run.data.tags.get("became") == "champion"] == [best.info.run_id]
+    for run in children:
+        accuracy = f"test accuracy {run.data.metrics['test/accuracy']:.3f} ("
+        assert accuracy in run.data.tags["mlflow.note.content"]
+    assert best.data.tags["mlflow.note.content"].startswith("**champion**: the first champion")
+    assert (parent.data.params["seed"], parent.inputs.dataset_inputs) == ("0", best.inputs.dataset_inputs)
     told = parent.data
     assert told.metrics["champion/test_accuracy"] == best.data.metrics["test/accuracy"]
     assert all(told.metrics[f"seconds/{step}"] > 0 for step in ("ingest", *variant.defaults(home.root), "register"))
@@ -308,8 +318,9 @@ def test_what_to_do_next_is_told(capsys: pytest.CaptureFixture[str], monkeypatch
     """Where there is no champion, how to make one; another source only to whom rendered pictures were trained on; and
     no cell of the table is broken where nobody's terminal is too narrow."""
     monkeypatch.setattr(console(), "width", 80)
-    figures = {"test_accuracy": 0.8, "low": 0.7, "high": 0.9, "macro_f1": 0.8, "seconds": 1.0, "reused": False}
-    row = figures | {"variant": "a" * 90, "decision": "challenger", "why": "no champion yet: " + "w" * 100}
+    figures = {"test_accuracy": 0.8, "low": 0.7, "high": 0.9, "macro_f1": 0.8, "val_accuracy": 0.8, "seconds": 1.0}
+    why = "no champion yet: " + "w" * 100
+    row = figures | {"reused": False, "variant": "a" * 90, "decision": "challenger", "why": why}
     summary = {"rows": [row], "dataset": "weather", "decision": "not promoted", "why": row["why"]}
     show(summary | {"synthetic": False, "promotable": "2"})
     said = capsys.readouterr().out

@@ -8,6 +8,7 @@ import pytest
 from httpx import ConnectError, HTTPStatusError, Request, Response
 from prefect.client.schemas.filters import LogFilter
 from prefect.client.schemas.objects import FlowRun, Log
+from prefect.client.schemas.responses import DeploymentResponse
 from prefect.exceptions import ObjectNotFound
 from prefect.states import Completed, Running
 
@@ -71,6 +72,16 @@ def test_the_last_lines_are_shown(follow: Callable[..., int], capsys: pytest.Cap
     assert follow(DONE) == 0
     said = [text.partition("  ")[2] for text in capsys.readouterr().out.splitlines() if "line" in text]
     assert said == [f"line {second}" for second in (0, 1, 1, 1, 2, 9)]
+
+
+def test_an_option_of_another_flow_is_refused() -> None:
+    """A server lets through what a flow does not take, and its run would crash: it is refused before, with what there
+    is to choose from."""
+    taken = {"properties": {"source": {}, "changes": {}, "time_limit": {}}}
+    deployment = DeploymentResponse.model_construct(parameter_openapi_schema=taken)
+    trigger._check("predict", deployment, {"source": "docs", "changes": []})
+    with pytest.raises(InputError, match="predict does not take --folds; its options: --source, --set, --time-limit"):
+        trigger._check("predict", deployment, {"source": "docs", "folds": 3})
 
 
 def test_a_run_that_was_deleted_is_told(follow: Callable[..., int]) -> None:

@@ -282,9 +282,13 @@ def test_a_person_decides_and_the_worker_may_die_meanwhile(team: Team) -> None:
     assert parents.pop(other).data.tags["decision"] == WAITING
     parent = list(parents.values())[-1]
     assert (parent.info.status, parent.data.tags["decision"]) == ("FINISHED", "promoted")
+    answered = "promoted:** approved by ann: it is only a test. What was asked: "
+    assert f"**Version {now.version}, {answered}" in now.description
+    assert parent.data.tags["mlflow.note.content"].startswith(f"**{answered}")
+    assert team.client.get_run(now.run_id).data.tags["became"] == "champion"
     moot, gone = a_question_that_was_left(team, now.version), a_question_that_was_left(team, now.version)
     team.ask(f"flow_runs/{team.client.get_run(gone).data.tags['prefect_flow_run_id']}", method="DELETE")
-    for key, value in (("champion", now.version), ("decision", WAITING)):
+    for key, value in (("compared_with", now.version), ("decision", WAITING)):
         team.client.set_model_version_tag("weather-synthetic", "1", key, value)
     run = team.start("retrain/nightly", {"variants": ["dnn"]})
     until(lambda: team.flow_run(run)["state"]["name"] == "Suspended", "the question that was left")

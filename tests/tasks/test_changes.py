@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from tasks import data
-from tasks.changes import listed
 from tasks.data_versions import Difference
 from tasks.dvc_lock import raw_md5
 from tasks.plan import make_plan, read_variants
@@ -141,9 +140,3 @@ def test_a_difference_in_few_words() -> None:
     many = [row(f"kind {n}") for n in range(7) for _ in range(8 - n)]
     told = "8 images added to kind 0, 7 added to kind 1, 6 added to kind 2, 5 added to kind 3, 9 added to 3 more"
     assert str(Difference(many, [], [])) == told
-
-
-def test_long_lists_are_cut() -> None:
-    """Five are named; how many more there are is told."""
-    assert listed(["a", "b"]) == "a, b"
-    assert listed([str(n) for n in range(9)]) == "0, 1, 2, 3, 4 and 4 more"

@@ -8,7 +8,7 @@ import pytest
 from scipy.stats import binomtest
 from sklearn.metrics import accuracy_score, f1_score, log_loss
 
-from weathervane.crossval import about, markdown, pooled
+from weathervane.crossval import about, leader, markdown, pooled
 from weathervane.measures import holm, wilson
 
 CLASSES = ["cloudy", "rain", "shine"]
@@ -142,6 +142,16 @@ def test_the_table_says_how_it_was_measured() -> None:
     assert "training groups" not in lines[-1] and "Holm" not in lines[-1]
     assert "from 25% of the training groups" in about(recorded(share=0.25))
     assert "Holm" in about(recorded(pairs=record["pairs"] * 3))
+
+
+def test_the_best_variant_is_told_with_those_that_are_not_told_from_it() -> None:
+    """The one with the best accuracy, and whom the votes do not tell from it; nobody is called best on no evidence."""
+    alike, apart = (recorded(pairs=[recorded()["pairs"][0] | {"p_holm": p}]) for p in (0.05, 0.049))
+    best, other = alike["rows"][0], alike["pairs"][0]["other"]
+    told = f"{best['variant']} has the best accuracy, {best['accuracy']:.3f}"
+    assert leader(alike) == f"{told}, not told apart from {other}"
+    assert leader(apart) == told
+    assert leader(recorded(rows=[], pairs=[])) == "no variant could be trained"
 
 
 def test_the_table_names_what_failed() -> None:
