@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 
 from tasks import tracking
-from tasks.backup import backup, restore
+from tasks.backup import _move_paths, backup, restore
 from weathervane import archives, synthetic
 from weathervane.errors import InputError
 from weathervane.model import Model
@@ -151,6 +151,28 @@ def test_restored_is_what_was_backed_up(root: Path, tmp_path: Path) -> None:
     assert tracking.client(other).list_artifacts(run.info.run_id, "model")
     for folder in (root, other):
         assert [path.name for path in (folder / ".weathervane").iterdir()] == ["locks"]
+
+
+# The columns in which MLflow keeps paths.
+PATHS = {"experiments": ["artifact_location"], "runs": ["artifact_uri"], "logged_models": ["artifact_location"],
+         "model_versions": ["source", "storage_location"]}  # fmt: skip
+
+
+def test_paths_below_the_old_folder_move_and_no_others(tmp_path: Path) -> None:
+    """Paths below the old folder are rewritten in every column where MLflow keeps one, plain or as a URI; those in a
+    bucket or in a folder whose name only begins alike stay."""
+    here = ["/old", "/old/a", "file:///old/a", "/older/a", "/p/old/a", "s3://bucket/a", "models:/m-1"]
+    there = ["/new", "/new/a", "file:///new/a", *here[3:]]
+    with sqlite3.connect(tmp_path / "db") as database:
+        for table, columns in PATHS.items():
+            database.execute(f"CREATE TABLE {table} ({', '.join(columns)})")
+            marks = ", ".join("?" * len(columns))
+            database.executemany(f"INSERT INTO {table} VALUES ({marks})", [[one] * len(columns) for one in here])
+    _move_paths(tmp_path / "db", "/old", "/new")
+    with sqlite3.connect(tmp_path / "db") as database:
+        for table, columns in PATHS.items():
+            for column in columns:
+                assert [row[0] for row in database.execute(f"SELECT {column} FROM {table}")] == there, column
 
 
 def test_a_run_that_was_at_work_ends_with_its_backup(root: Path, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from tasks import tracking
 from tasks.dvc_lock import prepared_md5
 from tasks.plan import Candidate, Plan, finished_crossval, make_plan, read_variants
 from tasks.runs import close_retraining, open_retraining, open_variant
+from tasks.tags import CLEANED
 from tests.conftest import copy_project
 from weathervane import variant
 from weathervane.errors import InputError
@@ -291,14 +292,19 @@ def test_the_time_is_estimated_from_the_last_training(root: Path) -> None:
     assert [candidate.seconds for candidate in plan.candidates] == [pytest.approx(100.0)] * len(plan.candidates)
 
 
-def test_cross_validations_and_retrainings_are_told_apart(root: Path) -> None:
-    """Neither counts as the other's training; other folds are another cross-validation, told by name; one of fewer
-    variants takes theirs over, but is not finished by it."""
+def with_images(root: Path) -> None:
+    """The ledger has six images of each of two classes, which can be cross-validated."""
     ledger = Ledger.read(root / "data/raw")
     for n in range(12):
         label = "rain" if n % 2 else "shine"
         ledger.rows.append(Row(f"{n}", label, "s", "n", 1, f"{n}", "train", n % 5, 9, 9, "", f"{label}/{n}.png"))
     ledger.write()
+
+
+def test_cross_validations_and_retrainings_are_told_apart(root: Path) -> None:
+    """Neither counts as the other's training; other folds are another cross-validation, told by name; one of fewer
+    variants takes theirs over, but is not finished by it."""
+    with_images(root)
 
     def crossed(folds: int, *names: str) -> Plan:
         return make_plan(root, read_variants(root, list(names), FAST), 0, crossing=Crossing(folds=folds))
@@ -318,6 +324,18 @@ def test_cross_validations_and_retrainings_are_told_apart(root: Path) -> None:
     assert [candidate.run.run_id for candidate in fewer.candidates if candidate.run] == [children["dnn"]]
     with pytest.raises(InputError, match="--folds 7: class 'rain' has 6 images"):
         crossed(7, "cnn")
+
+
+def test_a_cleaned_cross_validation_is_not_finished(root: Path) -> None:
+    """A cross-validation whose artifacts `clean` removed does not count as finished, because its answers are gone; an
+    earlier one that still has them does."""
+    with_images(root)
+    plan = make_plan(root, read_variants(root, ["cnn"], FAST), 0, crossing=Crossing(folds=3))
+    earlier, later = (record(root, plan)[0] for _ in range(2))
+    for cleaned, left in ((later, earlier), (earlier, None)):
+        tracking.log(root, cleaned, tags={CLEANED: "2026-01-01"})
+        finished = finished_crossval(root, plan)
+        assert (finished.run_id if finished else None) == left
 
 
 def test_values_are_read_as_yaml(root: Path) -> None:

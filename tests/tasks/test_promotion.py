@@ -63,6 +63,28 @@ def test_every_move_is_on_record(root: Path, name: str) -> None:
     assert last.when.startswith("20") and len(last.when) == len("2026-11-25 03:00:00")
 
 
+def test_a_move_that_was_only_begun_moved_nothing(root: Path, name: str) -> None:
+    """Where a kill came before the alias moved, the champion is the old one, the history says that the move was not
+    carried out, and the next move goes on from there."""
+    client = tracking.client(root)
+    moved(root, name, "1")
+    promotion._write(client, name, replace(GATE, when="2026-11-25 03:00:00", start="1", to="2", key="move.000002.abc"))
+    for _ in range(2):
+        now = promotion.standing(client, name)
+        assert (now.champion, now.best, now.previous, now.elsewhere, now.moves[-1].done) == ("1", "1", "", "", False)
+    assert told(root, name)[-1] == "2026-11-25 03:00:00  version 1 → version 2 was begun and not carried out"
+    moved(root, name, "3")
+    assert told(root, name)[-1] == "1>3 better"
+
+
+def test_the_tenth_move_comes_after_the_ninth(root: Path, name: str) -> None:
+    """Moves are read in the order in which they were made, also where their numbers have more digits."""
+    moved(root, name, *["1", "2"] * 6)
+    now = promotion.standing(tracking.client(root), name)
+    assert (now.champion, now.elsewhere, len(now.moves)) == ("2", "", 12)
+    assert told(root, name) == ["->1 better", *["1>2 better", "2>1 better"] * 5, "1>2 better"]
+
+
 def test_a_person_promotes_and_rolls_back(root: Path, name: str) -> None:
     """Any version by its number, with a reason; rollback leads to the champion before, and back again."""
     client = tracking.client(root)
@@ -75,6 +97,28 @@ def test_a_person_promotes_and_rolls_back(root: Path, name: str) -> None:
     promotion.rollback(client, name, "it does", "anna")
     assert told(root, name) == ["->1 better", "1>2 better", "2>4 promote", "4>2 rollback", "2>4 rollback"]
     assert client.get_model_version(name, "2").tags["by_hand"] == "rollback by anna: it does not"
+
+
+def test_a_champion_that_is_not_the_best_may_become_it(root: Path, name: str) -> None:
+    """`promote` of the champion itself makes it what nothing may be worse than from then on; the second time, where
+    that changes nothing, is refused."""
+    client = tracking.client(root)
+    moved(root, name, "1")
+    promotion.move(client, name, "1", replace(GATE, to="2", best="1"))
+    promotion.promote(client, name, "2", "the measure has changed", "anna")
+    now = promotion.standing(client, name)
+    assert (now.champion, now.best, now.previous) == ("2", "2", "1")
+    with pytest.raises(InputError, match="is champion already"):
+        promotion.promote(client, name, "2", "again", "anna")
+
+
+def test_a_long_reason_fits_into_a_tag(root: Path, name: str) -> None:
+    """No tag is longer than the 5,000 characters that a server's database keeps; SQLite would keep any number."""
+    client = tracking.client(root)
+    moved(root, name, "1")
+    promotion.promote(client, name, "4", "é" * 9000, "anna")
+    tags = {**client.get_registered_model(name).tags, **client.get_model_version(name, "4").tags}
+    assert max(map(len, tags.values())) <= 5000
 
 
 @pytest.mark.parametrize(("version", "why"), [("9", "has versions 1, 2, 3, 4"), ("1", "is champion already")])
@@ -137,6 +181,25 @@ def test_a_version_without_files_is_not_promoted(root: Path, name: str) -> None:
     assert promotion.standing(client, name).champion == "1"
 
 
+def test_other_artifacts_are_no_model(root: Path, name: str) -> None:
+    """A run whose model is gone cannot become champion, even if other artifacts of it are left."""
+    client = tracking.client(root)
+    moved(root, name, "1")
+    run = client.get_model_version(name, "2").run_id
+    client.log_text(run, "x", "report.html")
+    Path(client.get_run(run).info.artifact_uri, "model/model.json").unlink()
+    with pytest.raises(InputError, match="no longer holds the model"):
+        promotion.promote(client, name, "2", "why not", "anna")
+
+
+def test_a_version_without_a_run_is_not_promoted(root: Path, name: str) -> None:
+    """A version that was registered without a run is refused, because no retraining could be compared with it."""
+    client = tracking.client(root)
+    version = client.create_model_version(name, str(root / "somewhere")).version
+    with pytest.raises(InputError, match="was registered without a run"):
+        promotion.promote(client, name, str(version), "why not", "anna")
+
+
 def test_an_alias_moved_elsewhere_is_told(root: Path, name: str) -> None:
     """By hand in MLflow's pages: seen at once, and a gap in the history for good; whoever moved it has also decided
     what nothing may be worse than."""
@@ -158,6 +221,17 @@ def test_an_alias_moved_elsewhere_is_told(root: Path, name: str) -> None:
     assert told(root, name)[3:] == ["4>3 better"]
 
 
+def test_a_first_champion_made_elsewhere_is_in_the_history(root: Path, name: str) -> None:
+    """A champion that was made by hand in MLflow's pages, before the first recorded move, is the first entry."""
+    client = tracking.client(root)
+    client.set_registered_model_alias(name, "champion", "4")
+    moved(root, name, "3")
+    first, second = told(root, name)
+    assert (
+        first.startswith("moved elsewhere before 20") and first.endswith("none → version 4") and second == "4>3 better"
+    )
+
+
 def test_an_alias_moved_elsewhere_meanwhile_stops_the_move(root: Path, name: str) -> None:
     """What the gate decided against version 1 moves nothing once another is champion, and leaves no record."""
     client = tracking.client(root)
@@ -167,6 +241,30 @@ def test_an_alias_moved_elsewhere_meanwhile_stops_the_move(root: Path, name: str
         promotion.move(client, name, "1", replace(GATE, to="3", best="3"))
     now = promotion.standing(client, name)
     assert (now.champion, len(now.moves)) == ("2", 1)
+
+
+def test_an_alias_removed_meanwhile_stops_the_move(root: Path, name: str) -> None:
+    """Whoever takes the alias away in MLflow's pages wants no champion: what was decided before that moves nothing."""
+    client = tracking.client(root)
+    moved(root, name, "1")
+    client.delete_registered_model_alias(name, "champion")
+    with pytest.raises(InputError, match="from version 1 to none"):
+        promotion.move(client, name, "1", replace(GATE, to="3", best="3"))
+    assert promotion.standing(client, name).champion == ""
+
+
+def test_a_move_that_another_overtakes_is_told(root: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where another host moves the alias right after us, whoever asked for our move hears which version is champion."""
+    client = tracking.client(root)
+    moved(root, name, "1")
+    real = client.set_registered_model_alias
+
+    def overtaken(of: str, alias: str, version: str) -> None:
+        real(of, alias, "4" if alias == "champion" else version)
+
+    monkeypatch.setattr(client, "set_registered_model_alias", overtaken)
+    with pytest.raises(InputError, match="version 2 was made champion, and moved on elsewhere at once, to version 4"):
+        promotion.promote(client, name, "2", "why not", "anna")
 
 
 def test_the_commands(tmp_path: Path, here: Here, monkeypatch: pytest.MonkeyPatch) -> None:

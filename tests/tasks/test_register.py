@@ -249,6 +249,16 @@ def test_looks_at_one_test_set_are_counted(root: Path, sit: Any, retrain: Retrai
     assert retrain(sit(champion, equal, better, images=221), 2).promoted
 
 
+def test_a_test_set_of_which_half_is_new_is_the_same_one(root: Path, sit: Any, retrain: Retrain) -> None:
+    """A test set counts as another one only once more than half of its images are new."""
+    retrain(sit(range(20), range(20), images=60), 0)
+    looks = []
+    for images in (60, 120, 121):
+        plan = sit(range(20), range(20), images=images)
+        looks.append(tags_of(root, plan, retrain(plan, 1).version or "")["look"])
+    assert looks == ["1", "2", "2"]
+
+
 def test_a_test_set_that_grows_for_years_is_counted_in_few_words(
     root: Path, sit: Any, retrain: Retrain, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -278,6 +288,15 @@ def test_only_new_data_and_not_worse_is_enough(root: Path, sit: Any, retrain: Re
     same = retrain(plan, 1, tags=INGREDIENTS | {"ingredient.data": "2"})
     assert same.promoted and "not worse by 3 points" in same.why
     assert tags_of(root, plan, same.version or "")["policy"] == "not_worse"
+
+
+def test_another_seed_on_the_same_data_must_be_better(root: Path, sit: Any, retrain: Retrain) -> None:
+    """`by_change` is lenient only where the data is new: on the same data, an equal model of another seed stays out."""
+    rules(root, policy="by_change")
+    plan, tags = sit(range(10), range(10), images=200), INGREDIENTS | {"ingredient.data": "1"}
+    retrain(plan, 0, tags=tags)
+    again = retrain(plan, 1, tags=tags)
+    assert not again.promoted and tags_of(root, plan, again.version or "")["policy"] == "better"
 
 
 def test_nothing_slides_down_step_by_step(root: Path, sit: Any, retrain: Retrain) -> None:

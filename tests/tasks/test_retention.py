@@ -16,9 +16,11 @@ from pathlib import Path
 import mlflow
 import pytest
 
-from tasks import tracking
+from tasks import retention, tracking
+from tasks.data_versions import CACHE
 from tasks.locks import BACKUP, REPRODUCE, lock
-from tasks.retention import Retention, Survey, clean, limits, survey
+from tasks.plan import make_plan, read_variants
+from tasks.retention import BEGUN, Retention, Survey, clean, limits, survey
 from tasks.tags import CLEANED, WAITING
 from tasks.tracking_inventory import Registered, RunRecord, _by_client, _from_sqlite, inventory
 from tests.conftest import copy_project
@@ -183,6 +185,25 @@ def test_what_nothing_to_do_rests_on_stays(store: Store, older: Retention) -> No
     assert store.versions() == {"1"}
 
 
+def test_a_deleted_retraining_settles_nothing(store: Store, older: Retention) -> None:
+    """Where somebody deleted the newest retraining in MLflow's pages, 'nothing to do' rests on the one before, which
+    stays; the deleted one goes."""
+    store.retraining()
+    deleted = store.retraining()
+    for run in deleted:
+        store.client.delete_run(run)
+    store.grow_old()
+    assert runs_of(survey(store.root, older)) == set(deleted)
+
+
+def test_a_failed_retraining_settles_nothing(store: Store, older: Retention) -> None:
+    """A retraining that failed after its decision does not keep its runs; the finished one before it does."""
+    store.retraining()
+    failed = store.retraining("FAILED", "FAILED", decision="not promoted")
+    store.grow_old()
+    assert runs_of(survey(store.root, older)) == set(failed)
+
+
 def test_what_is_at_work_stays(store: Store, older: Retention) -> None:
     """A retraining that has been running for a hundred days keeps all of its runs, and those that it builds on."""
     _, taken_over = store.retraining()
@@ -219,6 +240,37 @@ def test_runs_deleted_in_mlflow_give_their_bytes_back(store: Store, older: Reten
     found, failures = clean(store.root, older)
     assert (runs_of(found), failures, store.files(deleted)) == ({deleted}, [], [])
     assert survey(store.root, older).removable == []
+
+
+def test_what_a_killed_clean_began_is_finished(store: Store, older: Retention) -> None:
+    """A run that is marked as begun and still has its files is emptied by the next `clean`, which says when."""
+    _, child = store.retraining()
+    store.client.set_tag(child, CLEANED, f"{BEGUN}2026-01-01")
+    store.grow_old()
+    store.retraining()
+    clean(store.root, older)
+    assert store.files(child) == []
+    assert store.client.get_run(child).data.tags[CLEANED] == time.strftime("%Y-%m-%d", time.gmtime())
+
+
+def test_a_store_that_fails_on_one_run_goes_on_with_the_others(
+    store: Store, older: Retention, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever a bucket raises is told with the run, which stays marked as begun; the other runs are emptied."""
+    parent, child = store.retraining()
+    store.grow_old()
+    store.retraining()
+    real = retention._empty
+
+    def failing(root: Path, run: RunRecord) -> None:
+        if run.run_id == parent:
+            raise RuntimeError("bucket")
+        real(root, run)
+
+    monkeypatch.setattr(retention, "_empty", failing)
+    _, failures = clean(store.root, older)
+    assert failures == [f"run {parent}: bucket"] and store.files(child) == [] and store.files(parent)
+    assert store.client.get_run(parent).data.tags[CLEANED].startswith(BEGUN)
 
 
 def aged(path: Path, days: float, content: str = "x") -> Path:
@@ -272,6 +324,38 @@ def test_leftovers_go_by_their_age(store: Store, older: Retention) -> None:
     assert not list(work.glob("gone-*"))
 
 
+def test_a_folder_with_one_young_file_stays(store: Store, older: Retention) -> None:
+    """A folder with a new file stays, however old the others in it are and whichever is looked at last."""
+    work = store.root / ".weathervane"
+    for number in (1, 2, 3):
+        aged(work / f"ingest-{number}/a/a", 8)
+        aged(work / f"ingest-{number}/b/b", 8)
+        (work / f"ingest-{number}" / "ab"[number % 2] / "new").touch()
+    clean(store.root, older)
+    assert len(list(work.glob("ingest-*"))) == 3
+
+
+def test_a_link_is_removed_and_what_it_leads_to_stays(store: Store, older: Retention, tmp_path: Path) -> None:
+    """Of a staging folder that was moved to another disk the link goes, and the files behind it stay."""
+    work = store.root / ".weathervane"
+    kept = aged(tmp_path / "elsewhere/a", 1000)
+    work.mkdir(exist_ok=True)
+    (work / "ingest-7").symlink_to(kept.parent)
+    os.utime(work / "ingest-7", (1, 1), follow_symlinks=False)
+    clean(store.root, older)
+    assert kept.exists() and not (work / "ingest-7").is_symlink()
+
+
+def test_a_database_that_rests_is_no_leftover(store: Store, older: Retention) -> None:
+    """The half database that a killed first start left goes; mlflow.db, copies of it from before a migration, and
+    photographs whose names look like half-written files stay, however long nobody wrote to them."""
+    half = aged(store.root / "mlflow.db.new", 1000)
+    stays = [aged(store.root / name, 1000) for name in ("mlflow.db.before-20260101-000000", "data/raw/rain/a.part.jpg")]
+    os.utime(store.root / "mlflow.db", (1, 1))
+    found = survey(store.root, older).targets(Path)
+    assert half in found and not set(found) & {*stays, store.root / "mlflow.db"}
+
+
 @pytest.mark.parametrize(
     ("name", "folder"), [(REPRODUCE, "reproduce-weather-1"), (BACKUP, "backup-abc"), (BACKUP, "restore-abc")]
 )
@@ -285,14 +369,61 @@ def test_a_folder_that_another_process_works_in_stays(store: Store, older: Reten
     assert not path.parent.exists() and path.parent in found.targets(Path)
 
 
-def test_an_emptied_run_is_trained_again_when_it_is_asked_for(store: Store, older: Retention) -> None:
-    """A variant whose model is gone does not stand as trained: it could neither be registered nor be compared."""
+def version_of(store: Store, digit: str) -> Path:
+    """An old materialised version whose only file DVC's cache holds, too."""
+    folder = store.root / ".weathervane/versions" / (digit * 32)
+    aged(folder / "data/raw/a.jpg", 1000)
+    listing = f'[{{"relpath": "a.jpg", "md5": "{digit * 31}f"}}]'
+    aged(store.root / CACHE / (digit * 2) / f"{digit * 30}.dir", 1, listing)
+    aged(store.root / CACHE / (digit * 2) / f"{digit * 29}f", 1)
+    os.utime(folder, (1, 1))
+    return folder
+
+
+def test_versions_go_where_the_cache_has_them_and_nobody_uses_them(store: Store, older: Retention) -> None:
+    """A materialised version goes once nobody uses it; it stays while it is the last copy, while a run at work trains
+    on it, and while `reproduce` is at work."""
+    gone, in_use, last_copy = (version_of(store, digit) for digit in "234")
+    (store.root / CACHE / "44" / f"{'4' * 29}f").unlink()
+    store.run("variant", "RUNNING", data_md5="3" * 32 + ".dir")
+    with lock(store.root, REPRODUCE):
+        clean(store.root, older)
+        assert gone.exists()
+    clean(store.root, older)
+    assert not gone.exists() and in_use.exists() and last_copy.exists()
+
+
+def test_a_removal_that_is_interrupted_leaves_no_half_folder(
+    store: Store, older: Retention, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A materialised version is renamed before its first file goes, because half of one would pass for a whole one."""
+    folder = version_of(store, "2")
+    aged(folder / "data/raw/b.jpg", 1000)
+    os.utime(folder, (1, 1))
+
+    def torn(path: Path) -> None:
+        next(one for one in Path(path).rglob("*") if one.is_file()).unlink()
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as killed, pytest.raises(KeyboardInterrupt):
+        killed.setattr(shutil, "rmtree", torn)
+        clean(store.root, older)
+    assert not folder.exists()
+
+
+def with_prepared_data(store: Store) -> None:
+    """Prepared data is on record, so that retrainings can be planned."""
     outs = [{"path": "data/prepared/pixels", "hash": "md5", "md5": "1" * 32 + ".dir"}]
     lock = {"schema": "2.0", "stages": {"prepare": {"cmd": "python -m weathervane.prepare", "outs": outs}}}
     (store.root / "dvc.lock").write_text(json.dumps(lock))
     ledger = Ledger(store.root / "data/raw")
     ledger.dataset = WEATHER
     ledger.write()
+
+
+def test_an_emptied_run_is_trained_again_when_it_is_asked_for(store: Store, older: Retention) -> None:
+    """A variant whose model is gone does not stand as trained: it could neither be registered nor be compared."""
+    with_prepared_data(store)
     parent, children = record(store.root, plan_of(store.root))
     store.client.log_text(children["cnn"], "weights", "model/model.safetensors")
     store.grow_old()
@@ -301,6 +432,20 @@ def test_an_emptied_run_is_trained_again_when_it_is_asked_for(store: Store, olde
     assert runs_of(clean(store.root, older)[0]) == {parent, children["cnn"]}
     (candidate,) = plan_of(store.root).to_train
     assert candidate.why == "--set: train.epochs 4 → 3"
+
+
+def test_runs_of_the_variants_as_they_stand_stay(store: Store, older: Retention) -> None:
+    """A run whose variant is unchanged stays, also if a retraining trained it that is not the last one, as 'nothing to
+    do' is answered from it; a run of other parameters goes."""
+    with_prepared_data(store)
+    as_they_stand = make_plan(store.root, read_variants(store.root, ["cnn"], []), seed=0)
+    runs = [record(store.root, plan)[1]["cnn"] for plan in (as_they_stand, plan_of(store.root))]
+    for run in runs:
+        store.client.log_text(run, "weights", "model/model.safetensors")
+    store.grow_old()
+    record(store.root, plan_of(store.root, ["train.epochs=4"]))
+    found = runs_of(survey(store.root, older))
+    assert runs[0] not in found and runs[1] in found
 
 
 @pytest.mark.parametrize(("text", "stands_for"), [("24h", 1), ("90d", 90), ("12w", 84), ("0h", 0)])

@@ -9,7 +9,7 @@ import torch
 
 from tests.conftest import ROOT
 from weathervane import drift, variant
-from weathervane.drift import OF_MODEL, WATCHED, Bank, Monitor, judge, most_changed
+from weathervane.drift import OF_MODEL, WATCHED, Bank, Monitor, _classes, compare, judge, most_changed
 from weathervane.errors import InputError
 from weathervane.listing import Listing, listing
 from weathervane.model import Model, Spec, build
@@ -60,6 +60,26 @@ def test_the_mix_of_classes_is_watched() -> None:
     assert "rain 100%, shine 0%, snow 0%" in judged.why
 
 
+def test_rare_classes_raise_no_alarm_by_an_approximation() -> None:
+    """A class that is seen once among 60 and never among 500 is chance, because p comes from drawn tables and not from
+    the formula of chi-square."""
+    before = pd.DataFrame({"class": ["rain"] * 500})
+    p = _classes(before, pd.DataFrame({"class": ["rain"] * 59 + ["snow"]}))[1]
+    assert p == pytest.approx(60 / 560, abs=0.02)
+
+
+def test_the_difference_of_classes_is_the_total_variation() -> None:
+    """From half rain and half shine to rain alone the difference is 0.5: so many photographs would have to change."""
+    before = pd.DataFrame({"class": ["rain"] * 20 + ["shine"] * 20})
+    assert _classes(before, pd.DataFrame({"class": ["rain"] * 30}))[0] == pytest.approx(0.5)
+
+
+def test_the_drawn_p_is_the_same_each_time() -> None:
+    """A report that is made again gives the same p for the classes, though it is drawn."""
+    tables = [pd.DataFrame({"class": ["rain"] * 20 + ["shine"] * shine}) for shine in (20, 35)]
+    assert len({_classes(*tables)[1] for _ in range(4)}) == 1
+
+
 @pytest.mark.filterwarnings("error")
 def test_of_many_photographs_nothing_is_warned() -> None:
     """A thousand photographs and more are compared without a word of scipy's on the terminal."""
@@ -82,6 +102,14 @@ def test_small_differences_and_few_photographs_are_no_alarm() -> None:
     assert [one.name for one in only.findings] == ["size"] and only.decision == "no drift"
 
 
+def test_as_many_photographs_as_are_needed_are_enough_and_say_the_same_twice() -> None:
+    """Exactly `least` photographs are judged, and judged again they give the same verdict with the same figures."""
+    rng = np.random.default_rng(6)
+    before, after = table(200, rng), table(PARAMS.least, rng)
+    first, second = (judge(before, after, PARAMS) for _ in range(2))
+    assert first.decision != "too few" and first == second
+
+
 def test_what_a_model_has_learnt_from_is_no_measure_of_it() -> None:
     """Confidence, classes and distance are compared with images that the model has not seen; the rest with all."""
     rng = np.random.default_rng(4)
@@ -89,6 +117,16 @@ def test_what_a_model_has_learnt_from_is_no_measure_of_it() -> None:
     learnt = table(400, rng).assign(unseen=False, confidence=9.0, distance=-9.0, **{"class": "rain"})
     judged = judge(pd.concat([before, learnt]), after, PARAMS)
     assert judged.decision == "no drift" and set(OF_MODEL) < {one.name for one in judged.findings}
+
+
+def test_traits_are_compared_with_all_of_the_training_data() -> None:
+    """Brightness, which does not depend on what a model has learnt, is compared with all training images; the mix of
+    classes only with those that the model has not seen."""
+    rng = np.random.default_rng(5)
+    learnt = table(300, rng, brightness=8).assign(unseen=False)
+    before = pd.concat([table(100, rng), learnt])
+    found = {one.name: one for one in compare(before, table(60, rng, brightness=8), PARAMS)}
+    assert float(found["brightness"].before) > 7 and not found["classes"].drifted
 
 
 def test_distance_is_to_the_fifth_nearest() -> None:

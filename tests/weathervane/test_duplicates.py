@@ -107,6 +107,12 @@ def test_hash_bits_are_the_steps_to_the_right():
     assert int(signature(Image.fromarray(picture)).dhash) == 0xFFFFFFFF_00000000
 
 
+def test_a_step_that_is_none_sets_no_hash_bit() -> None:
+    """Where the left half of a picture is constant no bit is set, because an equal neighbour is not a brighter one."""
+    row = np.concatenate([np.full(90, 10), np.linspace(10, 255, 90)]).astype(np.uint8)
+    assert int(signature(Image.fromarray(np.broadcast_to(row, (80, 180)).copy())).dhash) & 0xE0E0E0E0_E0E0E0E0 == 0
+
+
 def test_groups_follow_the_definition():
     """Blocks, threads and the early bound change nothing: the groups are those that the definition's pairs connect."""
     rng = np.random.default_rng(2)
@@ -116,6 +122,24 @@ def test_groups_follow_the_definition():
     expected = _pairs(dhash, grey)
     assert 50 < len(expected) < 0.8 * len(_pairs(dhash, np.broadcast_to(grey[:1], grey.shape)))
     np.testing.assert_array_equal(components(dhash, grey), _groups(700, expected))
+
+
+def test_a_strip_that_reaches_into_another_tile_is_compared_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every pair is found, also with tiles that are smaller than a strip."""
+    monkeypatch.setattr(duplicates, "_TILE", 64)
+    dhash, grey = _random(np.random.default_rng(2), 300, 200)
+    np.testing.assert_array_equal(components(dhash, grey), _groups(300, _pairs(dhash, grey)))
+
+
+def test_a_pair_that_is_none_hides_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An image that is unlike the first of a group and like its second belongs to them, whatever was compared first."""
+    monkeypatch.setattr(duplicates, "_STRIP", 2)
+    monkeypatch.setattr(duplicates, "cores", lambda: 1)
+    rng = np.random.default_rng(8)
+    one, other = rng.normal(0, 30, (2, 32, 32))
+    grey = np.stack([128 + one + share * other for share in (0, 0.24, 0.48)]).clip(0, 255).astype(np.uint8)
+    assert components(np.zeros(3, np.uint64), grey).tolist() == [0, 0, 0]
+    assert components(np.zeros(2, np.uint64), grey[::2]).tolist() == [0, 1]
 
 
 def test_many_images():
@@ -144,6 +168,14 @@ def test_adding_images_later_gives_the_same_groups(seed, n, stops):
     np.testing.assert_array_equal(components(dhash, grey), _groups(n, np.concatenate(grown)))
 
 
+def test_the_last_image_alone_is_compared() -> None:
+    """One image that arrives alone is compared with all others, and so is one that is left over after whole strips."""
+    dhash, grey = _random(np.random.default_rng(7), 257, 0)
+    dhash[256], grey[256] = dhash[3], grey[3]
+    for new_from in (0, 256):
+        assert components(dhash, grey, new_from)[256] == 3
+
+
 def test_a_camera_that_looks_at_one_sky(monkeypatch: pytest.MonkeyPatch) -> None:
     """Thousands of photographs of one scene are one group, without comparing each with each: 3,000 are four and a half
     million pairs, and take fewer thumbnails' comparisons than thirty of each photograph."""
@@ -168,6 +200,13 @@ def test_constant_images():
     images = [Image.new("RGB", (100 + 10 * k, 80), (grey,) * 3) for k, grey in enumerate((0, 0, 90, 91, 255))]
     images += [Image.fromarray(dithered), _textured(rng), _copied(images[2], rng)]
     assert components(*_stacked(images)).tolist() == [0, 0, 2, 2, 4, 2, 6, 2]
+
+
+def test_greys_three_levels_apart_are_no_copies() -> None:
+    """Constant images of grey 90 and 92 are copies, as JPEG may move a constant so far; 90 and 93 are two pictures."""
+    images = [Image.new("RGB", (100, 80), (grey,) * 3) for grey in (90, 92, 93)]
+    assert components(*_stacked(images[::2])).tolist() == [0, 1]
+    assert components(*_stacked(images[:2])).tolist() == [0, 0]
 
 
 def test_a_long_chain_is_one_group():

@@ -115,6 +115,19 @@ def test_excluded_images_take_no_part() -> None:
     assert grouped(images) == {"a": ["rain"], "b": ["shine"]}
 
 
+def test_an_image_that_ties_groups_stays_out_of_every_fold(store: Store) -> None:
+    """An excluded image stays excluded in every fold: it bears the name of one of the groups that it ties, and is a
+    near-duplicate of another one's images, too."""
+    other = copy.copy(store)
+    split = store.manifest["split"].astype("U8")
+    split[0] = EXCLUDED
+    group = store.manifest["group"].copy()
+    group[0] = group[1]
+    other.manifest = {**store.manifest, "split": split, "group": group}
+    for fold in range(4):
+        assert placed(other, Outer(folds=4, fold=fold, seed=0)).manifest["split"][0] == EXCLUDED
+
+
 def test_too_many_folds_are_refused() -> None:
     """With more folds than a class has groups, or fewer than 3 of them, the class is named with their number, however
     many images it has."""
@@ -153,6 +166,11 @@ def test_a_placed_store_has_the_same_images_elsewhere(store: Store) -> None:
         seen += test.tolist()
     assert sorted(seen) == list(range(len(before)))
     assert np.array_equal(store.manifest["split"], before)
+
+
+def test_an_inner_fold_is_as_large_as_the_datasets_own(store: Store) -> None:
+    """Inside train there are as many folds as the dataset has, whatever the number of outer ones."""
+    assert set(placed(store, Outer(folds=4, fold=0, seed=0)).manifest["fold"]) == set(store.manifest["fold"])
 
 
 def trained(folder: Path, data: Path, outer: dict[str, Any]) -> str:

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 from scipy.stats import binomtest
 
 from weathervane import project
@@ -76,6 +77,13 @@ def test_the_params_file_is_complete() -> None:
     """params/register.yaml of the repository is what the schema asks for."""
     assert load(Register, ROOT / "params/register.yaml").policy == "by_change"
     assert project.root(ROOT) == ROOT
+
+
+@pytest.mark.parametrize(("name", "value"), [("alpha", 5), ("margin", 3), ("slice_margin", 5), ("min_images", 0)])
+def test_percentages_for_shares_are_refused(name: str, value: float) -> None:
+    """params/register.yaml takes shares: `margin: 3`, meant as 3 %, would let anything in."""
+    with pytest.raises(ValidationError, match=name):
+        Register.model_validate(RULES.model_dump() | {name: value})
 
 
 @settings(max_examples=100, deadline=None)
@@ -191,6 +199,15 @@ def test_different_classes_are_compared_on_the_common_ones() -> None:
         compare(ours, theirs, "3", (["dog", "rain"], ["cat", "rain"]), set(), pd.DataFrame(), RULES)
 
 
+def test_a_class_that_only_the_challenger_knows_is_told() -> None:
+    """Where the challenger knows one class more, images of that class are not counted, the verdict names the classes
+    that are, and nothing is said to have been left out because of training."""
+    both = (answers([True] * 90, ["rain", "shine", "fog"] * 30),) * 2
+    found = compare(*both, "3", (["fog", "rain", "shine"], ["rain", "shine"]), set(), pd.DataFrame(), RULES)
+    assert (found.images, found.left_out, found.classes) == (60, 0, ("rain", "shine"))
+    assert "on the common classes rain, shine" in judge("7", "better", found, None, 1, RULES).why
+
+
 @pytest.mark.slow
 def test_the_interval_covers_the_difference() -> None:
     """95 % intervals of the difference hold the true one in 930 of 1,000 test sets or more, few disagreements among
@@ -239,6 +256,14 @@ def test_what_would_tell_tells() -> None:
         assert not verdict(int(fewer * gained), math.ceil(fewer * lost), images=round(fewer * 169), look=look).opens
 
 
+def test_images_that_are_missing_are_counted_with_their_copies() -> None:
+    """Where every photograph is there twice, twice as many further photographs are asked for."""
+    ours, theirs = pair(9, 3)
+    once = judge("7", "better", compared(ours, theirs), None, 1, RULES).needed
+    twice = compared(ours * 2, theirs * 2, group=[str(number) for number in range(169)] * 2)
+    assert judge("7", "better", twice, None, 1, RULES).needed == pytest.approx(2 * once, abs=1)
+
+
 def test_every_look_asks_for_more() -> None:
     """Votes that suffice at the first look at a test set do not at the fifth, and the verdict says why."""
     assert verdict(20, 6).opens
@@ -254,6 +279,14 @@ def test_too_few_images_decide_nothing() -> None:
     assert (found.why, found.needed) == ("40 test images can decide nothing: 10 more are needed", 10)
     unlooked = verdict(20, 0, images=40, look=0)
     assert unlooked.why == found.why and table(unlooked).endswith("Policy better; no look.")
+
+
+def test_min_images_decide_and_the_smaller_comparison_counts() -> None:
+    """As many images as `min_images` are enough; where the comparison with the best champion so far has fewer, they are
+    too few."""
+    assert verdict(20, 0, images=50).opens
+    few = judge("7", "better", compared(*pair(20, 0, 60)), compared(*pair(20, 0, 40)), 1, RULES)
+    assert not few.opens and few.why.startswith("40 test images can decide nothing: 10 more are needed")
 
 
 def test_not_worse_lets_an_equal_one_in_and_a_worse_one_out() -> None:
@@ -279,10 +312,22 @@ def test_small_losses_cannot_add_up() -> None:
     assert both.opens and both.beats_best
 
 
+def test_the_figures_of_the_best_champion_are_its_own() -> None:
+    """MLflow gets the p of the comparison with the best champion so far, not that of the one with the champion."""
+    champion, best = compared(*pair(9, 3)), compared(*pair(5, 2))
+    figures = judge("7", "better", champion, best, 1, RULES).figures()
+    assert figures["gate/best_p_not_worse"] == best.p_not_worse != champion.p_not_worse
+
+
 def test_manual_shows_the_evidence_and_leaves_it_to_a_person() -> None:
     """With `manual`, nothing opens the gate, and the votes are told."""
     found = verdict(40, 0, "manual")
     assert not found.opens and "on 40 of 169 images" in found.why and "a person decides" in found.why
+
+
+def test_whoever_asks_a_person_says_so() -> None:
+    """With policy `manual` the verdict asks a person, except where there are too few images to ask about."""
+    assert verdict(40, 0, "manual").asks and not verdict(40, 0, "manual", images=49).asks
 
 
 def test_a_class_that_got_worse_is_a_veto() -> None:
@@ -294,6 +339,11 @@ def test_a_class_that_got_worse_is_a_veto() -> None:
         found = judge("7", policy, compared(ours, theirs, label=label), None, 1, RULES)
         assert not found.opens
         assert "; but worse on the class rain: 0 votes gained, 20 lost of 60, p = " in found.why
+
+
+def test_a_loss_within_the_slices_margin_is_no_veto() -> None:
+    """15 of 400 images of a class lost and none gained are certainly a loss, but not of more than `slice_margin`."""
+    assert compared([False] * 15 + [True] * 385, [True] * 400).losses == ()
 
 
 def test_a_slice_that_got_worse_is_a_veto() -> None:
@@ -319,6 +369,20 @@ def test_many_slices_do_not_veto_by_chance() -> None:
     assert vetoes <= 1
 
 
+def test_one_class_of_many_is_no_veto_by_chance() -> None:
+    """A loss of 6 of 40 images of a class (p = 0.025 that it is beyond 5 points) is a veto where it is the only class,
+    and chance where it is one of 20 (Holm); a loss of 12 is a veto there, too."""
+    labels = [f"class {number // 40}" for number in range(800)]
+    ours = [number >= 6 for number in range(800)]
+    assert compared(ours[:40], [True] * 40, label="rain").losses != ()
+    both = answers(ours, labels), answers([True] * 800, labels)
+    classes = (sorted(set(labels)),) * 2
+    assert compare(*both, "3", classes, set(), pd.DataFrame(), RULES).losses == ()
+    ours[6:12] = [False] * 6
+    found = compare(answers(ours, labels), both[1], "3", classes, set(), pd.DataFrame(), RULES)
+    assert [one.split(":")[0] for one in found.losses] == ["worse on the class class 0"]
+
+
 def test_limits_name_what_exceeds_them_or_is_not_known() -> None:
     """A metric above its limit, one below what it has to come to, one that is not a number and one that the run lacks
     are all told."""
@@ -331,6 +395,11 @@ def test_limits_name_what_exceeds_them_or_is_not_known() -> None:
         "size is not on record",
         "accuracy is 0.7, at least 0.8 is wanted",
     ]
+
+
+def test_a_metric_at_its_limit_is_within_it() -> None:
+    """A limit of 0.1 allows 0.1."""
+    assert beyond({"test/ece": 0.1}, RULES.model_copy(update={"limits": {"test/ece": 0.1}})) == []
 
 
 def test_the_table_holds_everything() -> None:

@@ -89,6 +89,12 @@ def test_copies_are_no_evidence() -> None:
         assert widths[1] == pytest.approx(widths[0], rel=0.02, abs=1e-6), name
 
 
+def test_the_accuracys_interval_counts_copies_once() -> None:
+    """Of 50 photographs that are each there three times, `scores` gives the accuracy the interval of 50."""
+    found = scores(random_table(50, 0.9, members=3), CLASSES)
+    assert (found["accuracy_low"], found["accuracy_high"]) == pytest.approx(wilson(50 * found["accuracy"], 50))
+
+
 def test_unequal_groups_count_by_their_effective_size() -> None:
     """One group of 10 and ten of 1 are worth 20² / (100 + 10) images; groups of one are worth what they are."""
     group = np.array(["copy"] * 10 + [f"own {number}" for number in range(10)])
@@ -139,6 +145,14 @@ def test_the_area_of_two_classes_is_one_area() -> None:
     assert (found["roc_auc_low"], found["roc_auc_high"]) == pytest.approx(wilson(5, 5))
 
 
+@pytest.mark.parametrize("small", ["rain", "shine"])
+def test_the_area_is_worth_the_smaller_class(small: str) -> None:
+    """The area's interval is that of five images, whichever of the two classes has only five."""
+    label = np.array([small] * 5 + [{"rain": "shine", "shine": "rain"}[small]] * 100)
+    found = intervals(table(list(label), list(label), ["rain", "shine"]), ["rain", "shine"])
+    assert (found["roc_auc_low"], found["roc_auc_high"]) == pytest.approx(wilson(5, 5))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("sizes", "right"), [((5, 10, 100), 0.98), ((8, 50, 50), 0.92), ((40, 40, 40), 0.95)])
 def test_averages_over_unequal_classes_hold_their_truth(sizes: tuple[int, ...], right: float) -> None:
@@ -164,6 +178,13 @@ def test_where_nothing_is_wrong_intervals_have_a_width() -> None:
     for name in ("accuracy", "balanced_accuracy", "macro_f1", "f1/rain", "recall/rain", "precision/rain", "roc_auc"):
         low, high = ends(name)
         assert 0.4 < found[low] < 0.9 and found[high] == 1, name
+
+
+def test_a_small_class_without_a_mistake_keeps_a_wide_interval() -> None:
+    """Where all of a class's five images are right, beside 200 of another, its F1 may be as low as five can hide."""
+    label = ["rain"] * 5 + ["shine"] * 200
+    found = intervals(table(label, label, ["rain", "shine"]), ["rain", "shine"])
+    assert (found["f1_low/rain"], found["f1_high/rain"]) == pytest.approx(wilson(5, 5))
 
 
 def test_an_interval_surrounds_its_value_and_comes_again() -> None:

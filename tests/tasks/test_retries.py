@@ -1,0 +1,68 @@
+"""Which failures are tried again, and for how long."""
+
+import urllib.error
+
+import pytest
+
+from tasks import retries
+from tasks.retries import is_transient, patiently, worth_another_try
+from weathervane.errors import InputError
+
+
+class OperationalError(Exception):
+    """An error that passes for SQLAlchemy's."""
+
+
+OperationalError.__module__ = "sqlalchemy.exc"
+
+
+def chained(error: Exception, cause: Exception) -> Exception:
+    error.__cause__ = cause
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "gone_in_a_moment"),
+    [
+        (TimeoutError(), True),
+        (urllib.error.URLError(ConnectionRefusedError()), True),
+        (chained(RuntimeError("lost"), ConnectionResetError()), True),
+        (OperationalError("(sqlite3.OperationalError) database is locked"), True),
+        (OperationalError("no such table: runs"), False),
+        (RuntimeError("database is locked"), False),
+        (FileNotFoundError("model.safetensors"), False),
+        (OSError(28, "No space left on device"), False),
+        (InputError("no such version"), False),
+    ],
+)
+def test_what_may_be_gone_in_a_moment(error: Exception, gone_in_a_moment: bool) -> None:
+    """Lost connections, timeouts and a locked database are tried again, known by the error, its cause or its reason; a
+    full disk, a missing file and wrong input are not."""
+
+    class Failed:
+        def result(self) -> None:
+            raise error
+
+    assert is_transient(error) is worth_another_try(None, None, Failed()) is gone_in_a_moment
+
+
+def test_patience_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What fails for a moment is tried again until the limit, and what fails for good is not; Prefect tries a step
+    three times more, each after a pause of its own."""
+    monkeypatch.setattr(retries, "PAUSE", 0.01)
+    tries: list[int] = []
+
+    def failing(error: Exception, times: int) -> int:
+        tries.append(1)
+        if len(tries) <= times:
+            raise error
+        return len(tries)
+
+    assert patiently(lambda: failing(TimeoutError(), 2)) == 3
+    tries.clear()
+    with pytest.raises(ValueError):
+        patiently(lambda: failing(ValueError(), 2))
+    assert len(tries) == 1
+    with pytest.raises(TimeoutError):
+        patiently(lambda: failing(TimeoutError(), 50), limit=0.05)
+    assert retries.RETRY["retries"] == 3 == len(retries.RETRY["retry_delay_seconds"])
