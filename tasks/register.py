@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 DESCRIPTION = 5000  # characters that MLflow keeps
+NOT_IN_A_NAME = str.maketrans(dict.fromkeys("/:.%\"'", "-"))  # of a logged model; a variant's may have them
 ABOUT = "Image classifiers by Weathervane, trained on the dataset"
 HOW = "The alias champion is the one in use; 'weathervane history' says when and on what evidence it moved."
 
@@ -95,6 +96,8 @@ def register(root: Path, plan: Plan, best: Result) -> Decision:
         text = f"**Version {version}, {word}:** {verdict.why}.\n\n{table(verdict)}".rstrip()
         if now.champion:
             client.set_model_version_tag(plan.dataset, version, COMPARED_WITH, now.champion)
+        elif known and COMPARED_WITH in known.tags:
+            client.delete_model_version_tag(plan.dataset, version, COMPARED_WITH)
         _write_down(root, plan, best, version, verdict, word, text)
     compared = verdict.champion
     accuracy = best.metrics["test/accuracy"] if promoted or not compared else compared.other_accuracy
@@ -240,7 +243,7 @@ def _logged(root: Path, plan: Plan, best: Result, folder: Path) -> Any:
         return whole(
             Model.log,
             artifact_path=None,
-            name=best.name,
+            name=best.name.translate(NOT_IN_A_NAME),
             flavor=mlflow.pyfunc,
             run_id=best.run_id,
             python_model=str(Path(__file__).with_name("served.py")),

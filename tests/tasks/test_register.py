@@ -14,10 +14,11 @@ from typing import Any
 import mlflow
 import pandas as pd
 import pytest
+from mlflow.utils.validation import _validate_logged_model_name
 
 from tasks import gate, promotion, tracking
 from tasks.plan import Plan, challenger
-from tasks.register import Decision, register
+from tasks.register import NOT_IN_A_NAME, Decision, register
 from tasks.tags import WAITING
 from tests.exam import CLASSES, exam, run_of, student
 from weathervane import synthetic
@@ -247,6 +248,13 @@ def test_looks_at_one_test_set_are_counted(root: Path, sit: Any, retrain: Retrai
     assert "p = 0.012 (0.0083 is asked for at look 3 at this test set)" in decision.why
     assert tags_of(root, plan, decision.version or "")["look"] == "3"
     assert retrain(sit(champion, equal, better, images=221), 2).promoted
+
+
+def test_a_model_is_logged_under_its_variants_name() -> None:
+    """Without what MLflow refuses there, and a file in params/models may be called."""
+    for name, logged in (("cnn", "cnn"), ("cnn_v1.2", "cnn_v1-2"), ("50 % ('b')", "50 - (-b-)")):
+        assert name.translate(NOT_IN_A_NAME) == logged
+        _validate_logged_model_name(logged)
 
 
 def test_a_test_set_of_which_half_is_new_is_the_same_one(root: Path, sit: Any, retrain: Retrain) -> None:
