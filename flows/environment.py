@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from flows.prefect_settings import configured
 from flows.secrets import keep_secrets, parted
 from tasks.tracking_read import SQLITE, local
-from weathervane.errors import InputError, without_secrets
+from weathervane.errors import InputError, Told, without_secrets
 from weathervane.process import collect_seldom
 from weathervane.progress import SETTING, about, as_json, logger, say
 from weathervane.unheard import outlive_the_reader
@@ -79,8 +79,9 @@ def told_in_prefect() -> Iterator[None]:
         outlive_the_reader()
     from prefect.logging.handlers import APILogHandler
 
-    handler = APILogHandler()
+    handler, tasks = APILogHandler(), logging.getLogger("prefect.task_runs")
     logger().addHandler(handler)
+    tasks.addFilter(_told_plainly)
     try:
         with about(flow_run=str(runtime.flow_run.name)), without_secrets():
             if older := os.environ.pop(OLDER_CODE, ""):
@@ -88,6 +89,14 @@ def told_in_prefect() -> Iterator[None]:
             yield
     finally:
         logger().removeHandler(handler)
+        tasks.removeFilter(_told_plainly)
+
+
+def _told_plainly(record: logging.LogRecord) -> bool:
+    """Leaves out the traceback of what a person can put right; the line itself stays."""
+    if record.exc_info and isinstance(record.exc_info[1], Told):
+        record.exc_info = record.exc_text = None  # the latter is what Prefect has made of the former by then
+    return True
 
 
 def _set_credentials_aside() -> None:

@@ -1,6 +1,7 @@
 """The command `weathervane retrain`, from the shell to what MLflow, Prefect and DVC hold afterwards."""
 
 import json
+import logging
 import os
 import re
 import resource
@@ -238,6 +239,16 @@ def test_a_flow_that_a_worker_runs_is_heard_as_well(home: Home) -> None:
     (fresh,) = (run["id"] for run in home.ask("flow_runs/filter", {}) if run["id"] not in known)
     page = told_in_prefect(home, fresh)
     assert page[-1].startswith("nothing to do: ") and page == done.stdout.splitlines()
+
+
+@pytest.mark.slow
+def test_what_a_person_can_put_right_has_no_traceback_on_the_page(home: Home, changed: Changed) -> None:
+    """Prefect's page tells of a variant that cannot be trained in a line that says what to do, without our code."""
+    flow_run = changed.runs["retrain"].data.tags["prefect_flow_run_id"]
+    logs = home.ask("logs/filter", {"logs": {"flow_run_id": {"any_": [flow_run]}, "level": {"ge_": logging.ERROR}}})
+    told = [log["message"] for log in logs if log["name"] == "prefect.task_runs"]
+    assert any("lower train.lr" in message for message in told), logs
+    assert not [message for message in told if "Traceback" in message]
 
 
 @pytest.mark.fault(36)
