@@ -19,7 +19,7 @@ def test_a_second_retraining_waits_for_the_first(tmp_path: Path) -> None:
     def start(wait: bool) -> threading.Thread:
         thread = threading.Thread(target=second, args=(wait,))
         thread.start()
-        thread.join(0.3)
+        thread.join(0.3 if wait else 10)
         return thread
 
     with retrain_lock(tmp_path):
