@@ -112,10 +112,11 @@ def test_a_run_has_the_newer_code_alone(tmp_path: Path) -> None:
 
 @pytest.mark.filterwarnings("ignore:Logger 'weathervane' attempted to send logs:UserWarning")  # no flow runs here
 def test_work_that_is_not_committed_is_left_alone(
-    clones: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+    clones: tuple[Path, Path], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing is pulled over it, and that is said: by the pull step, and by the flow that follows it, whose page shows
     what flows say."""
+    monkeypatch.setattr(os, "environ", os.environ.copy())  # a flow sets what servers of later tests would inherit
     ours, theirs = clones
     (theirs / "code.py").write_text("mine")
     commit(ours, {"code.py": "2"})
