@@ -103,7 +103,7 @@ def test_a_champion_lives_on_in_another_folder(
     mlflow.set_experiment("weather")  # another test of this process may have set its own
     with mlflow.start_run(run_id=run):
         logged = mlflow.pyfunc.log_model(
-            name="champion-candidate",
+            name="dnn",
             python_model=str(package.parent / "tasks/served.py"),
             code_paths=[str(package)],
             artifacts={"model": str(tmp_path / "model")},

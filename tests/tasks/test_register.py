@@ -124,6 +124,7 @@ def test_the_first_becomes_champion(root: Path, sit: Any, tmp_path: Path) -> Non
     seen = pd.read_parquet(Path(run.info.artifact_uri) / "data/trained.parquet")
     assert seen["sha256"].tolist() == store.manifest["sha256"][store.part("train")].tolist()
     (model,) = tracking.client(root).search_logged_models([run.info.experiment_id])
+    assert model.name == "student0"
     assert model.source_run_id == run.info.run_id
 
 
