@@ -26,7 +26,7 @@ from benchmarks.results import Entry, entry, record
 from weathervane import variant
 from weathervane.batches import batches
 from weathervane.cuda_graph import SEEN
-from weathervane.device import choose, normalise
+from weathervane.device import choose, has_bfloat16, normalise
 from weathervane.fit import run_epoch, step
 from weathervane.model import Spec
 from weathervane.parallel import cores
@@ -47,7 +47,7 @@ def main(
     photographs: Photographs = DEFAULT,
     rounds: Annotated[int, typer.Option(min=1)] = 15,
     device: Annotated[str, typer.Option(help="as of 'weathervane retrain'")] = "auto",
-    only: Annotated[list[str] | None, typer.Option(help="fit, compile, data; all by default")] = None,
+    only: Annotated[list[str] | None, typer.Option(help="fit, bfloat16, compile, data; all by default")] = None,
 ) -> None:
     """Measure, print and record."""
     with tempfile.TemporaryDirectory() as folder:
@@ -57,6 +57,9 @@ def main(
         store, where = Store(root / "data/prepared"), choose(device)
         parts: dict[str, Callable[[], list[Entry]]] = {
             "fit": lambda: [fit_efficiency(name, store, where, rounds) for name in variant.defaults(ROOT)],
+            "bfloat16": lambda: [
+                one for name in variant.defaults(ROOT) for one in bfloat16(name, store, where, rounds)
+            ],
             "compile": lambda: compiled("cnn", store, where, rounds),
             "data": lambda: pipeline("cnn", store, root / "data/raw", where, rounds),
         }
@@ -66,22 +69,42 @@ def main(
 
 def compiled(name: str, store: Store, device: torch.device, rounds: int) -> list[Entry]:
     """Seconds of the first step with train.compile, and how many steps of an eager one the later steps come to."""
-    steps = {}
-    for asked in (False, True):
-        one, state, train = ready(name, store, device, {"train.compile": asked})
-        steps[asked] = constant(state, train, one)
-    first = taken(steps[True], device)
-
-    def ten(asked: bool) -> float:
-        return taken(lambda: [steps[asked]() for _ in range(10)], device)
-
-    ten(True), ten(False)  # warm
-    ratios = [ten(False) / ten(True) for _ in track(range(rounds), f"{name}: compiled", rounds)]
+    first, ratios = switched("train.compile", name, store, device, rounds)
     kind = f"{name} on {device.type}"
     return [
         entry(f"compile, {kind}: first step", [first], "s"),
         entry(f"compile, {kind}: speed of a step", ratios, "of an eager one"),
     ]
+
+
+def bfloat16(
+    name: str, store: Store, device: torch.device, rounds: int, changes: dict[str, Any] | None = None
+) -> list[Entry]:
+    """How many steps in float32, without TF32, one in bfloat16 comes to; nothing where the device lacks it."""
+    if not has_bfloat16(device.type):
+        return []
+    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+        _, ratios = switched("train.bfloat16", name, store, device, rounds, changes)
+    one = variant.load(ROOT, name, changes)
+    what = f"bfloat16, {name} at {one.size} px, batches of {one.train.batch}"
+    return [entry(what, ratios, "times as fast as float32")]
+
+
+def switched(
+    key: str, name: str, store: Store, device: torch.device, rounds: int, changes: dict[str, Any] | None = None
+) -> tuple[float, list[float]]:
+    """Of a switch of the variant: seconds of the first step with it, and how many without it a later one comes to."""
+    steps = {}
+    for on in (False, True):
+        one, state, train = ready(name, store, device, (changes or {}) | {key: on})
+        steps[on] = constant(state, train, one)
+    first = taken(steps[True], device)
+
+    def ten(on: bool) -> float:
+        return taken(lambda: [steps[on]() for _ in range(10)], device)
+
+    ten(True), ten(False)  # warm, and recorded on a GPU
+    return first, [ten(False) / ten(True) for _ in track(range(rounds), f"{name}: {key}", rounds)]
 
 
 def fit_efficiency(name: str, store: Store, device: torch.device, rounds: int) -> Entry:

@@ -1,8 +1,8 @@
 """What can only be said of a GPU: `python -m benchmarks.gpu`, on real photographs (`--photographs`, a zip by class).
 
-Whether it is ever idle while it trains, what recording steps and bfloat16 bring, and what a variant's recipe reaches
-and takes: each outer fold of a cross-validation, as `weathervane crossval` makes them. The rest of what is measured
-there is that of a CPU with `--device cuda`: benchmarks.efficiency, peers, growth and predict.
+Whether it is ever idle while it trains, what recording steps brings, what bfloat16 does in large batches, and what a
+variant's recipe reaches and takes: each outer fold of a cross-validation, as `weathervane crossval` makes them. The
+rest of what is measured there is that of a CPU with `--device cuda`: benchmarks.efficiency, peers, growth and predict.
 """
 
 import gc
@@ -12,17 +12,15 @@ from pathlib import Path
 from statistics import mean
 from threading import Event, Thread
 from typing import Annotated, Any
-from unittest import mock
 
 import numpy as np
 import torch
 import typer
 
-from benchmarks.efficiency import ALONE, LARGEST, constant, ready, taken
+from benchmarks.efficiency import ALONE, LARGEST, bfloat16, ready, taken
 from benchmarks.peers import take_in
 from benchmarks.photographs import DEFAULT, Photographs
 from benchmarks.results import Entry, entry, record
-from weathervane import fit as fitting
 from weathervane import variant
 from weathervane.cuda_graph import SEEN, GraphRecorder
 from weathervane.device import choose
@@ -64,7 +62,7 @@ def of_steps(store: Store, device: torch.device, rounds: int, root: Path) -> lis
     names = variant.defaults(ROOT)
     found = [busy("cnn", store, device, root), kernels("cnn", store, device, rounds)]
     found += [recorded(name, store, device, rounds) for name in names]
-    return found + [bfloat16(changes, store, device, rounds) for changes in ({}, DEEP)]
+    return found + bfloat16("cnn", store, device, rounds, DEEP)
 
 
 def busy(name: str, store: Store, device: torch.device, root: Path) -> Entry:
@@ -110,24 +108,6 @@ def recorded(name: str, store: Store, device: torch.device, rounds: int) -> Entr
     there, launched = whole(name, store, device), whole(name, store, device, recorder=GraphRecorder(False))
     ratios = [taken(launched, device) / taken(there, device) for _ in track(range(rounds), f"{name}: epochs", rounds)]
     return entry(f"recorded steps, {name} on {device.type}", ratios, "times as fast as launched")
-
-
-def bfloat16(changes: dict[str, Any], store: Store, device: torch.device, rounds: int) -> Entry:
-    """How many steps in float32, without TF32, one with bfloat16 comes to."""
-    steps = dict[bool, Callable[[], Any]]()
-    for lower in (True, False):
-        full = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
-        with mock.patch.object(fitting, "in_bfloat16", lambda _, lower=lower: lower), full:
-            one, state, train = ready("cnn", store, device, changes)
-            steps[lower] = constant(state, train, one)
-            for _ in range(SEEN + 1):  # the last of them is the recording
-                steps[lower]()
-
-    def hundred(lower: bool) -> float:
-        return taken(lambda: [steps[lower]() for _ in range(100)], device)
-
-    ratios = [hundred(False) / hundred(True) for _ in track(range(rounds), "cnn: bfloat16", rounds)]
-    return entry(f"bfloat16, cnn at {one.size} px, batches of {one.train.batch}", ratios, "times as fast as float32")
 
 
 def whole(

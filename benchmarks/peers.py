@@ -1,9 +1,9 @@
 """Ten epochs on photographs that lie on disk, by this project and by what one would else take.
 
 `python -m benchmarks.peers` (`make bench` installs them first). Everyone trains the same network with the same size,
-batch and optimiser on the same photographs, in float32 on a CPU and with bfloat16 on a GPU, and validates after each
-epoch; how pixels come from files to the network is each one's own. The clock begins when everything is imported and the
-device is there; for this project it includes ingest (checksums, near-duplicates, the check of every file) and prepare.
+batch and optimiser on the same photographs, in bfloat16 where the device has it, and validates after each epoch; how
+pixels come from files to the network is each one's own. The clock begins when everything is imported and the device is
+there; for this project it includes ingest (checksums, near-duplicates, the check of every file) and prepare.
 """
 
 import json
@@ -55,11 +55,18 @@ class Task:
         return choose(self.where)
 
     @property
+    def bfloat16(self) -> bool:
+        """Whether networks learn in it, as ours does."""
+        from weathervane.device import has_bfloat16
+
+        return self.variant.train.bfloat16 and has_bfloat16(self.device.type)
+
+    @property
     def lower(self) -> Any:
-        """A context in which networks compute in bfloat16 on a GPU."""
+        """A context in which networks compute in bfloat16, if ours does."""
         import torch
 
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda")
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16)
 
     def net(self) -> Any:
         """The network on the device; a torch.nn.Module."""
@@ -249,7 +256,8 @@ def lightning(task: Task) -> Go:
             return task.optimizer(self.net)
 
     quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
-    where = {"accelerator": "gpu", "precision": "bf16-mixed"} if task.device.type == "cuda" else {"accelerator": "cpu"}
+    where = {"accelerator": "gpu" if task.device.type == "cuda" else "cpu"}
+    where |= {"precision": "bf16-mixed"} if task.bfloat16 else {}
 
     def go() -> None:
         Trainer(max_epochs=EPOCHS, enable_model_summary=False, **quiet, **where).fit(Module(), train, val)

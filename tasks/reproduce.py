@@ -147,6 +147,7 @@ def _differences(tags: dict[str, str], metrics: dict[str, float], outcome: dict[
         **{name: (tags.get(f"ingredient.{name}", "not on record"), installed(name)) for name in NUMERIC},
         "device": (tags["device_name"], outcome["device_name"]),
         "threads": (tags["threads"], str(outcome["threads"])),
+        "precision": tuple(told.get("precision", "not on record") for told in (tags, outcome)),
         "processes": (f"{metrics.get('train/processes', 1):g}", str(outcome.get("processes", 1))),
         "machine": (tags["machine"], platform.node()),
     }

@@ -52,7 +52,7 @@ def train(root: Path, plan: Plan, candidate: Candidate, run: str, how: How) -> P
     with watched(root, run):
         outcome = train_in_child(root, folder, job, candidate.name, copy, how.processes)
     numbers = {f"train/{key}": value for key, value in outcome.items() if isinstance(value, int | float)}
-    tags = {key: str(outcome[key]) for key in ("device", "device_name", "threads")}
+    tags = {key: str(outcome[key]) for key in ("device", "device_name", "threads", "precision")}
     tags |= {"notes": "; ".join(outcome["notes"])} if outcome["notes"] else {}
     for note in outcome["notes"]:
         say(f"{candidate.name}: {note}")

@@ -25,9 +25,9 @@ def chances(steps: int, batch: int, policy: Augment, generator: Generator) -> Te
 def changes(chances: Tensor, policy: Augment) -> Tensor:
     """What `augment` does to each image: float32 [..., R, N] to [..., N, C].
 
-    Columns: an affine map of places, -1 to 1 from edge to edge, as two rows of three; what a pixel has of itself, of
-    its grey and of its image's mean grey; with `policy.erase` a rectangle's width, height, and its middle from the left
-    and the top, as shares of the image's side.
+    Columns: an affine map of places as two rows of three; what a pixel has of itself, of its grey and of its image's
+    mean grey; with `policy.erase` half of a rectangle's width and height, and its middle. Places are -1 to 1 from edge
+    to edge.
     """
     affine, colour, erase = chances.tensor_split([AFFINE, AFFINE + COLOUR], -2)
     columns = [*places(affine, policy), *shades(colour, policy), *(rectangles(erase, policy) if policy.erase else ())]
@@ -67,9 +67,9 @@ def rectangles(chances: Tensor, policy: Augment) -> list[Tensor]:
     """`policy.erase` of the images lose a rectangle of 2-25 % of the area, but for what lies beyond the edges (after
     Zhong et al. 2017, arXiv 1708.04896); the others one without width."""
     chosen, area, ratio, across, down = chances.unbind(-2)
-    side = torch.where(chosen < policy.erase, (0.02 + 0.23 * area).sqrt(), 0)
+    half = torch.where(chosen < policy.erase, (0.02 + 0.23 * area).sqrt(), 0)  # of a side, which is 2 long
     stretch = torch.exp((2 * ratio - 1) * math.log(2) / 2)
-    return [side * stretch, side / stretch, across, down]
+    return [half * stretch, half / stretch, 2 * across - 1, 2 * down - 1]
 
 
 def blends(steps: int, policy: Augment, rng: np.random.Generator) -> np.ndarray:

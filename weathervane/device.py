@@ -38,6 +38,14 @@ def choose(name: str) -> torch.device:
     raise InputError(f"--device {name}: not available here ({reason}): use --device cpu or auto")
 
 
+@cache
+def has_bfloat16(kind: str) -> bool:
+    """Whether devices of this kind compute in it themselves; where it is emulated, float32 is faster."""
+    if kind == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return kind == "cpu" and bool(torch.cpu.get_capabilities().get("avx512_bf16"))
+
+
 def resident(pixels: np.ndarray, size: int, device: torch.device) -> Tensor:
     """uint8 [N, S, S, 3] to uint8 [N, 3, size, size], channels last, on the device.
 

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -50,6 +50,7 @@ class Outcome:
     images_per_second: float
     overfitting_gap: float  # the kept weights' accuracy on the training images, not augmented, less val_accuracy
     micro_batch: int  # images that went through the network at once
+    precision: str  # in which it learnt: bfloat16 or float32
     notes: list[str] = field(default_factory=list)  # interruptions and what came of them
 
 
@@ -124,22 +125,25 @@ def fit(
                 saved.save_if_cheap(state)
     state.recorder.forget()
     state.net.load_state_dict(state.best_weights)
-    spec = replace(spec, temperature=temperature(outputs(state.net, val, spec.flip_test), val.labels))
+    judged = outputs(state.net, val, spec.flip_test)
+    spec = replace(spec, temperature=temperature(judged, val.labels))
     if ranks.is_main:
         Model(state.net, spec, device).save(folder / "model", store.pixels(store.part("train", fold=fold)[:PROBE]))
-    return outcome(state, spec, train, min(variant.train.batch, len(train.labels)))
+    batch, accuracy = min(variant.train.batch, len(train.labels)), share_right(judged, val.labels)
+    return outcome(state, spec, train, batch, accuracy)
 
 
-def outcome(state: State, spec: Spec, train: Part, batch: int) -> Outcome:
+def outcome(state: State, spec: Spec, train: Part, batch: int, val_accuracy: float) -> Outcome:
     """What the finished training came to, by the weights that are kept; each step took `batch` images."""
     return Outcome(
         best_epoch=state.best.epoch,
-        val_accuracy=state.best.accuracy,
+        val_accuracy=val_accuracy,
         parameters=sum(p.numel() for p in state.net.parameters()),
         seconds=state.seconds,
         images_per_second=state.steps * batch / state.seconds,
-        overfitting_gap=validate(state.net, train, spec.flip_test)[0] - state.best.accuracy,
+        overfitting_gap=validate(state.net, train, spec.flip_test)[0] - val_accuracy,
         micro_batch=state.micro_batch,
+        precision="bfloat16" if state.bfloat16 else "float32",
         notes=state.notes,
     )
 
@@ -168,7 +172,8 @@ def validate_epoch(state: State, val: Part, flip: bool) -> dict[str, float]:
         TrainingError: the loss is not finite.
     """
     judged = state.eval_net
-    accuracy, loss = validate(judged, val, flip, state.recorder)
+    with state.autocast():
+        accuracy, loss = validate(judged, val, flip, state.recorder)
     if not math.isfinite(loss):
         raise TrainingError(f"validation loss is {loss} after epoch {state.epoch + 1}: lower train.lr")
     if (accuracy, -loss) > state.best[:2]:
@@ -235,22 +240,16 @@ def backward(state: State, images: Tensor, targets: Tensor, smoothing: float) ->
 
 def backward_in_parts(state: State, images: Tensor, targets: Tensor, parts: int, smoothing: float) -> Tensor:
     """As `backward`, if there is memory. What it has made until it finds none goes with it, before another try."""
-    kind, total = images.device.type, torch.zeros((), device=images.device)
+    total = torch.zeros((), device=images.device)
     pairs = zip(images.tensor_split(parts), targets.tensor_split(parts), strict=True)
     for left, (part, wanted) in zip(range(parts - 1, -1, -1), pairs, strict=True):
         with state.without_others() if left else nullcontext():  # gradients travel once a step
-            with torch.autocast(kind, torch.bfloat16, enabled=in_bfloat16(kind)):
+            with state.autocast():
                 out = state.forward(normalise(part).contiguous(memory_format=torch.channels_last))
             loss = F.cross_entropy(out.float(), wanted, label_smoothing=smoothing) * (len(part) / len(images))
             loss.backward()
         total += loss.detach()
     return total
-
-
-@cache
-def in_bfloat16(kind: str) -> bool:
-    """True for GPUs that compute in it themselves; where it is emulated, float32 is faster."""
-    return kind == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
 
 
 def mean_loss(state: State, train: Part, ranks: Ranks) -> float:
@@ -286,8 +285,12 @@ def outputs(net: nn.Module, part: Part, flip: bool, recorder: GraphRecorder = UN
 def validate(net: nn.Module, part: Part, flip: bool, recorder: GraphRecorder = UNRECORDED) -> tuple[float, float]:
     """Accuracy (0-1) and mean cross-entropy (nats)."""
     out = outputs(net, part, flip, recorder)
-    right = (out.argmax(1) == part.labels).sum().item()
-    return right / len(out), F.cross_entropy(out, part.labels).item()
+    return share_right(out, part.labels), F.cross_entropy(out, part.labels).item()
+
+
+def share_right(out: Tensor, labels: Tensor) -> float:
+    """Accuracy (0-1) of logits [N, K]."""
+    return (out.argmax(1) == labels).sum().item() / len(out)
 
 
 def record(path: Path, epoch: int, **content: Any) -> None:

@@ -166,8 +166,8 @@ def logits(net: nn.Module, batch: Tensor, flip: bool) -> Tensor:
     """uint8 [N, 3, S, S] to float32 [N, K], averaged with the mirror image's if `flip`; without TF32."""
     images = normalise(to_float(batch))
     with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
-        out = net(images)
-        return ((out + net(images.flip(-1))) / 2 if flip else out).float()
+        out = net(images).float()
+        return (out + net(images.flip(-1)).float()) / 2 if flip else out
 
 
 def _unusable(folder: Path, error: Exception) -> InputError:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from weathervane.average import EMA
 from weathervane.cuda_graph import GraphRecorder
+from weathervane.device import has_bfloat16
 from weathervane.draws import Draws
 from weathervane.eager import eager
 from weathervane.errors import InputError
@@ -52,6 +53,7 @@ class State:
     generator: torch.Generator  # augmentation, on the device
     planned_micro_batch: int  # images that go through the network at once
     micro_batch: int  # the same; fewer where memory is short
+    bfloat16: bool = False  # what the network computes in until it is kept, or else float32
     epoch: int = 0  # finished ones
     draws: Draws | None = None  # of the epoch that is under way
     coming: Coming | None = None  # the next one's, where it is drawn ahead
@@ -72,6 +74,10 @@ class State:
     def several(self) -> bool:
         """Other processes have their part of each batch."""
         return isinstance(self.forward, nn.parallel.DistributedDataParallel)
+
+    def autocast(self) -> AbstractContextManager[object]:
+        """Within it the network computes in what it learns in; the loss does not."""
+        return torch.autocast(self.generator.device.type, torch.bfloat16, enabled=self.bfloat16)
 
     def without_others(self) -> AbstractContextManager[object]:
         """Within it gradients add up in this process alone; the next pass outside of it brings those of all."""
@@ -133,6 +139,7 @@ def begin(spec: Spec, train: Train, n: int, device: torch.device, seed: int, ran
         generator=torch.Generator(device).manual_seed(seed),
         planned_micro_batch=micro_batch,
         micro_batch=micro_batch,
+        bfloat16=train.bfloat16 and has_bfloat16(device.type),
         notes=notes,
     )
 

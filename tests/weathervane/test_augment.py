@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Generator, Tensor
 
-from weathervane.augment import affine, augment, colour_, erase_, mix, sampled_at
+from weathervane.augment import affine, augment, colour_, erase_, mix, pixel_places, sampled_at
 from weathervane.changes import AFFINE, COLOUR, ERASE, blends, chances, changes, places, rectangles, shades
 from weathervane.variant import Augment
 
@@ -35,6 +35,7 @@ EACH = {
     "erase": 1.0,
 }
 SIZE = 32
+PLACES = pixel_places(SIZE, torch.device("cpu"))
 
 
 def policy(**on: object) -> Augment:
@@ -55,7 +56,7 @@ def augmented(images: Tensor, policy: Augment, seed: int = 0) -> Tensor:
 
 
 def moved(images: Tensor, policy: Augment, chances: Tensor) -> Tensor:
-    return affine(images, torch.stack(places(chances, policy), 1), images.shape[-1])
+    return affine(images, torch.stack(places(chances, policy), 1), PLACES)
 
 
 def shaded(images: Tensor, policy: Augment, chances: Tensor) -> Tensor:
@@ -84,7 +85,7 @@ def test_the_grid_is_torchs_own(size: int) -> None:
     """Pixels are sampled where torch's `affine_grid` says, to the last bit."""
     theta = torch.randn(32, 2, 3, generator=seeded())
     theirs = torch.nn.functional.affine_grid(theta, [32, 3, size, size], align_corners=False)
-    assert torch.equal(sampled_at(theta, size), theirs)
+    assert torch.equal(sampled_at(theta, pixel_places(size, theta.device)), theirs)
 
 
 @pytest.mark.parametrize("key", EACH)
@@ -231,7 +232,7 @@ def test_colours_change_one_after_the_other() -> None:
 def test_erasing_takes_one_grey_rectangle() -> None:
     """A share of the images loses a rectangle of at most 25 % of the area to grey; all else is untouched."""
     white = torch.ones(2000, 3, SIZE, SIZE)
-    out = erase_(white.clone(), torch.stack(rectangles(chance(ERASE, white), policy(erase=0.3)), 1))
+    out = erase_(white.clone(), torch.stack(rectangles(chance(ERASE, white), policy(erase=0.3)), 1), PLACES)
     gone = out != 1
     assert (out[gone] == 0.5).all()
     hit = gone.flatten(1).any(1)

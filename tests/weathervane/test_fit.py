@@ -3,13 +3,14 @@
 import json
 import random
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from tests.weathervane.test_augment import OFF
@@ -56,7 +57,7 @@ def spoilt(store: Store, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path
     """8 epochs of which the last is not the best: the learning rate only rises, far too high (chance has 4 tries)."""
     for seed in range(4):
         folder = tmp_path_factory.mktemp("spoilt")
-        outcome = run(store, folder, seed, epochs=8, optimizer="sgd", lr=2.0, warmup=0.99, ema=0)
+        outcome = run(store, folder, seed, epochs=8, optimizer="sgd", lr=2.0, warmup=0.99, ema=0, bfloat16=False)
         if outcome.best_epoch < 8:
             break
     return folder, outcome
@@ -74,7 +75,8 @@ def test_one_line_an_epoch(spoilt: tuple[Path, Outcome]) -> None:
 
 
 def test_the_best_epochs_weights_are_kept(spoilt: tuple[Path, Outcome], store: Store) -> None:
-    """The saved model scores on the validation part what the best line of metrics.jsonl says, not the last one."""
+    """The saved model scores on the validation part what the best line of metrics.jsonl says, not the last one (in
+    float32: what learns in bfloat16 is kept as float32, and may judge an image otherwise)."""
     folder, outcome = spoilt
     lines = record(folder)
     best = max(lines, key=lambda line: (line["metrics"]["val_accuracy"], -line["metrics"]["val_loss"]))
@@ -313,9 +315,46 @@ def test_an_epoch_drawn_ahead_is_the_same(store: Store) -> None:
     assert curves[0] == curves[1] and len(set(curves[0])) == 12
 
 
+@pytest.mark.parametrize(
+    ("there", "asked", "precision"),
+    [(True, True, "bfloat16"), (True, False, "float32"), (False, True, "float32")],
+)
+def test_a_network_learns_in_bfloat16_where_the_device_has_it(
+    there: bool, asked: bool, precision: str, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By default, and not where train.bfloat16 is false. What it learns and is kept as is float32 in any case; the
+    outcome's validation accuracy is that of the model as it is kept."""
+    monkeypatch.setattr("weathervane.state.has_bfloat16", lambda kind: there)
+    seen = set[torch.dtype]()
+    monkeypatch.setattr(nn.Linear, "forward", noting(nn.Linear.forward, seen))
+    outcome = run(store, tmp_path, bfloat16=asked, epochs=1)
+    lower = {torch.bfloat16} if precision == "bfloat16" else set[torch.dtype]()
+    assert outcome.precision == precision and seen == {torch.float32} | lower
+    model, rows = Model.load(tmp_path / "model"), store.part("train", fold=0)
+    assert {weight.dtype for weight in model.net.parameters()} == {torch.float32}
+    said = np.array(model.spec.classes)[model.logits(store.pixels(rows)).argmax(1)]
+    assert (said == store.manifest["label"][rows]).mean() == outcome.val_accuracy
+
+
+def noting(forward: Callable[..., Tensor], seen: set[torch.dtype]) -> Callable[..., Tensor]:
+    def with_note(self: nn.Module, x: Tensor) -> Tensor:
+        out = forward(self, x)
+        seen.add(out.dtype)
+        return out
+
+    return with_note
+
+
+def test_bfloat16_learns_about_the_same(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its loss curve is that of float32 but for the rounding of eight bits of mantissa; the one is not the other."""
+    monkeypatch.setattr("weathervane.state.has_bfloat16", lambda kind: True)
+    full, lower = (curve(store, tmp_path / str(on), small(epochs=4, bfloat16=on)) for on in (False, True))
+    assert lower == pytest.approx(full, rel=0.02) and lower != full
+
+
 def plain(**changes: Any) -> Variant:
-    """Without normalisation and dropout, which see the parts of a batch."""
-    content = small(**changes).model_dump()
+    """Without normalisation and dropout, which see the parts of a batch, in float32."""
+    content = small(bfloat16=False, **changes).model_dump()
     return Variant.model_validate(content | {"network": content["network"] | {"norm": False, "dropout": 0.0}})
 
 

@@ -58,7 +58,7 @@ def test_two_processes_have_the_loss_curve_of_one(accumulate: int, store: Store,
     """Each has a half of every batch, at once or in two parts, and losses and weights are those of one process, but for
     rounding; what is written is written once."""
     content = job(store)
-    content["variant"]["train"]["accumulate"] = accumulate
+    content["variant"]["train"] |= {"accumulate": accumulate, "bfloat16": False}
     for name, processes in (("one", 1), ("two", 2)):
         done = start(tmp_path / name, content, processes)
         output = done.communicate(timeout=240)[0]
