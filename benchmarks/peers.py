@@ -269,6 +269,7 @@ def fastai(task: Task) -> Go:
     """ImageDataLoaders and a Learner, with its augmentation and its number of workers."""
     import torch
     from fastai.vision.all import (
+        Callback,
         CrossEntropyLossFlat,
         ImageDataLoaders,
         Learner,
@@ -277,13 +278,26 @@ def fastai(task: Task) -> Go:
         aug_transforms,
     )
 
+    class Lower(Callback):
+        """What its own MixedPrecision does, which is for GPUs alone."""
+
+        def before_batch(self) -> None:
+            self.lower = task.lower
+            self.lower.__enter__()
+
+        def after_pred(self) -> None:
+            self.learn.pred = self.pred.float()
+
+        def after_loss(self) -> None:
+            self.lower.__exit__(None, None, None)
+
     def go() -> None:
         crop = RandomResizedCrop(SIZE, min_scale=task.variant.augment.crop[0])
         data = ImageDataLoaders.from_folder(
             task.home, train="train", valid="val", item_tfms=crop, batch_tfms=aug_transforms(), bs=BATCH
         )
         net = task.net().to(memory_format=torch.contiguous_format)
-        learner = Learner(data, net, loss_func=CrossEntropyLossFlat(), metrics=accuracy)
+        learner = Learner(data, net, loss_func=CrossEntropyLossFlat(), metrics=accuracy, cbs=Lower())
         with learner.no_bar(), learner.no_logging():
             learner.fit_one_cycle(EPOCHS, task.variant.train.lr)
 

@@ -76,8 +76,12 @@ class State:
         return isinstance(self.forward, nn.parallel.DistributedDataParallel)
 
     def autocast(self) -> AbstractContextManager[object]:
-        """Within it the network computes in what it learns in; the loss does not."""
-        return torch.autocast(self.generator.device.type, torch.bfloat16, enabled=self.bfloat16)
+        """Within it the network computes in what it learns in; the loss does not.
+
+        Weights in bfloat16 are not kept from batch to batch: a recording of one would read those of another.
+        """
+        kind = self.generator.device.type
+        return torch.autocast(kind, torch.bfloat16, enabled=self.bfloat16, cache_enabled=False)
 
     def without_others(self) -> AbstractContextManager[object]:
         """Within it gradients add up in this process alone; the next pass outside of it brings those of all."""

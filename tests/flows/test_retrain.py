@@ -64,6 +64,7 @@ def test_mlflow_has_one_parent_and_a_child_for_each_variant(home: Home) -> None:
         assert re.fullmatch(rf"{name} \d\d-\d\d \d\d:\d\d:\d\d", run.info.run_name)
         assert run.data.tags["mlflow.parentRunId"] == parent.info.run_id
         assert run.data.params["train.epochs"] == "2"
+        assert run.data.tags["device"] == "cpu" and run.data.tags["precision"] in ("bfloat16", "float32")
         files = {file.path for file in home.mlflow.list_artifacts(run.info.run_id)}
         assert files >= {*PICTURES, "predictions", "model"}, name
         picture = Path(run.info.artifact_uri) / "augmentation.png"
