@@ -11,6 +11,7 @@ from flows.outcome import outcome
 from tasks.score import score
 from tasks.step import step
 from tasks.tracking_read import tracked_root
+from weathervane.errors import InputError
 from weathervane.params import Device
 
 
@@ -38,5 +39,9 @@ def predict(
 def work(source: str, out: str, model: str, device: str) -> dict[str, Any]:
     """The flow's step; see `predict`."""
     root = tracked_root()
-    scored = step(name="score")(score)(root, source, root / Path(out).expanduser(), model, device)
+    try:
+        place = root / Path(out).expanduser()
+    except RuntimeError as error:
+        raise InputError(f"out: {out}: {error}") from None
+    scored = step(name="score")(score)(root, source, place, model, device)
     return {"decision": "scored", "why": str(scored), **asdict(scored)}

@@ -24,7 +24,7 @@ from tasks.locks import champion_lock
 from tasks.retries import patiently
 from tasks.shown import show
 from tasks.tags import BECAME, BY_HAND, COMPARED_WITH, HOLDS, NOT_PROMOTED, OWNER, PROMOTED, WAITING
-from tasks.tracking import NOTE
+from tasks.tracking import DESCRIPTION, NOTE
 from tasks.tracking_read import Run, runs, uri
 from weathervane.errors import InputError
 from weathervane.owner import me
@@ -147,8 +147,8 @@ def _tell_the_retraining(root: Path, run: str, decision: str, why: str) -> None:
 
 
 def answered(text: str, decision: str, why: str) -> str:
-    """A description that begins with the question, with the answer before its evidence."""
-    return text.replace(f"{WAITING}:**", f"{decision}:** {why}. What was asked:", 1)
+    """A description that begins with the question, with the answer before its evidence; as much as MLflow keeps."""
+    return text.replace(f"{WAITING}:**", f"{decision}:** {why}. What was asked:", 1)[:DESCRIPTION]
 
 
 def _state(flow_run: str) -> State | None:

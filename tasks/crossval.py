@@ -91,8 +91,9 @@ def pool_folds(root: Path, plan: Plan, candidate: Candidate, run: str, folds: li
     (row,), _ = pooled({candidate.name: table}, classes)
     metrics = {f"pooled/{name}": value for name, value in row.items() if name != "variant"}
     metrics |= {f"train/{key}": sum(o[key] for o in outcomes) / len(outcomes) for key in ("seconds", "parameters")}
+    precisions = sorted({outcome["precision"] for outcome in outcomes})
     devices = sorted({outcome["device_name"] for outcome in outcomes} - {"cpu"})
-    tracking.log(root, run, metrics=metrics, tags={"machine": ", ".join([machine(), *devices])})
+    tracking.log(root, run, metrics=metrics, tags={"machine": ", ".join([machine(), *devices, *precisions])})
     tracking.end_run(root, run)
     for fold in range(len(folds)):
         shutil.rmtree(folder_of(root, _fold_of(plan, candidate, fold)[0]), ignore_errors=True)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tasks.dvc_lock import RAW_DVC, md5, raw_md5, tracked_dataset, tracked_in
-from tasks.git import git
+from tasks.git import read
 from tasks.tags import KINDS, OLDER
 from tasks.tracking_read import moment, runs, uri
 from weathervane import project
@@ -132,7 +132,7 @@ def objects(root: Path, version: str) -> set[str]:
 def heads(root: Path) -> dict[str, str]:
     """The version at the head of each branch (remote ones, too) and tag that tracks one, by the branch's name."""
     everywhere = ("refs/heads", "refs/tags", "refs/remotes")
-    names = git(root, "for-each-ref", "--format=%(refname:short)", *everywhere).stdout.split()
+    names = read(root, "for-each-ref", "--format=%(refname:short)", *everywhere).split()
     tracked = ((name, _tracked_at(root, name)) for name in names)
     return {name: version for name, version in tracked if version}
 
@@ -245,12 +245,13 @@ def _object(root: Path, digest: str) -> Path:
 
 
 def _in_git(root: Path, *heads: str) -> list[Version]:
-    log = git(root, "log", "--format=%H %ct", *heads, "--", RAW_DVC).stdout
+    log = read(root, "log", "--format=%H %ct", *heads, "--", RAW_DVC)
     lines = (line.split() for line in log.splitlines())
     found = []
     for commit, seconds in lines:
+        text = _raw_dvc_at(root, commit)
         with suppress(InputError):  # history cannot be mended
-            if version := _tracked_at(root, commit):
+            if version := _tracked_in(text, commit):
                 found.append(Version(version, moment(1000 * int(seconds)), f"commit {commit[:10]}"))
     return found
 
@@ -269,9 +270,16 @@ def _tracked_at(root: Path, revision: str) -> str | None:
     """The version at a git revision; None where none is tracked.
 
     Raises:
-        InputError: data/raw.dvc is no DVC file there, such as one with the marks of a conflict.
+        InputError: data/raw.dvc is no DVC file there, such as one with the marks of a conflict; or git fails.
     """
-    text = git(root, "show", f"{revision}:{RAW_DVC}").stdout if not revision.startswith("-") else ""
+    return _tracked_in(_raw_dvc_at(root, revision), revision)
+
+
+def _raw_dvc_at(root: Path, revision: str) -> str:
+    return read(root, "show", f"{revision}:{RAW_DVC}") if not revision.startswith("-") else ""
+
+
+def _tracked_in(text: str, revision: str) -> str | None:
     if not text:
         return None
     from ruamel.yaml import YAML

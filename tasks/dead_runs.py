@@ -63,11 +63,11 @@ def _in_mlflow(root: Path, prefect: SyncPrefectClient) -> list[str]:
     for run in at_work:
         if run.tags.get("kind") in (*KINDS, MONITORING) and (why := _dead(run, prefect)):
             ended.add(run.run_id)
-            told.append(_end(root, run, why))
+            told += _end(root, run, why)
     alive = {run.run_id for run in at_work} - ended
     for run in at_work:
         if run.tags.get("kind") in KINDS.values() and run.tags.get("mlflow.parentRunId") not in alive:
-            told.append(_end(root, run, "the run that it belongs to has ended"))
+            told += _end(root, run, "the run that it belongs to has ended")
     return told
 
 
@@ -84,10 +84,12 @@ def _dead(run: Run, prefect: SyncPrefectClient) -> str | None:
     return f"its flow run ended as {state.name}" if state and state.is_final() else None
 
 
-def _end(root: Path, run: Run, why: str) -> str:
+def _end(root: Path, run: Run, why: str) -> list[str]:
+    if tracking.client(root).get_run(run.run_id).info.status != "RUNNING":
+        return []  # somebody has ended it since it was listed
     tracking.log(root, run.run_id, tags={"failure": why})
     tracking.end_run(root, run.run_id, "KILLED")
-    return f"MLflow's run {run.name} ({run.run_id}) ended as killed: {why}"
+    return [f"MLflow's run {run.name} ({run.run_id}) ended as killed: {why}"]
 
 
 def _why(owner: str) -> str:

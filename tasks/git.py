@@ -33,6 +33,20 @@ def git(root: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
         return subprocess.CompletedProcess(arguments, LATE, "", f"git {arguments[0]}: no end after {LIMIT:.0f} s")
 
 
+def read(root: Path, *arguments: str) -> str:
+    """What git prints; nothing where it finds nothing, or this is no clone.
+
+    Raises:
+        InputError: git itself cannot be asked: it is not there, takes too long, or trusts another owner alone.
+    """
+    done = git(root, *arguments)
+    if done.returncode and (root / ".git").exists():
+        failed = done if done.returncode == LATE else git(root, "rev-parse", "--git-dir")
+        if failed.returncode:
+            raise InputError(f"{root}: git cannot read its history: {' '.join(failed.stderr.split())}")
+    return done.stdout
+
+
 def has_commit(root: Path, commit: str) -> bool:
     """True if this clone holds the commit."""
     return git(root, "cat-file", "-e", f"{commit}^{{commit}}").returncode == 0

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -59,7 +59,9 @@ def retrain_lock(root: Path, wait: bool = True, who: str = "") -> Iterator[bool]
         if not wait:
             yield False
             return
-        other = holder.read_text(encoding="utf-8") if holder.is_file() else "one that has just started"
+        other = "one that has just started"
+        with suppress(FileNotFoundError):
+            other = holder.read_text(encoding="utf-8")
         say(f"waiting for other work in {root}: {other}")
         mine.acquire()
     try:

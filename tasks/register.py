@@ -5,8 +5,11 @@ everything that it will point at is on record.
 """
 
 import json
+import os
 import tempfile
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,7 +37,6 @@ from weathervane.params import load
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-DESCRIPTION = 5000  # characters that MLflow keeps
 NOT_IN_A_NAME = str.maketrans(dict.fromkeys("/:.%\"'", "-"))  # of a logged model; a variant's may have them
 ABOUT = "Image classifiers by Weathervane, trained on the dataset"
 HOW = "The alias champion is the one in use; 'weathervane history' says when and on what evidence it moved."
@@ -165,7 +167,7 @@ def _write_down(root: Path, plan: Plan, best: Result, version: str, verdict: Ver
     But for `unjudged` where that is over: a kill in between costs another decision, the other way round this one.
     """
     client = tracking.client(root)
-    client.update_model_version(plan.dataset, version, _card(client, plan, best, version, text)[:DESCRIPTION])
+    client.update_model_version(plan.dataset, version, _card(client, plan, best, version, text)[: tracking.DESCRIPTION])
     tracking.log(root, best.run_id, metrics=verdict.figures())
     tags = {"why": verdict.why, "policy": verdict.policy, "look": str(verdict.look)}
     tags |= {UNJUDGED: verdict.unjudged} if verdict.unjudged else {}
@@ -235,9 +237,9 @@ def _logged(root: Path, plan: Plan, best: Result, folder: Path) -> Any:
     outputs = [ColSpec(DataType.string, "class"), *(ColSpec(DataType.double, name) for name in names)]
     needed = ("mlflow", "numpy", "pandas", "pillow", "pydantic", "safetensors", "torch")
     needed += getattr(family(spec["family"]), "REQUIRES", ())
-    mlflow.set_tracking_uri(uri(root))
-    mlflow.set_experiment(experiment_id=tracking.experiment(root, plan.dataset))  # or the model is of "Default"
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _set_back("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_ID"):
+        mlflow.set_tracking_uri(uri(root))
+        mlflow.set_experiment(experiment_id=tracking.experiment(root, plan.dataset))  # or the model is of "Default"
         warnings.filterwarnings("ignore", ".*An input example was not provided")  # the signature says it all
         # Not pyfunc.log_model in a reopened run: an error or a kill would leave it failed, and to be trained anew.
         return whole(
@@ -252,6 +254,19 @@ def _logged(root: Path, plan: Plan, best: Result, folder: Path) -> Any:
             signature=ModelSignature(Schema([ColSpec(DataType.binary, "image")]), Schema(outputs)),
             pip_requirements=[f"{name}=={version(name)}" for name in needed],
         )
+
+
+@contextmanager
+def _set_back(*names: str) -> Iterator[None]:
+    """Variables are afterwards what they were: in a notebook the next retraining may be of another clone."""
+    before = {name: os.environ.get(name) for name in names}
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
 
 
 def _ensure_registered_model(client: Any, name: str) -> None:

@@ -184,7 +184,7 @@ def _needed(root: Path, stock: Inventory) -> dict[str, str]:
     needed = {run.run_id: "at work" for run in there if run.status == "RUNNING"}
     retrainings = [run for run in there if run.tags["kind"] == "retraining"]
     settled = {run.dataset: run for run in retrainings if run.status == "FINISHED" and "decision" in run.tags}
-    for run in [*settled.values(), *(run for run in retrainings if run.status == "RUNNING")]:
+    for run in [*settled.values(), *(run for run in there if run.status == "RUNNING")]:
         why = "at work" if run.status == "RUNNING" else f"of the last settled retraining of {run.dataset}"
         for run_id in (run.run_id, *children[run.run_id], *run.tags.get("reused_runs", "").split()):
             needed.setdefault(run_id, why)

@@ -3,11 +3,14 @@
 import time
 from collections.abc import Callable
 from typing import Any, TypeVar
+from urllib.error import HTTPError
 
 from weathervane.errors import in_brief
 from weathervane.progress import say
 
 T = TypeVar("T")
+BUSY = (429, 502, 503, 504)  # statuses of a server, or of the proxy before it, that may answer again
+REFUSED = "error code 403"  # in MLflow's words
 PATIENCE, PAUSE = 600.0, 2.0  # seconds that hours of training wait for a server, and between two tries
 
 
@@ -24,7 +27,12 @@ def is_transient(error: BaseException) -> bool:
     """True for what may be gone in a moment, by the error or by what it came from."""
     chain = [error, error.__cause__, error.__context__]
     chain += [getattr(one, "reason", None) for one in chain]  # of a URLError
-    return any(isinstance(one, ConnectionError | TimeoutError) or _names_a_server(one) for one in chain)
+    return any(
+        isinstance(one, ConnectionError | TimeoutError)
+        or (isinstance(one, HTTPError) and one.code in BUSY)
+        or _names_a_server(one)
+        for one in chain
+    )
 
 
 def patiently(
@@ -54,6 +62,11 @@ def _names_a_server(error: BaseException | None) -> bool:
     module, text = type(error).__module__.split(".")[0], str(error)
     if module in ("requests", "urllib3"):
         return True
-    return module in ("mlflow", "sqlalchemy") and any(
-        sign in text for sign in ("API request to", "database is locked", "Connection", "timed out", "error code 50")
+    return (
+        module in ("mlflow", "sqlalchemy")
+        and REFUSED not in text
+        and any(
+            sign in text
+            for sign in ("API request to", "database is locked", "Connection", "timed out", "error code 50")
+        )
     )

@@ -32,7 +32,7 @@ from weathervane.progress import say
 from weathervane.words import markdown_table, with_interval
 
 LIBRARIES = ("torch", "torchvision", "numpy", "pillow", "mlflow", "prefect", "dvc")
-CODE = ("flows", "tasks", "weathervane", "params")  # where a file counts that nobody has added
+CODE = ("flows", "tasks", "weathervane", "params")
 FLOW = {"retraining": "retrain", "crossval": "crossval"}  # the flow, and so the command, by the parent's kind
 
 
@@ -68,7 +68,8 @@ def open_retraining(root: Path, plan: Plan) -> str:
     else:
         name = time.strftime(f"{FLOW[plan.kind]} %Y-%m-%d %H:%M:%S")
         run = tracking.start_run(root, tracking.experiment(root, plan.dataset), name, tags)
-    asked = {"seed": plan.seed, "variants": tags["variants"], **(plan.crossing.told() if plan.crossing else {})}
+    names = " ".join(sorted(candidate.name for candidate in plan.candidates))  # in one order: a param never changes
+    asked = {"seed": plan.seed, "variants": names, **(plan.crossing.told() if plan.crossing else {})}
     tracking.log(root, run, params=asked)
     _log_dataset(root, run, plan)
     for record in (RAW_DVC, DVC_LOCK):  # so that the version is found again if nobody committed them
@@ -218,12 +219,12 @@ def _noted(row: dict[str, Any]) -> list[str]:
 
 
 def code_tags(root: Path) -> dict[str, str]:
-    """Tags git_commit and git_dirty; dirty leaves out what a retraining itself writes (the data's own files), but not
-    files of code that were never added."""
-    data_files = {RAW_DVC, DVC_LOCK, str(INGEST)}
+    """Tags git_commit and git_dirty: whether code or params are not those of the commit, files of them that were never
+    added included; but for the data's own, which a retraining itself writes."""
     head = git(root, "rev-parse", "HEAD")
     if head.returncode:
         return {"git_commit": "none"}
-    changed = {line[3:] for line in git(root, "status", "--porcelain", "-uno").stdout.splitlines()}
+    status = git(root, "status", "--porcelain", "-uno", "--", *CODE, "dvc.yaml").stdout
+    changed = {line[3:] for line in status.splitlines()}
     unknown = git(root, "ls-files", "--others", "--exclude-standard", "--", *CODE).stdout
-    return {"git_commit": head.stdout.strip(), "git_dirty": json.dumps(bool(changed - data_files or unknown))}
+    return {"git_commit": head.stdout.strip(), "git_dirty": json.dumps(bool(changed - {str(INGEST)} or unknown))}

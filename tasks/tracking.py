@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from tasks import view
 from tasks.locks import STORE, lock
 from tasks.tags import OLDER
-from tasks.tracking_read import connect, local, served, uri
+from tasks.tracking_read import REFUSED, connect, local, served, uri
 from tasks.unjudged import UNJUDGED
 from tasks.whole import Whole
 from weathervane.errors import InputError
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 ABOUT = "Trainings of image classifiers by Weathervane on the dataset"
 T = TypeVar("T")
 TAG = 8000  # characters of a tag, MLflow's own limit
+DESCRIPTION = 5000  # characters of a model version's that MLflow keeps
 NOTE = "mlflow.note.content"  # tag that MLflow's pages show as the description, in Markdown
 
 
@@ -41,12 +42,18 @@ def client_of(root: Path, address: str) -> "MlflowClient":
 
 
 def or_none(ask: Callable[[], T]) -> T | None:
-    """What MLflow answers; None where it says that the thing does not exist."""
+    """What MLflow answers; None where it says that the thing does not exist.
+
+    Raises:
+        InputError: it says that this user may not know.
+    """
     from mlflow.exceptions import MlflowException
 
     try:
         return ask()
     except MlflowException as error:
+        if error.error_code == "PERMISSION_DENIED":
+            raise InputError(f"MLFLOW_TRACKING_URI: the server answers 403: {REFUSED[403]}") from None
         if error.error_code != "RESOURCE_DOES_NOT_EXIST":
             raise
         return None

@@ -275,10 +275,10 @@ def _request(address: str, path: str, body: dict[str, Any] | None) -> Request:
     request = Request(f"{without_password(address)}/api/2.0/mlflow/{path}")
     user = _credential("MLFLOW_TRACKING_USERNAME") or unquote(parts.username or "")
     password = _credential("MLFLOW_TRACKING_PASSWORD") or unquote(parts.password or "")
-    if token := os.environ.get("MLFLOW_TRACKING_TOKEN"):
-        request.add_header("Authorization", f"Bearer {token}")
-    elif user and password:
+    if user and password:  # before a token, as MLflow's client has it
         request.add_header("Authorization", "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode())
+    elif token := os.environ.get("MLFLOW_TRACKING_TOKEN"):
+        request.add_header("Authorization", f"Bearer {token}")
     if body is not None:
         request.add_header("Content-Type", "application/json")
         request.data = json.dumps(body).encode()

@@ -42,6 +42,18 @@ def test_a_rejection_promotes_nothing(root: Path, name: str) -> None:
     assert promoted and "version 2 is champion by now: 'weathervane rollback" in why
 
 
+def test_a_long_answer_fits(root: Path, name: str) -> None:
+    """MLflow keeps 5,000 characters of a version's description: the answer is among them, the end of the evidence may
+    not be; the whole reason is a tag."""
+    moved(root, name, "1")
+    client, why = tracking.client(root), "approved by ann: " + 300 * "because "
+    client.update_model_version(name, "2", f"**waiting for approval:** {'evidence ' * 500}"[: tracking.DESCRIPTION])
+    assert _carry_out(root, asked(name), YES, why) == (True, why)
+    version = client.get_model_version(name, "2")
+    assert len(version.description) == tracking.DESCRIPTION and version.tags["why"] == why
+    assert version.description.startswith(f"**promoted:** {why}. What was asked:")
+
+
 def test_a_question_is_moot_once_it_is_answered_otherwise(root: Path, name: str) -> None:
     """A question is open while the champion is the one of the evidence and thirty days are not over; after that it is
     decided by what happened."""

@@ -143,6 +143,22 @@ def test_what_was_committed_can_be_returned_to(clone: Clone) -> None:
     assert not clone.cached("undone") and clone.cached("today")
 
 
+def test_where_git_cannot_be_asked_nothing_goes(clone: Clone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A version that only an older commit names stays where git trusts another user alone, or is not there: refused."""
+    committed = clone.data("a", "committed")
+    clone.commit()
+    clone.data("a", "today")
+    clone.commit()
+    (bin := tmp_path / "bin").mkdir()
+    (bin / "git").write_text("#!/bin/sh\necho fatal: detected dubious ownership >&2\nexit 128\n")
+    (bin / "git").chmod(0o755)
+    for place, word in ((bin, "detected dubious ownership"), (tmp_path, "No such file")):
+        monkeypatch.setenv("PATH", str(place))
+        with pytest.raises(InputError, match=f"git cannot read its history: .*{word}"):
+            collect(clone.root)
+    assert has_bytes(clone.root, committed)
+
+
 def test_the_models_of_a_teams_server_are_asked_for(clone: Clone, monkeypatch: pytest.MonkeyPatch) -> None:
     """Beside the store of `weathervane up` nobody's word is taken from another: refused, and nothing goes."""
     clone.data("one.jpg"), clone.data("two.jpg")

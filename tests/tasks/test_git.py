@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from tasks import git as module
-from tasks.git import ABSENT, LATE, git
+from tasks.git import ABSENT, LATE, git, read
+from weathervane.errors import InputError
 
 
 def test_a_host_that_says_nothing_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -21,3 +22,15 @@ def test_without_git_there_is_a_status(tmp_path: Path, monkeypatch: pytest.Monke
     """On a machine that has no git the caller gets the shell's status for that, and no error."""
     monkeypatch.setenv("PATH", str(tmp_path))
     assert git(tmp_path, "status").returncode == ABSENT
+
+
+def test_what_is_not_in_git_is_no_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder that is no clone, a clone without commits and a revision without the file have nothing to read; git
+    that takes too long is told."""
+    asked = ("log", "--format=%H", "HEAD", "--", "file")
+    assert read(tmp_path, *asked) == ""
+    git(tmp_path, "init", "--quiet")
+    assert read(tmp_path, *asked) == read(tmp_path, "show", "HEAD:file") == ""
+    monkeypatch.setattr(module, "LIMIT", 0.0)
+    with pytest.raises(InputError, match="git cannot read its history: git log: no end after 0 s"):
+        read(tmp_path, *asked)

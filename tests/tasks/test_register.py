@@ -108,10 +108,14 @@ def tags_of(root: Path, plan: Plan, version: str) -> dict[str, str]:
 
 def test_the_first_becomes_champion(root: Path, sit: Any, tmp_path: Path) -> None:
     """After the first retraining there is a champion, which says where it comes from and what it has seen; the best by
-    validation it is, not the best on test. Its model is of the dataset's experiment, as its run."""
+    validation it is, not the best on test. Its model is of the dataset's experiment, as its run;
+    the process's address of MLflow stays what it was."""
     plan = sit(range(30), range(5))
+
     results = [run_of(root, plan, number, tmp_path / "runs", accuracy=0.9 - number / 10) for number in (1, 0)]
+    address = os.environ.get("MLFLOW_TRACKING_URI")
     decision = register.fn(root, plan, challenger(results))
+    assert os.environ.get("MLFLOW_TRACKING_URI") == address
     assert decision == Decision(True, "the first champion", "student0", "1", {"champion/test_accuracy": 0.9})
     version = tracking.client(root).get_model_version_by_alias(plan.dataset, "champion")
     run = tracking.client(root).get_run(version.run_id)

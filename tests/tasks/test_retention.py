@@ -205,15 +205,18 @@ def test_a_failed_retraining_settles_nothing(store: Store, older: Retention) -> 
 
 
 def test_what_is_at_work_stays(store: Store, older: Retention) -> None:
-    """A retraining that has been running for a hundred days keeps all of its runs, and those that it builds on."""
+    """A retraining or a cross-validation that has been running for a hundred days keeps all of its runs, and those that
+    it builds on."""
     _, taken_over = store.retraining()
     _, gone = store.retraining()
     running = store.retraining("RUNNING", reused_runs=taken_over)
+    compared = store.run("variant")
+    store.run("crossval", "RUNNING", reused_runs=compared)
     alone = store.run("variant", "RUNNING")
     store.grow_old()
     store.retraining()
     found = runs_of(survey(store.root, older))
-    assert gone in found and not found & {*running, taken_over, alone}
+    assert gone in found and not found & {*running, taken_over, alone, compared}
 
 
 def test_other_peoples_runs_stay(store: Store, older: Retention) -> None:

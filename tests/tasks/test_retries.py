@@ -1,6 +1,7 @@
 """Which failures are tried again, and for how long."""
 
 import urllib.error
+from email.message import Message
 
 import pytest
 
@@ -16,6 +17,17 @@ class OperationalError(Exception):
 OperationalError.__module__ = "sqlalchemy.exc"
 
 
+class MlflowException(Exception):
+    """An error that passes for MLflow's."""
+
+
+MlflowException.__module__ = "mlflow.exceptions"
+
+
+def answered(status: int) -> urllib.error.HTTPError:
+    return urllib.error.HTTPError("http://127.0.0.1/api", status, "", Message(), None)
+
+
 def chained(error: Exception, cause: Exception) -> Exception:
     error.__cause__ = cause
     return error
@@ -27,6 +39,10 @@ def chained(error: Exception, cause: Exception) -> Exception:
         (TimeoutError(), True),
         (urllib.error.URLError(ConnectionRefusedError()), True),
         (chained(RuntimeError("lost"), ConnectionResetError()), True),
+        (chained(InputError("the server answers 502"), answered(502)), True),
+        (chained(InputError("the server answers 404"), answered(404)), False),
+        (MlflowException("API request to endpoint /api/x failed with error code 503 != 200"), True),
+        (MlflowException("API request to endpoint /api/x failed with error code 403 != 200"), False),
         (OperationalError("(sqlite3.OperationalError) database is locked"), True),
         (OperationalError("no such table: runs"), False),
         (RuntimeError("database is locked"), False),
@@ -36,8 +52,9 @@ def chained(error: Exception, cause: Exception) -> Exception:
     ],
 )
 def test_what_may_be_gone_in_a_moment(error: Exception, gone_in_a_moment: bool) -> None:
-    """Lost connections, timeouts and a locked database are tried again, known by the error, its cause or its reason; a
-    full disk, a missing file and wrong input are not."""
+    """Lost connections, timeouts and a locked database are tried again, known by the error, its cause or its reason;
+    so is a server, or a proxy before it, that is overburdened; a full disk, a missing file, wrong input and what a
+    server refuses are not."""
 
     class Failed:
         def result(self) -> None:

@@ -10,7 +10,7 @@ import pytest
 from benchmarks.drills.kill import small
 from tasks import tracking
 from tasks.plan import Candidate, Plan
-from tasks.runs import code_tags, open_variant
+from tasks.runs import code_tags, open_retraining, open_variant
 from tasks.training_process import folder_of
 from tests.conftest import copy_project
 
@@ -63,3 +63,33 @@ def test_code_that_nobody_has_added_is_on_record(tmp_path: Path) -> None:
     assert code_tags(root)["git_dirty"] == "false"
     (root / "weathervane/größe.py").write_text("")
     assert code_tags(root)["git_dirty"] == "true"
+
+
+def test_changed_code_and_params_are_on_record(tmp_path: Path) -> None:
+    """So are a module, a variant or the pipeline that differ from the commit; a page, a notebook that was run, and what
+    a retraining itself writes are not."""
+    root = copy_project(tmp_path)
+    for name in ("README.md", "notebooks/retrain.ipynb", "dvc.lock", "params/ingest.yaml"):
+        (root / name).write_text((root / name).read_text() + "\n")
+    assert code_tags(root)["git_dirty"] == "false"
+    for name in ("weathervane/fit.py", "params/models/cnn.yaml", "dvc.yaml"):
+        before = (root / name).read_text()
+        (root / name).write_text(f"{before}\n")
+        assert code_tags(root)["git_dirty"] == "true", name
+        (root / name).write_text(before)
+
+
+def test_variants_may_be_named_in_another_order(
+    project: Path, fresh_database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A retraining that was killed is gone on with, in its run, by one that names the same variants otherwise."""
+    shutil.copy(fresh_database, project)
+    monkeypatch.setattr("tasks.runs._log_dataset", lambda *_: None)
+    two = [Candidate(name, small("dnn"), letter * 32, {}, "test") for name, letter in (("a", "f"), ("b", "e"))]
+    opened = []
+    for candidates in (two, two[::-1]):
+        plan = Plan("test", "1" * 32 + ".dir", project, 0, candidates, older=True)
+        opened.append(open_retraining.fn(project, plan))
+        tracking.end_run(project, opened[-1], "KILLED")
+    assert opened[0] == opened[1]
+    assert tracking.client(project).get_run(opened[0]).data.params["variants"] == "a b"

@@ -296,6 +296,7 @@ def test_a_server_that_refuses_gets_what_mlflow_itself_would_send(
         (f"http://anna:p%40ss@{host}", {}),
         (f"http://{host}", {"MLFLOW_TRACKING_USERNAME": "anna", "MLFLOW_TRACKING_PASSWORD": "pass"}),
         (f"http://{host}", {"MLFLOW_TRACKING_TOKEN": "token"}),
+        (f"http://anna:pass@{host}", {"MLFLOW_TRACKING_TOKEN": "stale"}),
         (f"http://{host}", {}),
     ]
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
