@@ -63,7 +63,7 @@ class Task:
 
     @property
     def lower(self) -> Any:
-        """A context in which networks compute in bfloat16, if ours does."""
+        """A context in which networks compute in bfloat16, if ours does, when they learn and between epochs."""
         import torch
 
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16)
@@ -148,7 +148,7 @@ def _loop(task: Task, workers: int, channels_last: bool) -> Go:
                 optimizer.step()
                 rate.step()
             net.eval()
-            with torch.inference_mode():
+            with torch.inference_mode(), task.lower:
                 sum((net(there(images)).argmax(1) == there(labels)).sum().item() for images, labels in val)
 
     return go
@@ -225,7 +225,7 @@ def timm(task: Task) -> Go:
                 F.cross_entropy(out.float(), labels, label_smoothing=told.label_smoothing).backward()
                 optimizer.step()
             net.eval()
-            with torch.inference_mode():
+            with torch.inference_mode(), task.lower:
                 sum((net(images).argmax(1) == labels).sum().item() for images, labels in val)
 
     return go

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from weathervane.changes import PLACES, SHADES
-from weathervane.device import to_device_float
+from weathervane.device import to_device
 from weathervane.variant import Augment
 
 GREY = (0.299, 0.587, 0.114)  # ITU-R BT.601 luma
@@ -101,7 +101,8 @@ def _kept(side: int, keep: float, row: float, column: float) -> np.ndarray:
 
 
 def _blended(batches: Tensor, kept: np.ndarray) -> Tensor:
-    out, share = torch.empty_like(batches), to_device_float(kept, batches.device)
+    share = to_device(torch.from_numpy(kept.astype(np.float32)), batches.device)
+    out = torch.empty_like(batches)
     torch.lerp(batches[:, :-1], batches[:, 1:], share, out=out[:, 1:])
     torch.lerp(batches[:, -1:], batches[:, :1], share, out=out[:, :1])
     return out

@@ -73,7 +73,7 @@ def blocks(state: State, train: Part, variant: Variant, draws: Draws, done: int 
         with on_side_stream(device):
             some = every[steps].flatten(0, 1)
             images = state.recorder.run(f"{len(pixels)} images", augmented, pixels, some).unflatten(0, order.shape)
-            made = mix(images, train.targets[order], variant.augment, draws.blends[steps].numpy())
+            made = mix(images, train.targets(order), variant.augment, draws.blends[steps].numpy())
         skipped = max(0, done - steps.start)
         yield made[0][skipped:], made[1][skipped:]
 

@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from weathervane.errors import InputError, Told
+from weathervane.store import images_per_block
 
-BLOCK = 1 << 26  # bytes of pixels that are brought to the device or shrunk there at once
 PINNED = 1 << 27  # bytes up to which a copy to the device is made without waiting for it
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, as every torchvision backbone expects
 
@@ -43,7 +43,8 @@ def has_bfloat16(kind: str) -> bool:
     """Whether devices of this kind compute in it themselves; where it is emulated, float32 is faster."""
     if kind == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    return kind == "cpu" and bool(torch.cpu.get_capabilities().get("avx512_bf16"))
+    used = torch.backends.cpu.get_cpu_capability()  # ATEN_CPU_CAPABILITY lowers it
+    return kind == "cpu" and used == "AVX512" and bool(torch.cpu.get_capabilities().get("avx512_bf16"))
 
 
 def resident(pixels: np.ndarray, size: int, device: torch.device) -> Tensor:
@@ -62,11 +63,6 @@ def resident(pixels: np.ndarray, size: int, device: torch.device) -> Tensor:
         for part in images.split(images_per_block(images.shape[-1]))
     ]
     return torch.cat(parts).contiguous(memory_format=torch.channels_last)
-
-
-def images_per_block(size: int) -> int:
-    """Images of this size that are brought or shrunk together: their number is bounded by their bytes."""
-    return max(1, BLOCK // (3 * size**2))
 
 
 def out_of_memory(error: RuntimeError) -> bool:
@@ -142,11 +138,6 @@ def _there(values: tuple[float, ...], device: torch.device) -> Tensor:
     """Brought there once: what is recorded there may bring nothing."""
     with torch.inference_mode(False):  # or it could not be used in training later
         return torch.tensor(values, device=device)[:, None, None]
-
-
-def to_device_float(values: np.ndarray, device: torch.device) -> Tensor:
-    """float32 on the device, which is not waited for."""
-    return to_device(torch.from_numpy(values.astype(np.float32)), device)
 
 
 def to_device(values: Tensor, device: torch.device) -> Tensor:

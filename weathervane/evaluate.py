@@ -16,7 +16,6 @@ from weathervane.store import Store
 if TYPE_CHECKING:
     import pandas as pd
 
-BLOCK = 1024  # images in memory at a time
 IMAGES = 30  # of which latency is the median
 
 
@@ -25,7 +24,7 @@ def predictions(model: Model, store: Store, split: str, fold: int | None = None)
     import pandas as pd
 
     rows = store.part(split, fold=fold)
-    parts = [model.probabilities(pixels) for pixels in store.blocks(rows, BLOCK)]
+    parts = [model.probabilities(pixels) for pixels in store.blocks(rows)]
     probability = np.concatenate(parts) if parts else np.empty((0, len(model.spec.classes)), np.float32)
     table = pd.DataFrame({"label": store.manifest["label"][rows]})
     table["predicted"] = np.array(model.spec.classes)[probability.argmax(1)]

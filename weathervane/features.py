@@ -8,9 +8,14 @@ import torch
 
 from weathervane.backbone import last_linear
 from weathervane.model import Model
-from weathervane.store import Store
+from weathervane.store import Store, images_per_block
 
-MOST = 256  # images in memory at a time
+MOST = 256  # images in memory at a time, where a block has room for so many
+
+
+def at_once(size: int) -> int:
+    """Images of this size that are looked at together while others are being read."""
+    return min(MOST, images_per_block(size))
 
 
 def with_features(model: Model, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -33,6 +38,6 @@ def with_features(model: Model, pixels: np.ndarray) -> tuple[np.ndarray, np.ndar
 
 def store_features(model: Model, store: Store) -> tuple[np.ndarray, np.ndarray]:
     """As `with_features`, of all images of a store."""
-    parts = [with_features(model, pixels) for pixels in store.blocks(np.arange(len(store.manifest["label"])), MOST)]
+    parts = [with_features(model, pixels) for pixels in store.blocks(np.arange(len(store.manifest["label"])))]
     probabilities, features = (np.concatenate(part) for part in zip(*parts, strict=True))
     return probabilities, features

@@ -71,7 +71,8 @@ def fit(
 ) -> Outcome:
     """Train on all folds but one, validate on that one, and leave the best epoch's model in `folder`/model.
 
-    Best is the highest validation accuracy, then the lowest validation loss. Each epoch adds a line to
+    Best is the highest validation accuracy, then the lowest validation loss, as the precision that it learns in has
+    them; what is kept, and the outcome, are float32. Each epoch adds a line to
     `folder`/metrics.jsonl and one to gradients.jsonl. Equal seeds give equal weights on a CPU with equal threads, also
     if the training was interrupted and called again with the same folder. `stop` is asked after each step, and the
     clock: the loop may take `limit` seconds, all tries together. Of several processes only the first writes. Pixels of
@@ -87,7 +88,7 @@ def fit(
     """
     train, val = load_fold(store, variant, fold, device, memory)
     some = torch.arange(0, len(train.images), -(-len(train.images) // WATCHED), device=device)
-    watched = train.images.take(some), train.targets[some]
+    watched = train.images.take(some), train.targets(some)
     spec = Spec(
         variant=name,
         family=variant.family,
@@ -143,7 +144,7 @@ def outcome(state: State, spec: Spec, train: Part, batch: int, val_accuracy: flo
         images_per_second=state.steps * batch / state.seconds,
         overfitting_gap=validate(state.net, train, spec.flip_test)[0] - val_accuracy,
         micro_batch=state.micro_batch,
-        precision="bfloat16" if state.bfloat16 else "float32",
+        precision=state.precision,
         notes=state.notes,
     )
 
@@ -262,7 +263,7 @@ def mean_loss(state: State, train: Part, ranks: Ranks) -> float:
     state.losses, values = list(mean), mean.tolist()
     assert state.draws is not None
     for number, value in enumerate(values):
-        if not value < EXPLODED * math.log(train.targets.shape[1]):
+        if not value < EXPLODED * math.log(len(train.classes)):
             first, *others = train.paths[state.draws.order[number].cpu().numpy()]
             place = f"epoch {state.epoch + 1}, step {number + 1} of {len(state.draws.order)}"
             raise TrainingError(

@@ -61,20 +61,11 @@ class Answers:
 
 
 def measures(answers: Answers, weights: np.ndarray) -> dict[str, np.ndarray]:
-    """Name → values [B] under each row of `weights` (float64 [B, N]): `quick_measures`, ece (calibration error) and
-    roc_auc (macro, one against the rest; absent where nothing can be told apart)."""
-    found = quick_measures(answers, weights) | {"ece": calibration_error(answers, weights)}
-    areas = (roc_area(answers, number, weights) for number in range(len(answers.classes)))
-    if of_class := [area for area in areas if area is not None]:
-        found["roc_auc"] = np.mean(of_class, axis=0)
-    return found
-
-
-def quick_measures(answers: Answers, weights: np.ndarray) -> dict[str, np.ndarray]:
-    """Name → values [B] under each row of `weights` (float64 [B, N]), as quick as matrix products are.
+    """Name → values [B] under each row of `weights` (float64 [B, N]).
 
     accuracy, balanced_accuracy (over the classes that occur), macro_f1 (over all classes), log_loss (nats),
-    precision/<class>, recall/<class>, f1/<class>; 0 where there is nothing to divide by.
+    precision/<class>, recall/<class>, f1/<class>, 0 where there is nothing to divide by; ece (calibration error);
+    roc_auc (macro, one against the rest; absent where nothing can be told apart).
     """
     k = len(answers.classes)
     total = weights.sum(1)
@@ -90,6 +81,10 @@ def quick_measures(answers: Answers, weights: np.ndarray) -> dict[str, np.ndarra
     for number, label in enumerate(answers.classes):
         found |= {f"precision/{label}": precision[:, number], f"recall/{label}": recall[:, number]}
         found[f"f1/{label}"] = f1[:, number]
+    found["ece"] = calibration_error(answers, weights)
+    areas = (roc_area(answers, number, weights) for number in range(k))
+    if of_class := [area for area in areas if area is not None]:
+        found["roc_auc"] = np.mean(of_class, axis=0)
     return found
 
 

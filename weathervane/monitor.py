@@ -13,7 +13,7 @@ import numpy as np
 from weathervane.drift import Bank
 from weathervane.duplicates import Signature, components, signatures, stacked
 from weathervane.errors import InputError
-from weathervane.features import MOST, store_features
+from weathervane.features import at_once, store_features
 from weathervane.folds import VALIDATION
 from weathervane.layout import shown
 from weathervane.model import Model
@@ -67,7 +67,7 @@ def of_training(model: Model, store: Store) -> Trained:
     held = store.manifest
     learnt = (held["split"] == TRAIN) & (held["fold"] != VALIDATION)
     probabilities, features = store_features(model, store)
-    blocks = np.array_split(np.arange(len(features)), math.ceil(len(features) / MOST))
+    blocks = np.array_split(np.arange(len(features)), math.ceil(len(features) / at_once(store.size)))
     seen, marks = zip(*in_order(look, blocks), strict=True)
     distances = np.full(len(features), np.nan, np.float32)  # of what was learnt, nobody asks how far it is from itself
     distances[~learnt] = Bank(features[learnt]).distances(features[~learnt])

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from weathervane import quota
-from weathervane.device import images_per_block, on_side_stream, resident
+from weathervane.device import on_side_stream, resident
 from weathervane.lifeline import TORCHRUN
 from weathervane.parallel import in_order
-from weathervane.store import Store
+from weathervane.store import Store, images_per_block
 
 SHARE = 0.5  # of the device's memory that pixels may take, unless a limit is given
 READERS = {"cuda": 2}  # threads: one alone is slower than an H200 (docs/log.md); a CPU's cores are at work themselves
@@ -33,7 +33,7 @@ class Pixels:
             shape, last = (len(rows), 3, size, size), torch.channels_last
             self.held = torch.empty(shape, dtype=torch.uint8, device=device, memory_format=last)
             step = images_per_block(store.size)
-            for first, pixels in zip(range(0, len(rows), step), store.blocks(rows, step), strict=True):
+            for first, pixels in zip(range(0, len(rows), step), store.blocks(rows), strict=True):
                 self.held[first : first + step] = resident(pixels, size, device)
 
     def __len__(self) -> int:

@@ -85,12 +85,14 @@ class Ranks:
             return net
         return nn.parallel.DistributedDataParallel(net, find_unused_parameters=hasattr(net, "start_epoch"))
 
-    def check_batch(self, size: int) -> None:
-        """Refuse a batch that does not fall into equal parts of two images or more, which normalisation needs."""
+    def check_batch(self, size: int, images: int) -> None:
+        """Refuse a batch, of that many images in all, that does not fall into equal parts of two or more, which
+        normalisation needs."""
         if self.world_size > 1 and (size % self.world_size or size < 2 * self.world_size):
+            most = f" below {size}, since there are only {size} to train on" if size == images else ""
             raise InputError(
                 f"train.batch: {size} images cannot be shared evenly by {self.world_size} processes, two or more for "
-                f"each: make it a multiple of {self.world_size}"
+                f"each: make it a multiple of {self.world_size}{most}"
             )
 
     def seed(self, seed: int, steps: int) -> int:

@@ -35,7 +35,6 @@ OTHERS = 96  # pictures of any other kind
 LINES = 200  # of the quarantine
 SIZES = [step << octave for octave in range(20) for step in (16, 19, 23, 27)]  # pixels, four bins an octave
 SHADES = list(range(0, 257, 8))
-BLOCK = 1024  # images in memory at a time
 
 
 @dataclass(frozen=True)
@@ -223,7 +222,7 @@ def _sizes(rows: Sequence[Row]) -> list[Histogram]:
 
 def _brightness(rows: Sequence[Row], store: Store) -> list[Histogram]:
     """Mean luma (ITU-R BT.601) of the prepared pixels a class, in whole numbers: equal on every processor."""
-    blocks = store.blocks(np.arange(len(rows)), BLOCK)
+    blocks = store.blocks(np.arange(len(rows)))
     sums = np.concatenate([some.sum(axis=1, dtype=np.uint32).sum(axis=1, dtype=np.int64) for some in blocks])
     luma = sums @ np.array([299, 587, 114]) // (1000 * store.size**2)
     values: dict[str, list[int]] = defaultdict(list)

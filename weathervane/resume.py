@@ -79,5 +79,6 @@ def machine(state: State) -> dict[str, str]:
         "processor": torch.cuda.get_device_name(device) if device.type == "cuda" else processor(),
         "processes": str(distributed.get_world_size() if state.several else 1),
         "threads": str(torch.get_num_threads()),
+        "precision": state.precision,
         "torch": torch.__version__,
     }

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from weathervane import images
-from weathervane.features import MOST, with_features
+from weathervane.features import at_once, with_features
 from weathervane.listing import Done, Listing, Reader
 from weathervane.model import Model
 from weathervane.parallel import in_order
@@ -81,7 +81,7 @@ class Batch:
 
 
 def score(model: Model, found: Listing, what: str, seen: Done = lambda *_: False) -> Iterator[Batch]:
-    """The files that were not `seen`, in their order, MOST at a time, with a bar that says `what` is done.
+    """The files that were not `seen`, in their order, `at_once` at a time, with a bar that says `what` is done.
 
     Of files side by side twice as many are decoded ahead; what reads an archive holds the bytes of all that are.
     """
@@ -89,10 +89,11 @@ def score(model: Model, found: Listing, what: str, seen: Done = lambda *_: False
     def looked(reader: Reader) -> Looked:
         return look(reader, model.spec.decode_size)
 
-    ahead = 2 * MOST if found.side_by_side else None
+    most = at_once(model.spec.decode_size)
+    ahead = 2 * most if found.side_by_side else None
     files = in_order(looked, found.readers(seen), ahead=ahead)
     with bar(what, len(found.names)) as done:
-        while batch := list(islice(files, MOST)):
+        while batch := list(islice(files, most)):
             yield _scored(model, batch)
             done(len(batch))
 

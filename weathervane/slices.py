@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
 DARK, BRIGHT = 85, 170  # mean luma, 0-255: the lower and the upper third of the scale
 LOW = 150  # pixels of the shorter side, as the photograph came in
-BLOCK = 256  # images in memory at a time
 
 
 def slices(store: Store) -> "pd.DataFrame":
@@ -23,7 +22,7 @@ def slices(store: Store) -> "pd.DataFrame":
     import pandas as pd
 
     rows = store.part("test")
-    luma = np.concatenate([(pixels @ LUMA).mean((1, 2)) for pixels in store.blocks(rows, BLOCK)])
+    luma = np.concatenate([(pixels @ LUMA).mean((1, 2)) for pixels in store.blocks(rows)])
     side = np.minimum(store.manifest["width"], store.manifest["height"])[rows]
     source = store.manifest["source"][rows]
     found = {"dark images": luma < DARK, "bright images": luma > BRIGHT, "images of low resolution": side < LOW}

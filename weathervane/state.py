@@ -71,6 +71,11 @@ class State:
         return self.ema.read(self.steps) if self.ema else self.net
 
     @property
+    def precision(self) -> str:
+        """What the network learns in, and epochs are judged in."""
+        return "bfloat16" if self.bfloat16 else "float32"
+
+    @property
     def several(self) -> bool:
         """Other processes have their part of each batch."""
         return isinstance(self.forward, nn.parallel.DistributedDataParallel)
@@ -121,7 +126,7 @@ def begin(spec: Spec, train: Train, n: int, device: torch.device, seed: int, ran
         net.pretrain()
     net = ranks.sync_batchnorm(net.to(device))
     batch = min(train.batch, n)
-    ranks.check_batch(batch)
+    ranks.check_batch(batch, n)
     optimizer, schedule = optimization(net, train, train.epochs * (n // batch))
     share = batch // ranks.world_size
     if share // train.accumulate < 2:  # normalisation needs two images

@@ -15,6 +15,12 @@ from weathervane.parallel import in_order
 
 MANIFEST, PIXELS, SUMS = "manifest.parquet", "pixels", "SHA256SUMS"
 AGAIN = "run 'weathervane retrain' to have it made again"
+BLOCK = 1 << 26  # bytes of pixels that are worked at together: read, brought to a device, shrunk, judged
+
+
+def images_per_block(size: int) -> int:
+    """Images of this size that are worked at together: their number is bounded by their bytes."""
+    return max(1, BLOCK // (3 * size**2))
 
 
 def shard_name(number: int) -> str:
@@ -109,9 +115,10 @@ class Store:
             out[chosen] = self._shards[shard].take(places[chosen], axis=0)
         return out
 
-    def blocks(self, rows: np.ndarray, size: int) -> Iterator[np.ndarray]:
-        """`pixels` of these rows, `size` of them at a time."""
-        return (self.pixels(rows[first : first + size]) for first in range(0, len(rows), size))
+    def blocks(self, rows: np.ndarray) -> Iterator[np.ndarray]:
+        """`pixels` of these rows, as many at a time as BLOCK holds."""
+        step = images_per_block(self.size)
+        return (self.pixels(rows[first : first + step]) for first in range(0, len(rows), step))
 
     def part(self, split: str, fold: int | None = None, without_fold: int | None = None) -> np.ndarray:
         """Row numbers (int64) of a split; of one fold of it, or of all but one."""

@@ -63,7 +63,7 @@ def test_large_images_are_shrunk_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch
             seen.append(len(part))
             return real(part, *sizes, **how)
 
-        monkeypatch.setattr("weathervane.device.BLOCK", limit)
+        monkeypatch.setattr("weathervane.store.BLOCK", limit)
         monkeypatch.setattr(functional, "interpolate", counted)
         assert torch.equal(resident(pixels(), 12, CPU), whole) and seen == counts
 

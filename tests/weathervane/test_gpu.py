@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from tests.conftest import ROOT
-from weathervane import variant
+from weathervane import batches, pixels, variant
+from weathervane import fit as fitting
 from weathervane.cuda_graph import SEEN, GraphRecorder
 from weathervane.device import from_side_stream, on_side_stream, side_stream_waits
 from weathervane.errors import Interrupted
@@ -49,7 +50,8 @@ def epochs(
         for _ in run_epoch(state, train, one, Ranks()):
             pass
         losses += state.losses
-        losses.append(outputs(state.eval_net, val, one.flip_test, recorder).square().mean())
+        with state.autocast():
+            losses.append(outputs(state.eval_net, val, one.flip_test, recorder).square().mean())
         state.end_epoch()
     return state, [loss.item() for loss in losses]
 
@@ -59,6 +61,13 @@ def test_a_recording_computes_what_the_host_would_have_launched(store: Store, na
     """Recorded or launched step by step, losses and the averaged network's outputs are equal to the last bit."""
     one = chosen(name)
     recorded, launched = (epochs(one, store, on)[1] for on in (True, False))
+    assert recorded == launched
+
+
+def test_so_does_one_of_several_blocks_that_are_judged(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of equal blocks of a validation the first are launched, a later one is recorded: it reads nothing of theirs."""
+    monkeypatch.setattr(fitting, "eval_batch_size", lambda *_: 2)
+    recorded, launched = (epochs(chosen("cnn"), store, on)[1] for on in (True, False))
     assert recorded == launched
 
 
@@ -94,10 +103,10 @@ def test_images_made_beside_the_steps_are_those_made_before_them(
     """On a stream of its own or in turn with the steps, in blocks of two steps and drawn ahead: equal losses, bit for
     bit."""
     one = chosen("dnn", **{"augment.mixup": 0.4, "train.batch": 4})
-    monkeypatch.setattr("weathervane.batches.TOGETHER", 2 * 4 * 12 * 32**2)
+    monkeypatch.setitem(batches.TOGETHER, "cuda", 2 * 4 * 12 * 32**2)
     aside = epochs(one, store, True, memory=memory)[1]
-    for module in ("batches", "pixels"):
-        monkeypatch.setattr(f"weathervane.{module}.beside", lambda device: nullcontext())
+    for module in (batches, pixels):
+        monkeypatch.setattr(module, "on_side_stream", lambda device: nullcontext())
     assert aside == epochs(one, store, True, memory=memory)[1]
 
 

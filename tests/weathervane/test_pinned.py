@@ -14,6 +14,7 @@ import torch
 from tests.conftest import fresh
 from tests.skies import rendered
 from weathervane import variant
+from weathervane.device import has_bfloat16
 from weathervane.fit import fit
 from weathervane.prepare import Prepare
 from weathervane.store import Store
@@ -29,7 +30,8 @@ def kind_of_machine() -> str:
     lines = cpu.read_text().splitlines() if cpu.is_file() else []
     vendor = next((line.split(":")[1].strip() for line in lines if line.startswith("vendor_id")), platform.system())
     capability = torch.backends.cpu.get_cpu_capability()
-    return f"{platform.machine()} {vendor} {capability} torch {torch.__version__.split('+')[0]}"
+    lower = " bfloat16" if has_bfloat16("cpu") else ""
+    return f"{platform.machine()} {vendor} {capability}{lower} torch {torch.__version__.split('+')[0]}"
 
 
 @pytest.fixture(scope="module")

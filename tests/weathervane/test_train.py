@@ -30,7 +30,7 @@ VARIANT = {
     "augment": {"crop": [0.7, 1], "ratio": 1.2, "rotate": 5, "flip": True, "brightness": 0.1, "contrast": 0.1}
     | {"saturation": 0.1, "erase": 0, "mixup": 0, "cutmix": 0},
     "train": {"epochs": 3, "batch": 16, "optimizer": "adamw", "lr": 1e-3, "warmup": 0.2, "weight_decay": 0.05}
-    | {"label_smoothing": 0.1, "ema": 0.9},
+    | {"label_smoothing": 0.1, "ema": 0.9, "bfloat16": False},
 }
 
 
