@@ -23,6 +23,7 @@ from tests.flows.conftest import WEATHERVANE, environment, smaller
 from weathervane.progress import track
 
 ONE = ["retrain", "--variants", "dnn", "--set", "train.epochs=1"]
+STEPS = ("ingest", "dnn")  # whose beginning the flow says
 PARTS = (
     "imports, until the flow begins",
     "data and plan, until the variant begins",
@@ -66,10 +67,11 @@ def start(root: Path, settings: dict[str, str], seed: int) -> list[float]:
     held = set((root / ".weathervane/training").glob("*/metrics.jsonl"))
     command, began = [str(WEATHERVANE), *ONE, "--seed", str(seed)], time.time()
     done = subprocess.run(command, cwd=root, env=settings, check=True, stdout=subprocess.PIPE, text=True)
-    said = {line["message"]: line["time"] for line in map(json.loads, done.stdout.splitlines())}
+    said = [json.loads(line) for line in done.stdout.splitlines()]
     (path,) = set((root / ".weathervane/training").glob("*/metrics.jsonl")) - held
     first = json.loads(path.read_text(encoding="utf-8").splitlines()[0])
-    flow, variant = (datetime.fromisoformat(said[f"{step}: started"]).timestamp() for step in ("ingest", "dnn"))
+    begins = [next(one["time"] for one in said if one["message"].startswith(f"{step}: started")) for step in STEPS]
+    flow, variant = (datetime.fromisoformat(when).timestamp() for when in begins)
     marks = [began, flow, variant, first["time"] - first["metrics"]["seconds"]]
     return [after - before for before, after in pairwise(marks)]
 

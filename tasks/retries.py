@@ -10,7 +10,7 @@ from weathervane.progress import say
 
 T = TypeVar("T")
 BUSY = (429, 502, 503, 504)  # statuses of a server, or of the proxy before it, that may answer again
-REFUSED = "error code 403"  # in MLflow's words
+FORBIDDEN = "error code 403"  # in MLflow's words
 PATIENCE, PAUSE = 600.0, 2.0  # seconds that hours of training wait for a server, and between two tries
 
 
@@ -64,7 +64,7 @@ def _names_a_server(error: BaseException | None) -> bool:
         return True
     return (
         module in ("mlflow", "sqlalchemy")
-        and REFUSED not in text
+        and FORBIDDEN not in text
         and any(
             sign in text
             for sign in ("API request to", "database is locked", "Connection", "timed out", "error code 50")

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from torch.nn import functional
 
-from weathervane.device import choose, normalise, resident, to_float
+from weathervane.device import choose, has_bfloat16, normalise, resident, to_float
 from weathervane.errors import InputError
 
 CPU = torch.device("cpu")
@@ -51,6 +51,18 @@ def test_only_a_cuda_gpu_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(torch.Tensor, "to", to)
     resident(pixels(), 24, torch.device("meta"))
     assert asked == [False]
+
+
+@pytest.mark.parametrize(
+    ("used", "there", "has"), [("AVX512", True, True), ("AVX512", False, False), ("AVX2", True, False)]
+)
+def test_a_cpu_has_bfloat16_where_torch_uses_its_instructions(
+    used: str, there: bool, has: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A processor that has them, and a torch that was not told to do without AVX-512."""
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: used)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": there})
+    assert has_bfloat16.__wrapped__("cpu") is has and not has_bfloat16.__wrapped__("mps")
 
 
 def test_large_images_are_shrunk_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
