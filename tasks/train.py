@@ -51,6 +51,7 @@ def train(root: Path, plan: Plan, candidate: Candidate, run: str, how: How) -> P
 
     with watched(root, run):
         outcome = train_in_child(root, folder, job, candidate.name, copy, how.processes)
+    outcome.pop("val_accuracy")  # the evaluation's own, val/accuracy, is told with its interval
     numbers = {f"train/{key}": value for key, value in outcome.items() if isinstance(value, int | float)}
     tags = {key: str(outcome[key]) for key in ("device", "device_name", "threads", "precision")}
     tags |= {"notes": "; ".join(outcome["notes"])} if outcome["notes"] else {}
