@@ -133,7 +133,7 @@ def _close(root: Path, dataset: str, run: Run, version: Any, moot: tuple[str, st
 def _tell(client: Any, dataset: str, version: str, decision: str, why: str) -> None:
     """The decision on the version; the word last."""
     found = client.get_model_version(dataset, version)
-    client.update_model_version(dataset, version, answered(found.description or "", decision, why))
+    client.update_model_version(dataset, version, answered(found.description or "", decision, why)[:DESCRIPTION])
     if decision == PROMOTED and found.run_id:
         client.set_tag(found.run_id, BECAME, "champion")
     for key, value in {"why": why, "decision": decision}.items():
@@ -147,8 +147,8 @@ def _tell_the_retraining(root: Path, run: str, decision: str, why: str) -> None:
 
 
 def answered(text: str, decision: str, why: str) -> str:
-    """A description that begins with the question, with the answer before its evidence; as much as MLflow keeps."""
-    return text.replace(f"{WAITING}:**", f"{decision}:** {why}. What was asked:", 1)[:DESCRIPTION]
+    """A description that begins with the question, with the answer before its evidence."""
+    return text.replace(f"{WAITING}:**", f"{decision}:** {why}. What was asked:", 1)
 
 
 def _state(flow_run: str) -> State | None:

@@ -91,9 +91,10 @@ def pool_folds(root: Path, plan: Plan, candidate: Candidate, run: str, folds: li
     (row,), _ = pooled({candidate.name: table}, classes)
     metrics = {f"pooled/{name}": value for name, value in row.items() if name != "variant"}
     metrics |= {f"train/{key}": sum(o[key] for o in outcomes) / len(outcomes) for key in ("seconds", "parameters")}
-    precisions = sorted({outcome["precision"] for outcome in outcomes})
     devices = sorted({outcome["device_name"] for outcome in outcomes} - {"cpu"})
-    tracking.log(root, run, metrics=metrics, tags={"machine": ", ".join([machine(), *devices, *precisions])})
+    tags = {"machine": ", ".join([machine(), *devices])}
+    tags |= {"precision": " and ".join(sorted({outcome["precision"] for outcome in outcomes}))}
+    tracking.log(root, run, metrics=metrics, tags=tags)
     tracking.end_run(root, run)
     for fold in range(len(folds)):
         shutil.rmtree(folder_of(root, _fold_of(plan, candidate, fold)[0]), ignore_errors=True)
@@ -124,7 +125,7 @@ def close_crossval(
         for row in rows:
             data = client.get_run(children[row["variant"]]).data
             row |= {"seconds": data.metrics["train/seconds"], "parameters": int(data.metrics["train/parameters"])}
-            row |= {"machine": data.tags["machine"], "run_id": children[row["variant"]]}
+            row |= {name: data.tags[name] for name in ("machine", "precision")} | {"run_id": children[row["variant"]]}
         any_one = next(iter(tables.values()))
         record |= {"rows": rows, "pairs": pairs, "images": len(any_one), "groups": int(any_one["group"].nunique())}
         record["draws"] = DRAWS

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tasks.dvc_lock import RAW_DVC, md5, raw_md5, tracked_dataset, tracked_in
-from tasks.git import read
+from tasks.git import git_output
 from tasks.tags import KINDS, OLDER
 from tasks.tracking_read import moment, runs, uri
 from weathervane import project
@@ -132,7 +132,7 @@ def objects(root: Path, version: str) -> set[str]:
 def heads(root: Path) -> dict[str, str]:
     """The version at the head of each branch (remote ones, too) and tag that tracks one, by the branch's name."""
     everywhere = ("refs/heads", "refs/tags", "refs/remotes")
-    names = read(root, "for-each-ref", "--format=%(refname:short)", *everywhere).split()
+    names = git_output(root, "for-each-ref", "--format=%(refname:short)", *everywhere).split()
     tracked = ((name, _tracked_at(root, name)) for name in names)
     return {name: version for name, version in tracked if version}
 
@@ -245,7 +245,7 @@ def _object(root: Path, digest: str) -> Path:
 
 
 def _in_git(root: Path, *heads: str) -> list[Version]:
-    log = read(root, "log", "--format=%H %ct", *heads, "--", RAW_DVC)
+    log = git_output(root, "log", "--format=%H %ct", *heads, "--", RAW_DVC)
     lines = (line.split() for line in log.splitlines())
     found = []
     for commit, seconds in lines:
@@ -276,7 +276,7 @@ def _tracked_at(root: Path, revision: str) -> str | None:
 
 
 def _raw_dvc_at(root: Path, revision: str) -> str:
-    return read(root, "show", f"{revision}:{RAW_DVC}") if not revision.startswith("-") else ""
+    return git_output(root, "show", f"{revision}:{RAW_DVC}") if not revision.startswith("-") else ""
 
 
 def _tracked_in(text: str, revision: str) -> str | None:

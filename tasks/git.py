@@ -11,12 +11,13 @@ from weathervane.errors import InputError
 
 ABSENT, LATE = 127, 124  # the shell's status of a command that is not there, and `timeout`'s
 NO_HOOKS = ("-c", f"core.hooksPath={os.devnull}")  # DVC's would check out data
+NOTHING = ("unknown revision", "bad revision", "invalid object name", "does not exist in", "exists on disk, but not in")
 LIMIT = 600.0  # seconds: a host that went silent must not hold the clone's locks for hours
 
 
 def git(root: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
     """What came of `git ...` in a folder; the caller has to look at its status."""
-    silent = os.environ | {"GIT_TERMINAL_PROMPT": "0"}  # nobody is there to be asked for a password
+    silent = os.environ | {"GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}  # nobody is there to be asked for a password
     try:
         return subprocess.run(
             ["git", *arguments],
@@ -33,17 +34,16 @@ def git(root: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
         return subprocess.CompletedProcess(arguments, LATE, "", f"git {arguments[0]}: no end after {LIMIT:.0f} s")
 
 
-def read(root: Path, *arguments: str) -> str:
-    """What git prints; nothing where it finds nothing, or this is no clone.
+def git_output(root: Path, *arguments: str) -> str:
+    """What git prints; nothing where there is no such revision or file in it, or this is no clone.
 
     Raises:
-        InputError: git itself cannot be asked: it is not there, takes too long, or trusts another owner alone.
+        InputError: git fails: it is not there, takes too long, refuses a clone of another owner, or misses an object.
     """
     done = git(root, *arguments)
-    if done.returncode and (root / ".git").exists():
-        failed = done if done.returncode == LATE else git(root, "rev-parse", "--git-dir")
-        if failed.returncode:
-            raise InputError(f"{root}: git cannot read its history: {' '.join(failed.stderr.split())}")
+    nothing = NOTHING if (root / ".git").exists() else (*NOTHING, "not a git repository")
+    if done.returncode and not any(words in done.stderr for words in nothing):
+        raise InputError(f"{root}: git cannot read its history: {' '.join(done.stderr.split())}")
     return done.stdout
 
 

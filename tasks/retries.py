@@ -10,7 +10,7 @@ from weathervane.progress import say
 
 T = TypeVar("T")
 BUSY = (429, 502, 503, 504)  # statuses of a server, or of the proxy before it, that may answer again
-FORBIDDEN = "error code 403"  # in MLflow's words
+REFUSALS = ("error code 401", "error code 403")  # in MLflow's words
 PATIENCE, PAUSE = 600.0, 2.0  # seconds that hours of training wait for a server, and between two tries
 
 
@@ -64,9 +64,6 @@ def _names_a_server(error: BaseException | None) -> bool:
         return True
     return (
         module in ("mlflow", "sqlalchemy")
-        and FORBIDDEN not in text
-        and any(
-            sign in text
-            for sign in ("API request to", "database is locked", "Connection", "timed out", "error code 50")
-        )
+        and not any(refusal in text for refusal in REFUSALS)
+        and any(sign in text for sign in ("API request to", "database is locked", "Connection", "timed out"))
     )

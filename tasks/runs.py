@@ -219,12 +219,13 @@ def _noted(row: dict[str, Any]) -> list[str]:
 
 
 def code_tags(root: Path) -> dict[str, str]:
-    """Tags git_commit and git_dirty: whether code or params are not those of the commit, files of them that were never
-    added included; but for the data's own, which a retraining itself writes."""
+    """Tags git_commit and git_dirty: whether code, params or dvc.yaml are not those of the commit, files of code that
+    were never added included, or git does not say; but for params/ingest.yaml, which a retraining itself writes."""
     head = git(root, "rev-parse", "HEAD")
     if head.returncode:
         return {"git_commit": "none"}
-    status = git(root, "status", "--porcelain", "-uno", "--", *CODE, "dvc.yaml").stdout
-    changed = {line[3:] for line in status.splitlines()}
-    unknown = git(root, "ls-files", "--others", "--exclude-standard", "--", *CODE).stdout
-    return {"git_commit": head.stdout.strip(), "git_dirty": json.dumps(bool(changed - {str(INGEST)} or unknown))}
+    status = git(root, "status", "--porcelain", "-uno", "--", *CODE, "dvc.yaml")
+    unknown = git(root, "ls-files", "--others", "--exclude-standard", "--", *CODE)
+    changed = {line[3:] for line in status.stdout.splitlines()} - {str(INGEST)}
+    dirty = bool(changed or unknown.stdout or status.returncode or unknown.returncode)
+    return {"git_commit": head.stdout.strip(), "git_dirty": json.dumps(dirty)}

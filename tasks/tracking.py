@@ -52,8 +52,8 @@ def or_none(ask: Callable[[], T]) -> T | None:
     try:
         return ask()
     except MlflowException as error:
-        if error.error_code == "PERMISSION_DENIED":
-            raise InputError(f"MLFLOW_TRACKING_URI: the server answers 403: {REFUSED[403]}") from None
+        if status := {"UNAUTHENTICATED": 401, "PERMISSION_DENIED": 403}.get(error.error_code):
+            raise InputError(f"MLFLOW_TRACKING_URI: the server answers {status}: {REFUSED[status]}") from None
         if error.error_code != "RESOURCE_DOES_NOT_EXIST":
             raise
         return None

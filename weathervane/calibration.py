@@ -16,8 +16,9 @@ LOWEST, HIGHEST = 0.05, 20.0  # beyond them probabilities are 0 and 1, or all al
 def temperature(logits: Tensor, labels: Tensor) -> float:
     """The T for which softmax(logits / T) gives the labels the highest likelihood.
 
-    Where every answer is right any smaller T would do better, so there each counts as right by (N + 1) / (N + 2) only
-    (Platt 1999, Probabilistic outputs for support vector machines).
+    Each counts as right by (N + 1) / (N + 2) only (Platt 1999, Probabilistic outputs for support vector machines):
+    where all answers are right, or the few wrong ones are nearly so, ever smaller T would do better, and later mistakes
+    would be made with certainty.
 
     Args:
         logits: float32 [N, K].
@@ -27,7 +28,7 @@ def temperature(logits: Tensor, labels: Tensor) -> float:
 
     logits, labels = logits.detach().cpu().double(), labels.cpu()
     n, classes = logits.shape
-    doubt = classes / (classes - 1) / (n + 2) if bool((logits.argmax(1) == labels).all()) else 0.0
+    doubt = classes / (classes - 1) / (n + 2)
 
     def loss(log_t: float) -> float:
         return F.cross_entropy(logits / math.exp(log_t), labels, label_smoothing=doubt).item()

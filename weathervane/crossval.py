@@ -4,6 +4,7 @@ Every image was predicted once by each variant, so variants are compared on the 
 images: the same training once more, with another seed, may fall outside.
 """
 
+from collections import Counter
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
@@ -125,10 +126,18 @@ def about(record: dict[str, Any]) -> str:
     several = ", adjusted to the number of pairs (Holm)" if len(record["pairs"]) > 1 else ""
     p = f" p: McNemar's exact test on the groups' votes{several}." if record["pairs"] else ""
     made_on = "; ".join(sorted({row["machine"] for row in record["rows"]}))
+    how = ", ".join(filter(None, (made_on, *_precisions(record["rows"]), record["date"])))
     return (
         f"{record['dataset']}: {record['images']:,} images in {record['groups']:,} groups of near-duplicates, each "
         f"predicted once, by a model that saw none of its group{share}; {record['folds']} folds, seed "
         f"{record['seed']}, one training a fold. Intervals: a group counts as one image; Wilson's for accuracy, "
         f"Tango's for its differences, for log loss {record['draws']:,} draws of groups.{p} "
-        f"`{record['command']}`, {made_on}, {record['date']}, data {record['data_md5']}."
+        f"`{record['command']}`, {how}, data {record['data_md5']}."
     )
+
+
+def _precisions(rows: list[dict[str, Any]]) -> list[str]:
+    """What the variants learnt in: the commonest, and which of them in another."""
+    told = Counter(row["precision"] for row in rows).most_common(1)
+    others = [f"{row['variant']} in {row['precision']}" for row in rows if row["precision"] != told[0][0]]
+    return [*(precision for precision, _ in told), *others]

@@ -40,7 +40,8 @@ def choose(name: str) -> torch.device:
 
 @cache
 def has_bfloat16(kind: str) -> bool:
-    """Whether devices of this kind compute in it themselves; where it is emulated, float32 is faster."""
+    """Whether devices of this kind compute in it themselves, CUDA's and CPUs with avx512_bf16; where it is emulated,
+    float32 is faster, and others were not tried."""
     if kind == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     used = torch.backends.cpu.get_cpu_capability()  # ATEN_CPU_CAPABILITY lowers it

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from weathervane.store import Store
-from weathervane.traits import LUMA
+from weathervane.traits import traits
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,7 +22,7 @@ def slices(store: Store) -> "pd.DataFrame":
     import pandas as pd
 
     rows = store.part("test")
-    luma = np.concatenate([(pixels @ LUMA).mean((1, 2)) for pixels in store.blocks(rows)])
+    luma = 255 * np.concatenate([traits(pixels)["brightness"] for pixels in store.blocks(rows)])
     side = np.minimum(store.manifest["width"], store.manifest["height"])[rows]
     source = store.manifest["source"][rows]
     found = {"dark images": luma < DARK, "bright images": luma > BRIGHT, "images of low resolution": side < LOW}

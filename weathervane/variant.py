@@ -48,7 +48,7 @@ class Train(Strict):
     label_smoothing: float = Field(ge=0, lt=1)
     ema: float = Field(ge=0, lt=1)  # decay a step of the averaged weights; 0 is off
     accumulate: int = Field(1, ge=1)  # parts of a batch that go through the network one after another; for less memory
-    bfloat16: bool = True  # learn in it where the device computes in it itself; what is kept is float32
+    bfloat16: bool = True  # learn in it on GPUs and CPUs that have it (device.has_bfloat16); what is kept is float32
     compile: bool = False  # torch.compile; docs/speed.md: when it pays
     record: bool = True  # on a GPU: record a step once and replay it, see weathervane/cuda_graph.py
 

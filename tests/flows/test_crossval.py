@@ -146,6 +146,7 @@ def test_the_table_can_be_written_and_is_said(home: Home, crossed: Crossed) -> N
     assert record["command"] == f"weathervane crossval --folds 2 --seed 0 {' '.join(ASKED[2:])}"
     for row in record["rows"]:
         assert row["seconds"] > 0 and row["parameters"] > 1000 and row["machine"].endswith("cores")
+        assert row["precision"] in ("bfloat16", "float32")
         line = next(line for line in crossed.said.splitlines() if line.startswith(f"{row['variant']} "))
         assert f"{row['accuracy']:.3f} ({row['accuracy_low']:.3f}–{row['accuracy_high']:.3f})" in line
     assert "60 images in " in crossed.said and "2 folds, seed 0" in crossed.said

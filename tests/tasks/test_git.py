@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tasks import git as module
-from tasks.git import ABSENT, LATE, git, read
+from tasks.git import ABSENT, LATE, git, git_output
 from weathervane.errors import InputError
 
 
@@ -28,9 +28,9 @@ def test_what_is_not_in_git_is_no_failure(tmp_path: Path, monkeypatch: pytest.Mo
     """A folder that is no clone, a clone without commits and a revision without the file have nothing to read; git
     that takes too long is told."""
     asked = ("log", "--format=%H", "HEAD", "--", "file")
-    assert read(tmp_path, *asked) == ""
+    assert git_output(tmp_path, *asked) == ""
     git(tmp_path, "init", "--quiet")
-    assert read(tmp_path, *asked) == read(tmp_path, "show", "HEAD:file") == ""
+    assert git_output(tmp_path, *asked) == git_output(tmp_path, "show", "HEAD:file") == ""
     monkeypatch.setattr(module, "LIMIT", 0.0)
     with pytest.raises(InputError, match="git cannot read its history: git log: no end after 0 s"):
-        read(tmp_path, *asked)
+        git_output(tmp_path, *asked)

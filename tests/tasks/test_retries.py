@@ -43,6 +43,7 @@ def chained(error: Exception, cause: Exception) -> Exception:
         (chained(InputError("the server answers 404"), answered(404)), False),
         (MlflowException("API request to endpoint /api/x failed with error code 503 != 200"), True),
         (MlflowException("API request to endpoint /api/x failed with error code 403 != 200"), False),
+        (MlflowException("API request to endpoint /api/x failed with error code 401 != 200"), False),
         (OperationalError("(sqlite3.OperationalError) database is locked"), True),
         (OperationalError("no such table: runs"), False),
         (RuntimeError("database is locked"), False),

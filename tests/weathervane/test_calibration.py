@@ -24,11 +24,28 @@ def test_the_temperature_of_the_labels_is_found(true: float) -> None:
 
 
 def test_it_is_where_the_likelihood_is_highest() -> None:
-    """No other temperature of a fine grid gives a lower loss."""
+    """No other temperature of a fine grid gives a lower loss to labels each of which is right by (n + 1) / (n + 2); the
+    best of all for labels that are right for certain is close to it."""
     logits, labels = drawn(1.7, 200)
-    best = F.cross_entropy(logits.double() / temperature(logits, labels), labels)
-    for other in np.geomspace(LOWEST, HIGHEST, 400):
-        assert F.cross_entropy(logits.double() / other, labels) >= best - 1e-9
+
+    def loss(t: float, doubt: float = 4 / 3 / 202) -> float:
+        return F.cross_entropy(logits.double() / t, labels, label_smoothing=doubt).item()
+
+    best = temperature(logits, labels)
+    assert all(loss(other) >= loss(best) - 1e-9 for other in np.geomspace(LOWEST, HIGHEST, 400))
+    assert min(np.geomspace(LOWEST, HIGHEST, 400), key=lambda t: loss(t, 0.0)) == pytest.approx(best, rel=0.05)
+
+
+def test_few_near_misses_make_nobody_certain() -> None:
+    """Two wrong answers of 142, both by a hair: their likelihood would bear any certainty of the others. A mistake that
+    is as far off as the others are right costs some nats, not dozens."""
+    logits = torch.zeros(142, 4)
+    logits[:, 0] = torch.linspace(4, 12, 142)
+    labels = torch.zeros(142, dtype=torch.int64)
+    logits[:2, 0], labels[:2] = 0.01, 1
+    wrong = F.cross_entropy(torch.tensor([[8.0, 0, 0, 0]]) / temperature(logits, labels), torch.tensor([1]))
+    bare = min(np.geomspace(LOWEST, HIGHEST, 400), key=lambda t: F.cross_entropy(logits / t, labels).item())
+    assert F.cross_entropy(torch.tensor([[8.0, 0, 0, 0]]) / bare, torch.tensor([1])) > 15 > 10 > wrong
 
 
 def test_without_a_mistake_certainty_grows_with_the_number_of_images() -> None:

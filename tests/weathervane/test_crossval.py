@@ -116,6 +116,7 @@ def recorded(**changes: Any) -> dict[str, Any]:
     rows, pairs = pooled({"a": said(0.9, 1), "b": said(0.7, 2)}, CLASSES)
     for row in rows:
         row |= {"seconds": 90.4, "parameters": 1234567, "machine": "AMD EPYC, 2 cores"}
+        row |= {"precision": "bfloat16" if row["variant"] == "a" else "float32"}
     about = {"dataset": "weather", "data_md5": "1.dir", "images": 60, "groups": 60, "folds": 5, "seed": 0, "share": 1.0}
     about |= {"draws": 2000, "command": "weathervane crossval", "date": "2026-11-25", "failed": {}}
     return about | {"rows": rows, "pairs": pairs} | changes
@@ -137,8 +138,9 @@ def test_the_table_says_how_it_was_measured() -> None:
         "1,234,567",
     ]
     assert cells[4][0] == "a − b"
-    told = ("60 images in 60 groups", "5 folds, seed 0", "2,000 draws", "`weathervane crossval`", "AMD EPYC, 2 cores")
+    told = ("60 images in 60 groups", "5 folds, seed 0", "2,000 draws", "`weathervane crossval`, AMD EPYC, 2 cores, ")
     assert all(words in lines[-1] for words in (*told, "2026-11-25", "data 1.dir"))
+    assert "2 cores, bfloat16, b in float32, 2026-11-25" in lines[-1]
     assert "training groups" not in lines[-1] and "Holm" not in lines[-1]
     assert "from 25% of the training groups" in about(recorded(share=0.25))
     assert "Holm" in about(recorded(pairs=record["pairs"] * 3))
@@ -151,7 +153,8 @@ def test_the_best_variant_is_told_with_those_that_are_not_told_from_it() -> None
     told = f"{best['variant']} has the best accuracy, {best['accuracy']:.3f}"
     assert leader(alike) == f"{told}, not told apart from {other}"
     assert leader(apart) == told
-    assert leader(recorded(rows=[], pairs=[])) == "no variant could be trained"
+    none = recorded(rows=[], pairs=[])
+    assert leader(none) == "no variant could be trained" and "`weathervane crossval`, 2026-11-25, data" in about(none)
 
 
 def test_the_table_names_what_failed() -> None:

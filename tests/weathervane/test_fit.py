@@ -91,14 +91,15 @@ def test_the_best_epochs_weights_are_kept(spoilt: tuple[Path, Outcome], store: S
 
 
 def test_the_kept_models_temperature_is_validations(store: Store, tmp_path: Path) -> None:
-    """No other temperature gives the validation labels a higher likelihood; none is 1 by chance."""
+    """No other temperature gives the validation labels, with Platt's doubt, more likelihood; none is 1 by chance."""
     run(store, tmp_path, epochs=6)
     model, rows = Model.load(tmp_path / "model"), store.part("train", fold=0)
     logits = model.logits(store.pixels(rows))
     labels = torch.from_numpy(np.searchsorted(model.spec.classes, store.manifest["label"][rows]))
 
     def loss(t: float) -> float:
-        return nn.functional.cross_entropy(logits / t, labels).item()
+        doubt = 4 / 3 / (len(labels) + 2)
+        return nn.functional.cross_entropy(logits / t, labels, label_smoothing=doubt).item()
 
     best = model.spec.temperature
     assert best != 1 and min(loss(best * 1.05), loss(best / 1.05), loss(1.0)) >= loss(best) - 1e-6
@@ -322,24 +323,25 @@ def test_an_epoch_drawn_ahead_is_the_same(store: Store) -> None:
 def test_a_network_learns_in_bfloat16_where_the_device_has_it(
     there: bool, asked: bool, precision: str, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By default, and not where train.bfloat16 is false. What it learns and is kept as is float32 in any case; the
-    outcome's validation accuracy is that of the model as it is kept."""
+    """By default, and not where train.bfloat16 is false; epochs are judged in it, too. What is kept is float32 in any
+    case, and judged as such: the outcome's validation accuracy is that of the model."""
     monkeypatch.setattr("weathervane.state.has_bfloat16", lambda kind: there)
-    seen = set[torch.dtype]()
+    seen = set[tuple[bool, torch.dtype]]()
     monkeypatch.setattr(nn.Linear, "forward", noting(nn.Linear.forward, seen))
     outcome = run(store, tmp_path, bfloat16=asked, epochs=1)
-    lower = {torch.bfloat16} if precision == "bfloat16" else set[torch.dtype]()
-    assert outcome.precision == precision and seen == {torch.float32} | lower
+    learnt = torch.bfloat16 if precision == "bfloat16" else torch.float32
+    assert outcome.precision == precision
+    assert seen == {(True, learnt), (False, learnt), (False, torch.float32)}
     model, rows = Model.load(tmp_path / "model"), store.part("train", fold=0)
     assert {weight.dtype for weight in model.net.parameters()} == {torch.float32}
     said = np.array(model.spec.classes)[model.logits(store.pixels(rows)).argmax(1)]
     assert (said == store.manifest["label"][rows]).mean() == outcome.val_accuracy
 
 
-def noting(forward: Callable[..., Tensor], seen: set[torch.dtype]) -> Callable[..., Tensor]:
+def noting(forward: Callable[..., Tensor], seen: set[tuple[bool, torch.dtype]]) -> Callable[..., Tensor]:
     def with_note(self: nn.Module, x: Tensor) -> Tensor:
         out = forward(self, x)
-        seen.add(out.dtype)
+        seen.add((self.training, out.dtype))
         return out
 
     return with_note

@@ -114,6 +114,13 @@ def test_long_epochs_do_not_make_every_step_a_checkpoint(store: Store, tmp_path:
     assert 2 <= output.count("a checkpoint") <= spent / 0.3 + 2, output
 
 
+def test_a_batch_of_all_that_there_is_is_told_as_such() -> None:
+    """A batch that was asked for larger, and is all images there are, cannot be made larger: the way out is below."""
+    Ranks(0, 2).check_batch(96, 97)
+    with pytest.raises(InputError, match="make it a multiple of 2 below 97, since there are only 97 to train on"):
+        Ranks(0, 2).check_batch(97, 97)
+
+
 def test_what_cannot_be_shared_is_refused(store: Store, tmp_path: Path) -> None:
     """A batch that does not fall into equal parts is bad input, told in error.json, whatever torchrun's status is."""
     content = job(store)
