@@ -263,7 +263,7 @@ def mean_loss(state: State, train: Part, ranks: Ranks) -> float:
     state.losses, values = list(mean), mean.tolist()
     assert state.draws is not None
     for number, value in enumerate(values):
-        if not value < EXPLODED * math.log(len(train.classes)):
+        if not value < EXPLODED * math.log(len(train.one_hot)):
             first, *others = train.paths[state.draws.order[number].cpu().numpy()]
             place = f"epoch {state.epoch + 1}, step {number + 1} of {len(state.draws.order)}"
             raise TrainingError(

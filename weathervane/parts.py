@@ -18,16 +18,16 @@ from weathervane.variant import Variant
 
 @dataclass(frozen=True)
 class Part:
-    """A part of the dataset; labels and classes are on the device."""
+    """A part of the dataset; labels and one_hot are on the device."""
 
     images: Pixels  # uint8 [N, 3, S, S]
     labels: Tensor  # int64 [N], 0..K-1
-    classes: Tensor  # float32 [K, K], of each the target
+    one_hot: Tensor  # float32 [K, K], a class's target a row
     paths: np.ndarray  # str [N], as data/raw has them
 
     def targets(self, rows: Tensor) -> Tensor:
         """One-hot, float32 [..., K], of row numbers int64 [...]."""
-        return self.classes[self.labels[rows]]
+        return self.one_hot[self.labels[rows]]
 
 
 def load_fold(
@@ -47,12 +47,12 @@ def load_fold(
     needed = 3 * variant.size**2 * sum(map(len, both.values()))
     on_device = needed <= (memory_for_pixels(device) if memory is None else memory)
 
-    classes = torch.eye(len(store.classes), device=device)
+    one_hot = torch.eye(len(store.classes), device=device)
 
     def part(rows: np.ndarray) -> Part:
         labels = torch.from_numpy(numbers[rows]).to(device)
         images = Pixels(store, rows, variant.size, device, on_device)
-        return Part(images, labels, classes, store.manifest["path"][rows])
+        return Part(images, labels, one_hot, store.manifest["path"][rows])
 
     train, val = map(part, both.values())
     side_stream_waits(device)

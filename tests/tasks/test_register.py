@@ -111,7 +111,6 @@ def test_the_first_becomes_champion(root: Path, sit: Any, tmp_path: Path) -> Non
     validation it is, not the best on test. Its model is of the dataset's experiment, as its run;
     the process's address of MLflow stays what it was."""
     plan = sit(range(30), range(5))
-
     results = [run_of(root, plan, number, tmp_path / "runs", accuracy=0.9 - number / 10) for number in (1, 0)]
     address = os.environ.get("MLFLOW_TRACKING_URI")
     decision = register.fn(root, plan, challenger(results))
